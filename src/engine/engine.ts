@@ -1,0 +1,81 @@
+import type { Message } from '../schemas/chat.ts'
+import type { Calibration } from '../schemas/model.ts'
+import type { TrainSpec, TrainEvent } from '../schemas/training.ts'
+
+/** Where a model lies on disk: a base folder and an ordered stack of adapter folders. */
+export type ModelFiles = { base: string; adapters: readonly string[] }
+
+export type ModelInfo = {
+  parameters: number
+  adapterParameters: number
+  contextLength: number
+  vocabularySize: number
+  hasScoreHead: boolean
+  calibration: Calibration | null
+  /** SHA-256 over the base weights, the adapters and the tokenizer: what a score row names. */
+  version: string
+}
+
+export type ScoreRequest = {
+  model: ModelFiles
+  conversations: readonly (readonly Message[])[]
+  /** What to do with a conversation longer than the context. `truncate` keeps the end and reports it. */
+  onTooLong: 'error' | 'truncate'
+}
+export type RawScore = { logit: number; tokens: number; truncated: boolean }
+
+export type SamplingOptions = {
+  maxTokens: number
+  temperature: number
+  topP: number
+  topK: number
+  seed: number
+  stop: readonly string[]
+}
+export type GenerateRequest = {
+  model: ModelFiles
+  prompts: readonly (readonly Message[])[]
+  /** answers per prompt */
+  n: number
+  sampling: SamplingOptions
+  onTooLong: 'error' | 'truncate'
+}
+export type Completion = {
+  text: string
+  tokenIds: number[]
+  /** log-probability of each token under the model, at temperature 1 without warping */
+  logprobs: number[]
+  finish: 'stop' | 'length'
+  promptTokens: number
+}
+
+export type OptionsRequest = {
+  model: ModelFiles
+  prompts: readonly (readonly Message[])[]
+  /** each must be one token at the start of the assistant's turn */
+  options: readonly string[]
+}
+
+export type EngineStatus = {
+  pid: number
+  device: string
+  tensorflow: string
+  numTensors: number
+  numBytes: number
+  loadedModels: number
+}
+
+/** The only door to tensors. The serving engine and the training engine are child processes behind it. */
+export interface Engine {
+  describe(model: ModelFiles): Promise<ModelInfo>
+  /** Raw reward-model logits, one per conversation, in order. */
+  score(request: ScoreRequest): Promise<RawScore[]>
+  /** `n` completions for each prompt, in order. */
+  generate(request: GenerateRequest): Promise<Completion[][]>
+  /** log P(option) as the first token of the assistant's turn, per prompt and option (not renormalised). */
+  optionLogprobs(request: OptionsRequest): Promise<number[][]>
+  /** Runs one training run; ends after a `done` event, throws a LibraError when it fails. */
+  train(spec: TrainSpec, signal?: AbortSignal): AsyncIterable<TrainEvent>
+  status(): Promise<EngineStatus>
+  close(): Promise<void>
+}

@@ -1,0 +1,48 @@
+/** Whose fault an error is: the caller's (told, not logged) or ours. */
+export type Fault = 'user' | 'engine'
+
+/**
+ * The one error type of the project. `code` is stable and machine-readable, the message says what
+ * was got, what is accepted and where; the mapping of codes to HTTP statuses lives in http/problem.ts.
+ */
+export class LibraError extends Error {
+  readonly code: string
+  readonly fault: Fault
+  readonly details: Readonly<Record<string, unknown>>
+
+  constructor(
+    code: string,
+    message: string,
+    options: { fault?: Fault; details?: Record<string, unknown>; cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'LibraError'
+    this.code = code
+    this.fault = options.fault ?? 'user'
+    this.details = options.details ?? {}
+  }
+}
+
+/** A plain object that survives a process boundary; `reviveError` turns it back. */
+export type SerializedError = {
+  code: string
+  message: string
+  fault: Fault
+  details: Record<string, unknown>
+  stack?: string | undefined
+}
+
+export function serializeError(error: unknown): SerializedError {
+  if (error instanceof LibraError) {
+    const { code, message, fault, details, stack } = error
+    return { code, message, fault, details: { ...details }, stack }
+  }
+  const e = error instanceof Error ? error : new Error(String(error))
+  return { code: 'internal', message: e.message, fault: 'engine', details: {}, stack: e.stack }
+}
+
+export function reviveError(e: SerializedError): LibraError {
+  const error = new LibraError(e.code, e.message, { fault: e.fault, details: e.details })
+  if (e.stack !== undefined) error.stack = e.stack
+  return error
+}

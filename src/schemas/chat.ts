@@ -1,0 +1,24 @@
+import { z } from 'zod'
+
+export const ROLES = ['system', 'user', 'assistant'] as const
+
+/** Text that libSQL keeps whole: no NUL (it cuts the string there), no lone surrogate (it is replaced). */
+export const SafeText = z
+  .string()
+  .refine((s) => !s.includes('\0') && s.isWellFormed(), 'must not contain NUL or a lone surrogate')
+
+export const Message = z.strictObject({ role: z.enum(ROLES), content: SafeText })
+export type Message = z.infer<typeof Message>
+
+export const Messages = z.array(Message).min(1).max(256)
+export type Messages = z.infer<typeof Messages>
+
+/** `User：…AI：…` (also `User: … AI: …`) as the starter dialogues write it → messages. */
+export function parseTranscript(text: string): Messages | null {
+  const parts = text.split(/(?:^|\s*)(User|AI)\s*[：:]\s*/)
+  if (parts.length < 3 || parts[0]?.trim() !== '') return null
+  const messages: Messages = []
+  for (let i = 1; i + 1 < parts.length; i += 2)
+    messages.push({ role: parts[i] === 'AI' ? 'assistant' : 'user', content: (parts[i + 1] ?? '').trim() })
+  return messages
+}
