@@ -19,6 +19,9 @@ export function parseTranscript(text: string): Messages | null {
   if (parts.length < 3 || parts[0]?.trim() !== '') return null
   const messages: Messages = []
   for (let i = 1; i + 1 < parts.length; i += 2)
-    messages.push({ role: parts[i] === 'AI' ? 'assistant' : 'user', content: (parts[i + 1] ?? '').trim() })
+    messages.push({
+      role: parts[i] === 'AI' ? 'assistant' : 'user',
+      content: (parts[i + 1] ?? '').trim(),
+    })
   return messages
 }

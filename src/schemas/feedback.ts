@@ -7,7 +7,12 @@ export const Axis = z.enum(AXES)
 export type Axis = z.infer<typeof Axis>
 
 /** How clearly the chosen answer is better: Llama 2's four levels. */
-export const STRENGTHS = ['significantly_better', 'better', 'slightly_better', 'negligibly_better'] as const
+export const STRENGTHS = [
+  'significantly_better',
+  'better',
+  'slightly_better',
+  'negligibly_better',
+] as const
 export const Strength = z.enum(STRENGTHS)
 export type Strength = z.infer<typeof Strength>
 

@@ -7,7 +7,13 @@ import { Axis } from './feedback.ts'
  * helpfulness: mean_i σ((r − anchors_i)/temperature), the expected win rate against frozen reference answers.
  */
 export const Calibration = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('platt'), version: z.string(), a: z.number(), b: z.number(), n: z.int().max(1e9) }),
+  z.object({
+    kind: z.literal('platt'),
+    version: z.string(),
+    a: z.number(),
+    b: z.number(),
+    n: z.int().max(1e9),
+  }),
   z.object({
     kind: z.literal('win_rate'),
     version: z.string(),

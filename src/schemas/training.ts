@@ -7,7 +7,10 @@ const count = (max: number) => z.int().min(1).max(max)
 /** The optimiser. Defaults: AdamW as Llama 2 (β .9/.95, ε 1e-5, decay 0.1, clip 1.0). */
 export const OptimizerOptions = z.strictObject({
   learning_rate: z.number().positive().max(1),
-  schedule: z.enum(['constant', 'cosine', 'linear']).default('cosine').describe('cosine ends at 10 %'),
+  schedule: z
+    .enum(['constant', 'cosine', 'linear'])
+    .default('cosine')
+    .describe('cosine ends at 10 %'),
   warmup_fraction: z.number().min(0).max(1).default(0.03).describe('of all steps (Llama 2: 3 %)'),
   beta1: z.number().min(0).lt(1).default(0.9),
   beta2: z.number().min(0).lt(1).default(0.95),
@@ -17,12 +20,23 @@ export const OptimizerOptions = z.strictObject({
 })
 export type OptimizerOptions = z.infer<typeof OptimizerOptions>
 
-export const PROJECTIONS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const
+export const PROJECTIONS = [
+  'q_proj',
+  'k_proj',
+  'v_proj',
+  'o_proj',
+  'gate_proj',
+  'up_proj',
+  'down_proj',
+] as const
 
 export const LoraOptions = z.strictObject({
   rank: count(1024).default(16).describe('r'),
   alpha: z.number().positive().default(32).describe('α; the update is scaled by α/r'),
-  target_modules: z.array(z.enum(PROJECTIONS)).min(1).default([...PROJECTIONS]),
+  target_modules: z
+    .array(z.enum(PROJECTIONS))
+    .min(1)
+    .default([...PROJECTIONS]),
 })
 export type LoraOptions = z.infer<typeof LoraOptions>
 
@@ -39,10 +53,16 @@ export const Architecture = z.strictObject({
 export type Architecture = z.infer<typeof Architecture>
 
 const loop = {
-  seed: z.int().min(0).max(2 ** 31 - 1).default(0),
+  seed: z
+    .int()
+    .min(0)
+    .max(2 ** 31 - 1)
+    .default(0),
   epochs: z.number().positive().max(1000).default(1),
   batch_size: count(65536).describe('rows per optimiser step'),
-  micro_batch_tokens: count(1e7).default(8192).describe('gradient accumulation: tokens, with padding, per pass'),
+  micro_batch_tokens: count(1e7)
+    .default(8192)
+    .describe('gradient accumulation: tokens, with padding, per pass'),
 }
 
 export const PretrainOptions = z.strictObject({
@@ -68,9 +88,14 @@ export const RewardModelOptions = z.strictObject({
   axis: Axis,
   batch_size: count(65536).default(64).describe('pairs'),
   margin: z.enum(['none', 'small', 'large']).default('small').describe('Llama 2, table 27: m(r)'),
-  auxiliary_weight: z.number().min(0).max(100).default(1).describe(
-    'weight of binary cross-entropy on absolute safe/unsafe labels; only rows that carry them take part',
-  ),
+  auxiliary_weight: z
+    .number()
+    .min(0)
+    .max(100)
+    .default(1)
+    .describe(
+      'weight of binary cross-entropy on absolute safe/unsafe labels; only rows that carry them take part',
+    ),
   lora: LoraOptions.nullable().prefault({}),
   optimizer: OptimizerOptions.prefault({ learning_rate: 1e-3 }),
 })
@@ -79,32 +104,60 @@ export type RewardModelOptions = z.infer<typeof RewardModelOptions>
 export const PpoOptions = z.strictObject({
   seed: loop.seed,
   rounds: count(100000).default(1),
-  total_rounds: count(100000).nullish().describe('length of the learning-rate schedule; default: rounds'),
+  total_rounds: count(100000)
+    .nullish()
+    .describe('length of the learning-rate schedule; default: rounds'),
   prompts_per_round: count(65536).default(64),
   samples_per_prompt: count(1024).default(1),
   max_new_tokens: count(65536).default(24),
-  temperature: z.number().positive().default(1).describe('of rollouts; every log-probability is warped alike'),
+  temperature: z
+    .number()
+    .positive()
+    .default(1)
+    .describe('of rollouts; every log-probability is warped alike'),
   epochs: count(100).default(1),
   mini_batch_size: count(65536).default(64),
   micro_batch_tokens: loop.micro_batch_tokens,
-  kl_coef: z.number().min(0).default(0.1).describe('β; 0.1 suits rewards standardised once (Llama 2: 0.01)'),
-  kl_estimator: z.enum(['k1', 'k2', 'k3']).default('k1').describe('only k1 in the reward meets π_ref·exp(r/β)'),
+  kl_coef: z
+    .number()
+    .min(0)
+    .default(0.1)
+    .describe('β; 0.1 suits rewards standardised once (Llama 2: 0.01)'),
+  kl_estimator: z
+    .enum(['k1', 'k2', 'k3'])
+    .default('k1')
+    .describe('only k1 in the reward meets π_ref·exp(r/β)'),
   clip_range: z.number().positive().default(0.2).describe('ε'),
   value_clip_range: z.number().positive().default(0.2),
   vf_coef: z.number().min(0).default(0.1),
   gamma: z.number().min(0).max(1).default(1),
   lambda: z.number().min(0).max(1).default(0.95),
   whiten_advantages: z.boolean().default(true),
-  reward_normalization: z.enum(['reference', 'batch', 'none']).default('reference').describe(
-    'reference: fixed mean and deviation per axis from the reference policy; batch: Llama 2 whitening',
-  ),
+  reward_normalization: z
+    .enum(['reference', 'batch', 'none'])
+    .default('reference')
+    .describe(
+      'reference: fixed mean and deviation per axis from the reference policy; batch: Llama 2 whitening',
+    ),
   combiner: z.enum(['gate', 'helpfulness', 'safety', 'mean']).default('gate'),
-  gate_threshold: z.number().min(0).max(1).default(0.15).describe('on the safety probability (Llama 2: 0.15)'),
-  missing_eos_penalty: z.number().min(0).default(1).describe('subtracted after the reward is standardised'),
+  gate_threshold: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.15)
+    .describe('on the safety probability (Llama 2: 0.15)'),
+  missing_eos_penalty: z
+    .number()
+    .min(0)
+    .default(1)
+    .describe('subtracted after the reward is standardised'),
   critic_warmup_rounds: z.int().min(0).max(10000).default(1),
   lora: LoraOptions.nullable().prefault({}),
   optimizer: OptimizerOptions.prefault({
-    learning_rate: 1e-3, schedule: 'linear', warmup_fraction: 0, weight_decay: 0,
+    learning_rate: 1e-3,
+    schedule: 'linear',
+    warmup_fraction: 0,
+    weight_decay: 0,
   }),
 })
 export type PpoOptions = z.infer<typeof PpoOptions>
@@ -114,13 +167,35 @@ const files = z.object({ base: z.string(), adapters: z.array(z.string()) })
 const common = { output: z.string().describe('folder to write the checkpoint to; must not exist') }
 
 export const TrainSpec = z.discriminatedUnion('kind', [
-  z.object({ kind: z.literal('pretrain'), ...common, tokenizer: z.string().describe('folder'), data: z.string(), options: PretrainOptions }),
-  z.object({ kind: z.literal('sft'), ...common, model: files, data: z.string(), options: SftOptions }),
-  z.object({ kind: z.literal('reward_model'), ...common, model: files, data: z.string(), options: RewardModelOptions }),
   z.object({
-    kind: z.literal('policy_update'), ...common,
+    kind: z.literal('pretrain'),
+    ...common,
+    tokenizer: z.string().describe('folder'),
+    data: z.string(),
+    options: PretrainOptions,
+  }),
+  z.object({
+    kind: z.literal('sft'),
+    ...common,
+    model: files,
+    data: z.string(),
+    options: SftOptions,
+  }),
+  z.object({
+    kind: z.literal('reward_model'),
+    ...common,
+    model: files,
+    data: z.string(),
+    options: RewardModelOptions,
+  }),
+  z.object({
+    kind: z.literal('policy_update'),
+    ...common,
     reference: files.describe('the SFT model'),
-    parent: z.string().nullable().describe('checkpoint of the policy to continue from; null starts at the reference'),
+    parent: z
+      .string()
+      .nullable()
+      .describe('checkpoint of the policy to continue from; null starts at the reference'),
     helpfulness: z.object({ files, calibration: Calibration.nullable() }),
     safety: z.object({ files, calibration: Calibration.nullable() }),
     data: z.string().describe('prompts'),
@@ -132,6 +207,12 @@ export type TrainSpec = z.infer<typeof TrainSpec>
 export type TrainEvent =
   | { type: 'started'; steps: number; tokens: number | null }
   | { type: 'metrics'; step: number; metrics: Record<string, number> }
-  | { type: 'sample'; step: number; prompt: string; response: string; scores: Record<string, number> }
+  | {
+      type: 'sample'
+      step: number
+      prompt: string
+      response: string
+      scores: Record<string, number>
+    }
   | { type: 'warning'; message: string }
   | { type: 'done'; output: string; summary: Record<string, number> }

@@ -1,0 +1,109 @@
+import './node-shims.ts'
+import { createRequire } from 'node:module'
+import type { Tensor } from '@tensorflow/tfjs-node-gpu'
+import { LibraError } from '../errors.ts'
+
+export type { Tensor }
+
+type OpAttribute = { name: string; type: number; value: boolean | number | number[] }
+
+/** The part of tfjs-node's backend and binding that the ops of this room call. */
+type NativeBackend = {
+  binding: Record<string, number | string> & { TF_Version: string }
+  isUsingGpuDevice: boolean
+  executeSingleOutput(name: string, attributes: OpAttribute[], inputs: Tensor[]): Tensor
+  executeMultipleOutputs(
+    name: string,
+    attributes: OpAttribute[],
+    inputs: Tensor[],
+    outputs: number,
+  ): Tensor[]
+}
+
+function loadTensorFlow(): typeof import('@tensorflow/tfjs-node-gpu') {
+  const warn = console.warn
+  console.warn = () => {} // tfjs greets on stderr
+  try {
+    return createRequire(import.meta.url)('@tensorflow/tfjs-node-gpu')
+  } catch (cause) {
+    throw new LibraError(
+      'native_library_missing',
+      'the native TensorFlow library is not linked: run `npm run setup` (details: `npm run doctor`)',
+      { fault: 'engine', cause },
+    )
+  } finally {
+    console.warn = warn
+  }
+}
+
+export const tf = loadTensorFlow()
+
+/** `tf.tidy` for results of any type: every tensor made inside that is not in the result is disposed. */
+export const scoped = <R>(run: () => R): R => tf.tidy(run as () => never)
+
+/** Disposes every tensor inside a value: an object, array or tensor. */
+export const dispose = (value: unknown): void => tf.dispose(value as never)
+
+const backend = tf.backend() as unknown as NativeBackend
+const { binding } = backend
+
+export const device = backend.isUsingGpuDevice ? 'gpu' : 'cpu'
+export const tensorflowVersion = binding.TF_Version
+
+const constant = (name: string): number => {
+  const value = binding[name]
+  if (typeof value !== 'number') throw new Error(`the native binding has no constant ${name}`)
+  return value
+}
+const FLOAT = constant('TF_FLOAT')
+export const BOOL = constant('TF_BOOL')
+const INT32 = constant('TF_INT32')
+const ATTR_TYPE = constant('TF_ATTR_TYPE')
+const ATTR_BOOL = constant('TF_ATTR_BOOL')
+const ATTR_INT = constant('TF_ATTR_INT')
+
+/** Attributes are immutable, so each kind is built once. */
+export const attr = {
+  float: (name: string): OpAttribute => ({ name, type: ATTR_TYPE, value: FLOAT }),
+  int32: (name: string): OpAttribute => ({ name, type: ATTR_TYPE, value: INT32 }),
+  bool: (name: string, value: boolean): OpAttribute => ({ name, type: ATTR_BOOL, value }),
+  int: (name: string, value: number): OpAttribute => ({ name, type: ATTR_INT, value }),
+}
+export type { OpAttribute }
+
+/** Runs one native kernel, without tape: the gradients of this project are written by hand. */
+export function execute(name: string, attributes: OpAttribute[], ...inputs: Tensor[]): Tensor {
+  return backend.executeSingleOutput(name, attributes, inputs)
+}
+
+export function executeMany(
+  name: string,
+  attributes: OpAttribute[],
+  inputs: Tensor[],
+  outputs: number,
+): Tensor[] {
+  return backend.executeMultipleOutputs(name, attributes, inputs, outputs)
+}
+
+const constants = new Map<string, Tensor>()
+
+/** How many constant tensors live for the whole process: leak tests subtract them. */
+export const cachedConstants = (): number => constants.size
+
+function cached(key: string, make: () => Tensor): Tensor {
+  let tensor = constants.get(key)
+  if (tensor === undefined) {
+    tensor = tf.keep(make())
+    constants.set(key, tensor)
+  }
+  return tensor
+}
+
+/** A float32 scalar that is made once per value and never disposed; for literals only. */
+export const scalar = (value: number): Tensor => cached(`f${value}`, () => tf.scalar(value))
+/** An int32 vector that is made once per value and never disposed; for axes and permutations. */
+export const intVector = (values: readonly number[]): Tensor =>
+  cached(`i${values.join()}`, () => tf.tensor1d([...values], 'int32'))
+/** An int32 scalar, as `intVector`. */
+export const intScalar = (value: number): Tensor =>
+  cached(`s${value}`, () => tf.scalar(value, 'int32'))
