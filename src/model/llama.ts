@@ -20,7 +20,7 @@ import {
   sum,
   transpose,
 } from '../tensor/ops.ts'
-import type { LlamaConfig } from './config.ts'
+import type { LlamaConfig } from '../weights/config.ts'
 import { causalMask } from './masks.ts'
 import { rotate } from './rope.ts'
 import type { Rope } from './rope.ts'

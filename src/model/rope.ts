@@ -1,7 +1,7 @@
 import { floats, matMul, mul, add, reshape } from '../tensor/ops.ts'
 import { tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
-import type { LlamaConfig } from './config.ts'
+import type { LlamaConfig } from '../weights/config.ts'
 
 /**
  * Rotary position embedding (Su et al. 2021, eq. 34, in the half-split layout of Hugging Face):

@@ -1,0 +1,76 @@
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { LibraError } from '../errors.ts'
+
+const MANIFEST = 'manifest.json'
+
+/**
+ * Writes a folder all or nothing: into a temporary name beside it, hashed, synced, then renamed.
+ * Throws `already_exists` when the target is there.
+ */
+export async function commitFolder(
+  target: string,
+  write: (folder: string) => Promise<void>,
+): Promise<void> {
+  if (existsSync(target)) throw new LibraError('already_exists', `${target} exists already`)
+  const parent = dirname(target)
+  await mkdir(parent, { recursive: true })
+  const temporary = join(parent, `.${basename(target)}.${process.pid}.partial`)
+  await rm(temporary, { recursive: true, force: true })
+  await mkdir(temporary)
+  try {
+    await write(temporary)
+    const sums = await hashFiles(temporary)
+    await writeFile(join(temporary, MANIFEST), JSON.stringify(sums, null, 1))
+    for (const name of [...Object.keys(sums), MANIFEST]) await sync(join(temporary, name))
+    await sync(temporary)
+    await rename(temporary, target)
+    await sync(parent)
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true })
+    throw error
+  }
+}
+
+async function sync(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+async function hashFiles(folder: string): Promise<Record<string, string>> {
+  const sums: Record<string, string> = {}
+  for (const name of (await readdir(folder)).sort()) {
+    if (name === MANIFEST || !(await stat(join(folder, name))).isFile()) continue
+    sums[name] = createHash('sha256')
+      .update(await readFile(join(folder, name)))
+      .digest('hex')
+  }
+  return sums
+}
+
+/** Compares a folder with its manifest. Throws `damaged_checkpoint` naming the first file that differs. */
+export async function verifyFolder(folder: string): Promise<void> {
+  const path = join(folder, MANIFEST)
+  if (!existsSync(path)) return
+  const expected = JSON.parse(await readFile(path, 'utf8')) as Record<string, string>
+  const found = await hashFiles(folder)
+  for (const [name, sum] of Object.entries(expected))
+    if (found[name] !== sum)
+      throw new LibraError(
+        'damaged_checkpoint',
+        `${join(folder, name)} is ${found[name] === undefined ? 'missing' : 'not what was written'}`,
+      )
+}
+
+/** One SHA-256 over the names and contents of a folder's files. */
+export async function hashFolder(folder: string): Promise<string> {
+  return createHash('sha256')
+    .update(JSON.stringify(await hashFiles(folder)))
+    .digest('hex')
+}
