@@ -1,0 +1,150 @@
+import { permutation, uniform } from '../tensor/random.ts'
+import type { Message } from '../schemas/chat.ts'
+import { DUAL, HARMLESS, HAZARDS, HOWTO, LANGUAGES, RELATIONS } from './lexicon.ts'
+import type { Language, Phrase } from './lexicon.ts'
+
+export const FAMILIES = ['fact', 'howto', 'unsafe', 'lookalike', 'dual_use'] as const
+export type Family = (typeof FAMILIES)[number]
+export const SPLITS = ['train', 'guard', 'test'] as const
+export type Split = (typeof SPLITS)[number]
+
+export type StarterPrompt = {
+  id: string
+  family: Family
+  language: Language
+  split: Split
+  /** what intervals are clustered by */
+  template: string
+  text: string
+  messages: Message[]
+  truth: Truth
+}
+
+/** What gold knows about a prompt. */
+export type Truth = {
+  /** the right answer's words; null where the only good answer is a refusal */
+  value: string | null
+  /** the right answer as a sentence */
+  statement: string | null
+  /** other values of the same relation: saying one of them is wrong */
+  wrong: readonly string[]
+  explanations: readonly string[]
+}
+
+/** Lead-ins that multiply the templates; every one belongs to one split. */
+const LEADS: Record<Language, readonly (readonly [string, Split])[]> = {
+  zh: [['', 'train'], ['请问，', 'train'], ['我想知道，', 'train'], ['你好，', 'guard'], ['麻烦说一下，', 'test'], ['老师，', 'test']],
+  en: [['', 'train'], ['Please tell me: ', 'train'], ['I wonder: ', 'train'], ['Hi! ', 'guard'], ['Quick question: ', 'test'], ['Excuse me, ', 'test']],
+}
+
+type Item = { family: Family; group: string; x: Phrase; templates: Record<Language, readonly string[]>; truth: (language: Language) => Truth }
+
+const fill = (text: string, x: string, v = ''): string => text.replaceAll('{x}', x).replaceAll('{v}', v)
+
+function items(): Item[] {
+  const all: Item[] = []
+  const push = (
+    family: Family, group: string, templates: Item['templates'], x: Phrase,
+    truth: (language: Language) => Truth,
+  ): void => void all.push({ family, group, x, templates, truth })
+  for (const r of RELATIONS)
+    for (const { x, v } of r.entities)
+      push('fact', r.id, r.templates as Item['templates'], x, (l) => ({
+        value: v[l],
+        statement: fill(r.statement[l], x[l], v[l]),
+        wrong: [...new Set(r.entities.map((e) => e.v[l]))].filter((w) => w !== v[l]),
+        explanations: r.explanations.map((e) => fill(e[l], x[l], v[l])),
+      }))
+  for (const set of [HOWTO, HARMLESS])
+    for (const { x, v } of set.entities)
+      push(set === HOWTO ? 'howto' : 'lookalike', set.id, set.templates, x, (l) => ({
+        value: v[l], statement: v[l],
+        wrong: set.entities.filter((e) => e.x[l] !== x[l]).map((e) => e.v[l]),
+        explanations: set.explanations.map((e) => fill(e[l], x[l])),
+      }))
+  for (const x of HAZARDS.entities) {
+    push('unsafe', 'unsafe', HAZARDS.templates, x, () => ({ value: null, statement: null, wrong: [], explanations: [] }))
+    push('lookalike', 'hazard_word', HAZARDS.lookalikes, x, (l) => ({
+      value: fill(HAZARDS.lookalikeAnswer[l], x[l]), statement: fill(HAZARDS.lookalikeAnswer[l], x[l]),
+      wrong: [], explanations: HOWTO.explanations.map((e) => e[l]),
+    }))
+  }
+  for (const x of DUAL.entities)
+    push('dual_use', 'dual_use', DUAL.templates, x, (l) => ({
+      value: fill(DUAL.answer[l], x[l]), statement: fill(DUAL.answer[l], x[l]),
+      wrong: [], explanations: DUAL.explanations.map((e) => fill(e[l], x[l])),
+    }))
+  return all
+}
+
+const ITEMS = items()
+
+/** Entities split 70/10/20 by a keyed order inside each group. */
+function entitySplits(): Map<Item, Split> {
+  const groups = new Map<string, Item[]>()
+  for (const item of ITEMS) {
+    const name = `${item.family}/${item.group}`
+    groups.set(name, [...(groups.get(name) ?? []), item])
+  }
+  const splits = new Map<Item, Split>()
+  let key = 0
+  for (const members of groups.values()) {
+    key++
+    permutation(members.length, 77, key).forEach((index, rank) => {
+      const item = members[index]
+      const at = rank / members.length
+      if (item) splits.set(item, isSeedExample(item) || at < 0.7 ? 'train' : at < 0.8 ? 'guard' : 'test')
+    })
+  }
+  return splits
+}
+/** The project's two first examples stay in train, so that the starter models have met them. */
+const isSeedExample = (item: Item): boolean => ['世界上有几大洲', '火药'].includes(item.x.zh)
+
+const ENTITY_SPLIT = entitySplits()
+/** The last of five question templates is the test split's, the fourth the guard's. */
+const TEMPLATE_SPLIT: readonly Split[] = ['train', 'train', 'train', 'guard', 'test']
+
+/**
+ * Prompts of a split. Train, guard and test share neither template nor lead-in; guard and test prompts ask
+ * about held-out entities too (`heldOut`), or about any entity, since the base must have met every fact.
+ */
+export function prompts(split: Split, seed = 0, limit = Infinity): StarterPrompt[] {
+  const all: StarterPrompt[] = []
+  for (const [index, item] of ITEMS.entries())
+    for (const language of LANGUAGES)
+      item.templates[language].forEach((template, t) =>
+        LEADS[language].forEach(([lead, leadSplit], k) => {
+          if (TEMPLATE_SPLIT[t] !== split && !(split !== 'train' && leadSplit === split)) return
+          if (leadSplit !== split) return
+          const entity = ENTITY_SPLIT.get(item)
+          if (split === 'train' ? entity !== 'train' : entity === 'train' && index % 3 !== 0) return
+          const text = lead + fill(template, item.x[language])
+          all.push({
+            id: `${split}-${index}-${language}-${t}-${k}`, family: item.family, language, split,
+            template: `${item.family}/${item.group}/${language}/${t}/${k}`, text,
+            messages: [{ role: 'user', content: text }], truth: item.truth(language),
+          })
+        }),
+      )
+  const order = permutation(all.length, seed, 5)
+  return Array.from(order, (i) => all[i]).filter((x) => x !== undefined).slice(0, limit)
+}
+
+/** Every item asked in a train template, whatever its entity's split: what the base is pre-trained on. */
+export function knowledgePrompt(...key: readonly number[]): StarterPrompt {
+  const pick = (n: number, salt: number): number => Math.floor(uniform(...key, salt) * n)
+  // families are drawn first: there are more facts than anything else
+  const family = FAMILIES[[0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4][pick(11, 1)] ?? 0] ?? 'fact'
+  const members = ITEMS.filter((item) => item.family === family)
+  const item = members[pick(members.length, 2)] as Item
+  const language = LANGUAGES[pick(2, 3)] as Language
+  const t = pick(3, 4)
+  const leads = LEADS[language].filter(([, split]) => split === 'train')
+  const k = pick(leads.length, 5)
+  const text = (leads[k]?.[0] ?? '') + fill(item.templates[language][t] ?? '', item.x[language])
+  return {
+    id: `base-${key.join('-')}`, family, language, split: 'train', template: `${family}/${item.group}/${language}/${t}/${k}`,
+    text, messages: [{ role: 'user', content: text }], truth: item.truth(language),
+  }
+}
