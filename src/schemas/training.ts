@@ -176,6 +176,7 @@ export const TrainSpec = z.discriminatedUnion('kind', [
   }),
   z.object({
     kind: z.literal('sft'),
+    role: z.string().optional().describe('what the adapter is for: sft, judge, …'),
     ...common,
     model: files,
     data: z.string(),

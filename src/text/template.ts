@@ -22,9 +22,6 @@ export function renderChat(
       add_generation_prompt: addGenerationPrompt,
       bos_token: tokenizer.bosToken,
       eos_token: tokenizer.eosToken,
-      raise_exception: (message: string) => {
-        throw new Error(message)
-      },
     })
   } catch (cause) {
     throw new LibraError(

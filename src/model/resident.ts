@@ -1,0 +1,148 @@
+import { LibraError } from '../errors.ts'
+import { tf } from '../tensor/backend.ts'
+import type { Tensor } from '../tensor/backend.ts'
+import { add, concat, floats, matMul, scale } from '../tensor/ops.ts'
+import { normal } from '../tensor/random.ts'
+import { readAdapter, readConfig, readWeights } from '../weights/folder.ts'
+import type { LlamaConfig } from '../weights/config.ts'
+import type { Array32 } from '../weights/safetensors.ts'
+import { createRope } from './rope.ts'
+import type { Llama, LoraPair } from './llama.ts'
+
+const keep = ({ shape, data }: Array32): Tensor => tf.keep(floats(data, shape))
+
+/** Every weight's name and shape for a configuration: what a checkpoint must hold. */
+export function weightShapes(c: LlamaConfig): Map<string, number[]> {
+  const { hiddenSize: D, intermediateSize: F } = c
+  const q = c.heads * c.headDim
+  const kv = c.kvHeads * c.headDim
+  const shapes = new Map<string, number[]>([['model.embed_tokens.weight', [c.vocabularySize, D]]])
+  for (let l = 0; l < c.layers; l++) {
+    const name = `model.layers.${l}`
+    shapes.set(`${name}.input_layernorm.weight`, [D])
+    shapes.set(`${name}.self_attn.q_proj.weight`, [q, D])
+    shapes.set(`${name}.self_attn.k_proj.weight`, [kv, D])
+    shapes.set(`${name}.self_attn.v_proj.weight`, [kv, D])
+    shapes.set(`${name}.self_attn.o_proj.weight`, [D, q])
+    shapes.set(`${name}.post_attention_layernorm.weight`, [D])
+    shapes.set(`${name}.mlp.gate_proj.weight`, [F, D])
+    shapes.set(`${name}.mlp.up_proj.weight`, [F, D])
+    shapes.set(`${name}.mlp.down_proj.weight`, [D, F])
+  }
+  shapes.set('model.norm.weight', [D])
+  if (!c.tieWordEmbeddings) shapes.set('lm_head.weight', [c.vocabularySize, D])
+  return shapes
+}
+
+/** Loads a base folder. Throws `damaged_checkpoint` naming the tensor that is missing, misshapen or not finite. */
+export async function loadBase(folder: string): Promise<Llama> {
+  const config = await readConfig(folder)
+  const expected = weightShapes(config)
+  const weights = new Map<string, Tensor>()
+  const fail = (message: string): never => {
+    tf.dispose([...weights.values()])
+    throw new LibraError('damaged_checkpoint', `${folder}: ${message}`)
+  }
+  for await (const [name, array] of readWeights(folder)) {
+    const shape = expected.get(name)
+    if (shape === undefined && name !== 'score.weight') continue
+    if (shape !== undefined && shape.join() !== array.shape.join())
+      fail(`${name} has shape [${array.shape.join()}], config.json says [${shape.join()}]`)
+    if (!array.data.every(Number.isFinite)) fail(`${name} holds numbers that are not finite`)
+    weights.set(name, keep(array))
+  }
+  // a classifier is stored without the unembedding that it never uses
+  for (const name of expected.keys())
+    if (!weights.has(name) && !(name === 'lm_head.weight' && weights.has('score.weight'))) fail(`${name} is missing`)
+  return { config, weights, adapter: null, rope: createRope(config) }
+}
+
+/** New weights: normal with deviation 0.02, residual outputs scaled by 1/√(2·layers) (GPT-2), norms at one. */
+export function initialize(config: LlamaConfig, seed: number): Llama {
+  const weights = new Map<string, Tensor>()
+  let index = 0
+  for (const [name, shape] of weightShapes(config)) {
+    const size = shape.reduce((a, b) => a * b, 1)
+    const residual = name.endsWith('o_proj.weight') || name.endsWith('down_proj.weight')
+    const deviation = 0.02 / (residual ? Math.sqrt(2 * config.layers) : 1)
+    const which = index++
+    const data = shape.length === 1 ? new Float32Array(size).fill(1)
+      : Float32Array.from({ length: size }, (_, i) => deviation * normal(seed, which, i))
+    weights.set(name, tf.keep(floats(data, shape)))
+  }
+  return { config, weights, adapter: null, rope: createRope(config) }
+}
+
+/** A fresh adapter: A uniform as PEFT's kaiming, B zero, so that it starts as the identity. */
+export function newAdapter(model: Llama, targets: readonly string[], rank: number, alpha: number, seed: number): Map<string, LoraPair> {
+  const adapter = new Map<string, LoraPair>()
+  let index = 0
+  for (const [name, w] of model.weights) {
+    const module = name.replace(/\.weight$/, '')
+    if (!targets.includes(module.split('.').at(-1) ?? '')) continue
+    const [out = 0, input = 0] = w.shape
+    const which = index++
+    const a = Float32Array.from({ length: rank * input }, (_, i) => normal(seed, 9001, which, i) / Math.sqrt(3 * input))
+    adapter.set(module, {
+      a: tf.keep(floats(a, [rank, input])), b: tf.keep(tf.zeros([out, rank]) as Tensor), scale: alpha / rank,
+    })
+  }
+  return adapter
+}
+
+export type LoadedAdapter = { pairs: Map<string, LoraPair>; heads: Map<string, Tensor> }
+
+/** Loads an adapter folder for a base. Throws `damaged_checkpoint` when a module does not fit. */
+export async function loadAdapter(base: Llama, folder: string): Promise<LoadedAdapter> {
+  const file = await readAdapter(folder)
+  const pairs = new Map<string, LoraPair>()
+  for (const [module, { a, b, scale }] of file.pairs) {
+    const [out, input] = base.weights.get(`${module}.weight`)?.shape ?? []
+    if (out === undefined || b.shape[0] !== out || a.shape[1] !== input) {
+      disposePairs(pairs)
+      throw new LibraError('damaged_checkpoint', `${folder}: adapter of ${module} does not fit this base`)
+    }
+    pairs.set(module, { a: keep(a), b: keep(b), scale })
+  }
+  return { pairs, heads: new Map([...file.heads].map(([name, head]) => [name, keep(head)])) }
+}
+
+/**
+ * A stack of adapters as one: ranks laid side by side, the scales folded into B. Applying it equals applying
+ * all of them, at one extra pair of products per projection. The inputs are left as they are.
+ */
+export function stackAdapters(stack: readonly ReadonlyMap<string, LoraPair>[]): Map<string, LoraPair> {
+  const merged = new Map<string, LoraPair>()
+  for (const module of new Set(stack.flatMap((adapter) => [...adapter.keys()]))) {
+    const pairs = stack.flatMap((adapter) => adapter.get(module) ?? [])
+    merged.set(module, tf.tidy(() => ({
+      a: tf.keep(concat(pairs.map(({ a }) => a), 0)),
+      b: tf.keep(concat(pairs.map(({ b, scale: s }) => scale(b, s)), 1)),
+      scale: 1,
+    })))
+  }
+  return merged
+}
+
+/** W + scale·B·A for every adapted projection: new tensors for those, shared ones for the rest. */
+export function mergeAdapter(base: Llama, adapter: ReadonlyMap<string, LoraPair>): Llama & { owned: Tensor[] } {
+  const weights = new Map(base.weights)
+  const owned: Tensor[] = []
+  for (const [module, { a, b, scale: s }] of adapter) {
+    const w = base.weights.get(`${module}.weight`)
+    if (w === undefined) continue
+    const merged = tf.keep(tf.tidy(() => add(w, scale(matMul(b, a), s))))
+    owned.push(merged)
+    weights.set(`${module}.weight`, merged)
+  }
+  return { ...base, weights, adapter: null, owned }
+}
+
+export function disposePairs(pairs: ReadonlyMap<string, LoraPair>): void {
+  for (const { a, b } of pairs.values()) tf.dispose([a, b])
+}
+
+export function disposeBase(model: Llama): void {
+  tf.dispose([...model.weights.values()])
+  model.rope.dispose()
+}

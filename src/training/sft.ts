@@ -1,0 +1,24 @@
+import { DialogueRow } from '../schemas/feedback.ts'
+import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
+import { loadTokenizer } from '../text/tokenizer.ts'
+import { dialogueSequence, readRows } from './data.ts'
+import { loadTrainee, saveAdapter } from './trainee.ts'
+import { trainTokens } from './tokens.ts'
+
+type Spec = Extract<TrainSpec, { kind: 'sft' }>
+
+/** Supervised fine-tuning of a new adapter on the assistant's tokens; everything below it stays frozen. */
+export async function* sft(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
+  const { options } = spec
+  const tokenizer = await loadTokenizer(spec.model.base)
+  const trainee = await loadTrainee(spec.model, options.lora, [], options.seed)
+  try {
+    const rows = await readRows(spec.data, DialogueRow)
+    const sequences = rows.map((row) => dialogueSequence(tokenizer, row, false, trainee.model.config.context))
+    yield* trainTokens(trainee.model, trainee.parameters, sequences, 'adapter', options, signal)
+    await saveAdapter(trainee, spec.output, options.lora, { format: 1, kind: 'adapter', role: spec.role ?? 'sft' }, spec.model.base)
+    yield { type: 'done', output: spec.output, summary: {} }
+  } finally {
+    trainee.dispose()
+  }
+}
