@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { ZodType } from 'zod'
 import { LibraError } from '../errors.ts'
+import type { Message } from '../schemas/chat.ts'
 import type { DialogueRow } from '../schemas/feedback.ts'
 import { encodeChat } from '../text/template.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
@@ -32,4 +33,10 @@ export function dialogueSequence(tokenizer: Tokenizer, row: DialogueRow, all: bo
     assistant.pop()
   }
   return { ids: ids.slice(0, context), counts: (all ? ids.map(() => 1) : assistant).slice(0, context) }
+}
+
+/** What a reward model reads: the dialogue, the answer and the end of its turn; too long keeps the end. */
+export function scoredSequence(tokenizer: Tokenizer, prompt: readonly Message[], answer: string, context: number): number[] {
+  const { ids } = encodeChat(tokenizer, [...prompt, { role: 'assistant', content: answer }])
+  return ids.length <= context ? ids : ids.slice(ids.length - context)
 }

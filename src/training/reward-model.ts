@@ -1,0 +1,131 @@
+import { dispose } from '../tensor/backend.ts'
+import { read } from '../tensor/ops.ts'
+import { batchByLength, lastPositions } from '../model/batch.ts'
+import { accumulate, scalarHead, scalarHeadBackward } from '../model/heads.ts'
+import { backward, disposeTape, forward, hiddenStates } from '../model/llama.ts'
+import type { Gradients, Llama } from '../model/llama.ts'
+import { LibraError } from '../errors.ts'
+import { PreferenceRow } from '../schemas/feedback.ts'
+import type { RewardModelOptions, TrainEvent, TrainSpec } from '../schemas/training.ts'
+import { loadTokenizer } from '../text/tokenizer.ts'
+import { readRows, scoredSequence } from './data.ts'
+import { absoluteSafety, bradleyTerry, MARGINS } from './losses.ts'
+import { createAdamW, learningRateAt } from './optimizer.ts'
+import { guardedStep, rowsOfStep } from './tokens.ts'
+import { loadTrainee, saveAdapter } from './trainee.ts'
+
+type Spec = Extract<TrainSpec, { kind: 'reward_model' }>
+export const SCORE_HEAD = 'score.weight'
+
+type PairLoss = { loss: number; accuracy: number; margin: number; mean: number; gradients: Gradients }
+
+/**
+ * One step's loss over pairs: Bradley–Terry with the margin of the strength (Llama 2, eq. 2), plus, on rows that
+ * carry absolute labels, binary cross-entropy per answer. sequences: chosen at 2i, rejected at 2i + 1.
+ */
+export function pairLoss(
+  model: Llama, sequences: readonly number[][], pairs: readonly PreferenceRow[], rows: readonly number[], options: RewardModelOptions,
+): PairLoss {
+  // 1. scores of all answers of the step, pass by pass, kept with what their gradients need
+  const answers = rows.flatMap((row) => [2 * row, 2 * row + 1])
+  const scores = new Map<number, number>()
+  const passes = batchByLength(sequences, options.micro_batch_tokens, 0, answers)
+  const keepsTapes = passes.length === 1
+  const score = (pass: (typeof passes)[number]) => {
+    const tape = forward(model, pass.ids, pass.B, pass.T)
+    const head = scalarHead(model, SCORE_HEAD, tape.hidden, lastPositions(pass))
+    read(head).forEach((r, b) => scores.set(pass.rows[b] ?? -1, r))
+    head.dispose()
+    return tape
+  }
+  const tapes = passes.map((pass) => {
+    if (keepsTapes) return score(pass)
+    disposeTape(score(pass)) // several passes: the forward is computed again, so memory holds one at a time
+    return null
+  })
+  // 2. losses on the scores
+  const d = new Map<number, number>()
+  const result = { loss: 0, accuracy: 0, margin: 0, mean: 0 }
+  for (const row of rows) {
+    const pair = pairs[row]
+    if (pair === undefined) continue
+    const chosen = scores.get(2 * row) ?? NaN
+    const rejected = scores.get(2 * row + 1) ?? NaN
+    const m = pair.probability == null ? MARGINS[options.margin][pair.strength ?? 'negligibly_better'] : 0
+    const bt = bradleyTerry(chosen, rejected, m, pair.probability ?? 1)
+    let { loss, dChosen, dRejected } = bt
+    if (pair.chosen_safe != null) {
+      const absolute = absoluteSafety(chosen, pair.chosen_safe)
+      loss += options.auxiliary_weight * absolute.loss
+      dChosen += options.auxiliary_weight * absolute.d
+    }
+    if (pair.rejected_safe != null) {
+      const absolute = absoluteSafety(rejected, pair.rejected_safe)
+      loss += options.auxiliary_weight * absolute.loss
+      dRejected += options.auxiliary_weight * absolute.d
+    }
+    const n = rows.length
+    result.loss += loss / n
+    result.accuracy += (chosen > rejected ? 1 : chosen === rejected ? 0.5 : 0) / n
+    result.margin += (chosen - rejected) / n
+    result.mean += (chosen + rejected) / 2 / n
+    d.set(2 * row, dChosen / n)
+    d.set(2 * row + 1, dRejected / n)
+  }
+  // 3. gradients
+  const gradients: Gradients = new Map()
+  passes.forEach((pass, i) => {
+    const tape = tapes[i] ?? forward(model, pass.ids, pass.B, pass.T)
+    const part: Gradients = new Map()
+    const weights = Float32Array.from(pass.rows, (row) => d.get(row) ?? 0)
+    const dHidden = scalarHeadBackward(model, SCORE_HEAD, tape.hidden, lastPositions(pass), weights, part)
+    accumulate(gradients, part)
+    accumulate(gradients, backward(model, tape, dHidden, 'adapter'))
+    disposeTape(tape)
+    dHidden.dispose()
+  })
+  return { ...result, gradients }
+}
+
+/** Raw scores of sequences, in order. */
+export function scoreSequences(model: Llama, sequences: readonly number[][], microTokens: number): Float64Array {
+  const scores = new Float64Array(sequences.length)
+  for (const pass of batchByLength(sequences, microTokens, 0)) {
+    const hidden = hiddenStates(model, pass.ids, pass.B, pass.T)
+    const head = scalarHead(model, SCORE_HEAD, hidden, lastPositions(pass))
+    read(head).forEach((r, b) => (scores[pass.rows[b] ?? 0] = r))
+    dispose([hidden, head])
+  }
+  return scores
+}
+
+/** Trains a reward model of one axis: a new adapter with a score head on a frozen trunk. */
+export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
+  const { options } = spec
+  const tokenizer = await loadTokenizer(spec.model.base)
+  const trainee = await loadTrainee(spec.model, options.lora, [SCORE_HEAD], options.seed)
+  const optimizer = createAdamW(trainee.parameters, options.optimizer)
+  try {
+    const pairs = (await readRows(spec.data, PreferenceRow)).filter((row) => row.axis === options.axis)
+    if (pairs.length === 0) throw new LibraError('empty_data', `${spec.data}: no pair of axis ${options.axis}`)
+    const { context } = trainee.model.config
+    const sequences = pairs.flatMap((row) => [row.chosen, row.rejected].map((answer) => scoredSequence(tokenizer, row.prompt, answer, context)))
+    const steps = Math.max(1, Math.ceil((options.epochs * pairs.length) / Math.min(options.batch_size, pairs.length)))
+    const bad = { count: 0 }
+    yield { type: 'started', steps, tokens: null }
+    for (let step = 0; step < steps; step++) {
+      signal?.throwIfAborted()
+      const rows = rowsOfStep(pairs.length, options.batch_size, step, options.seed)
+      const { gradients, loss, accuracy, margin, mean } = pairLoss(trainee.model, sequences, pairs, rows, options)
+      const lr = learningRateAt(step, steps, options.optimizer)
+      const grad_norm = guardedStep(optimizer, gradients, lr, bad)
+      yield { type: 'metrics', step: step + 1, metrics: { loss, accuracy, margin, mean_reward: mean, grad_norm, lr } }
+      await new Promise(setImmediate)
+    }
+    await saveAdapter(trainee, spec.output, options.lora, { format: 1, kind: 'adapter', role: 'reward_model', axis: options.axis }, spec.model.base)
+    yield { type: 'done', output: spec.output, summary: {} }
+  } finally {
+    optimizer.dispose()
+    trainee.dispose()
+  }
+}
