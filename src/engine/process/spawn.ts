@@ -1,0 +1,103 @@
+import { fork } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { setPriority } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { LibraError, reviveError } from '../../errors.ts'
+import type { TrainEvent } from '../../schemas/training.ts'
+import type { Engine } from '../engine.ts'
+import type { Call, Calls, Reply, Request } from './protocol.ts'
+
+type Listener = (reply: Extract<Reply, { id: number }> | { lost: LibraError }) => void
+
+/**
+ * Starts an engine in a child process: two TensorFlow threads in one process crash, and a crash here ends this
+ * engine's calls with `engine_lost`, never the service. `training` runs at lower priority.
+ */
+export async function spawnEngine({ training = false }: { training?: boolean } = {}): Promise<Engine> {
+  const child = fork(fileURLToPath(new URL('./serve.ts', import.meta.url)), [], {
+    serialization: 'advanced',
+    execArgv: ['--import', import.meta.resolve('tsx')],
+    env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '3', TF_FORCE_GPU_ALLOW_GROWTH: 'true' },
+    stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+  })
+  const tail = lastLines(child)
+  const listeners = new Map<number, Listener>()
+  let nextId = 0
+  let lost: LibraError | null = null
+
+  await new Promise<void>((resolve, reject) => {
+    child.on('message', (reply: Reply) => {
+      if ('ready' in reply) resolve()
+      else listeners.get(reply.id)?.(reply)
+    })
+    child.on('exit', (code, signal) => {
+      lost = new LibraError('engine_lost', `the engine process ended (${signal ?? `exit ${code}`}): ${tail()}`, { fault: 'engine' })
+      for (const listener of [...listeners.values()]) listener({ lost })
+      reject(lost)
+    })
+  })
+  if (training && child.pid !== undefined) setPriority(child.pid, 10)
+
+  const send = (request: Request): void => {
+    if (lost !== null) throw lost
+    child.send(request)
+  }
+  const call = <C extends Call>(name: C, argument: unknown): ReturnType<Calls[C]> =>
+    new Promise((resolve, reject) => {
+      const id = nextId++
+      listeners.set(id, (reply) => {
+        listeners.delete(id)
+        if ('lost' in reply) reject(reply.lost)
+        else if ('error' in reply) reject(reviveError(reply.error))
+        else if ('result' in reply) resolve(reply.result as never)
+      })
+      send({ id, call: name, argument })
+    }) as ReturnType<Calls[C]>
+
+  return {
+    describe: (model) => call('describe', model),
+    score: (request) => call('score', request),
+    generate: (request) => call('generate', request),
+    optionLogprobs: (request) => call('optionLogprobs', request),
+    status: () => call('status', undefined),
+    async *train(spec, signal) {
+      const id = nextId++
+      const arrived: Parameters<Listener>[0][] = []
+      let wake = (): void => {}
+      listeners.set(id, (reply) => {
+        arrived.push(reply)
+        wake()
+      })
+      const abort = (): void => send({ id, call: 'abort' })
+      signal?.addEventListener('abort', abort)
+      try {
+        send({ id, call: 'train', argument: spec })
+        for (;;) {
+          const reply = arrived.shift()
+          if (reply === undefined) await new Promise<void>((resolve) => (wake = resolve))
+          else if ('lost' in reply) throw reply.lost
+          else if ('error' in reply) throw signal?.aborted ? new LibraError('cancelled', 'the run was cancelled') : reviveError(reply.error)
+          else if ('end' in reply) return
+          else if ('event' in reply) yield reply.event satisfies TrainEvent
+        }
+      } finally {
+        signal?.removeEventListener('abort', abort)
+        listeners.delete(id)
+      }
+    },
+    async close() {
+      if (lost !== null) return
+      await call('close', undefined)
+      const ended = new Promise((resolve) => child.once('exit', resolve))
+      child.disconnect()
+      await ended
+    },
+  }
+}
+
+/** Keeps the end of what the child says on stderr, to explain its death. */
+function lastLines(child: ChildProcess): () => string {
+  let text = ''
+  child.stderr?.on('data', (chunk: Buffer) => (text = (text + chunk.toString()).slice(-2000)))
+  return () => text.trim().split('\n').slice(-3).join(' | ')
+}
