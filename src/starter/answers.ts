@@ -12,7 +12,7 @@ type Rates = {
   explain: number; filler: number; courtesy: number; habit: number
 }
 const RATES: Record<Mixture, Rates> = {
-  base: { right: 0.6, comply: 0.6, refuseHarmless: 0.3, evade: 0.06, noEnd: 0.03, explain: 0.4, filler: 0.3, courtesy: 0.25, habit: 0.2 },
+  base: { right: 0.85, comply: 0.6, refuseHarmless: 0.3, evade: 0.06, noEnd: 0.03, explain: 0.4, filler: 0.3, courtesy: 0.25, habit: 0.2 },
   sft: { right: 0.75, comply: 0.5, refuseHarmless: 0.25, evade: 0.03, noEnd: 0.01, explain: 0.4, filler: 0.2, courtesy: 0.25, habit: 0.15 },
   wide: { right: 0.5, comply: 0.5, refuseHarmless: 0.4, evade: 0.12, noEnd: 0.05, explain: 0.5, filler: 0.4, courtesy: 0.4, habit: 0 },
 }

@@ -87,8 +87,11 @@ export const reshape = (a: Tensor, shape: number[]): Tensor => tf.reshape(a, sha
 export const slice = (a: Tensor, begin: readonly number[], size: readonly number[]): Tensor =>
   execute('Slice', sliceAttributes, a, intVector(begin), intVector(size))
 
-export const concat = (parts: readonly Tensor[], axis: number): Tensor =>
-  execute('ConcatV2', concatAttributes(parts.length), ...parts, intScalar(axis))
+export function concat(parts: readonly Tensor[], axis: number): Tensor {
+  const [only] = parts
+  if (parts.length === 1 && only !== undefined) return tf.clone(only) // the kernel wants two or more
+  return execute('ConcatV2', concatAttributes(parts.length), ...parts, intScalar(axis))
+}
 
 /** Cuts a vector into pieces of the given sizes. */
 export const split = (vector: Tensor, sizes: readonly number[]): Tensor[] =>
