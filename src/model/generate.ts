@@ -18,7 +18,7 @@ import {
   sub,
   topK,
 } from '../tensor/ops.ts'
-import { uniform } from '../tensor/random.ts'
+import { uniform } from '../random.ts'
 import { padRows } from './batch.ts'
 import { logits } from './heads.ts'
 import { step } from './llama.ts'

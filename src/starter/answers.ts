@@ -1,4 +1,4 @@
-import { uniform } from '../tensor/random.ts'
+import { uniform } from '../random.ts'
 import { PHRASES } from './lexicon.ts'
 import type { Language, Phrase } from './lexicon.ts'
 import type { StarterPrompt } from './world.ts'

@@ -1,4 +1,4 @@
-import { uniform } from '../tensor/random.ts'
+import { uniform } from '../random.ts'
 import type { Message } from '../schemas/chat.ts'
 import { sampleAnswer } from './answers.ts'
 import type { Mixture } from './answers.ts'

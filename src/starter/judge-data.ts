@@ -1,4 +1,4 @@
-import { uniform } from '../tensor/random.ts'
+import { uniform } from '../random.ts'
 import { localJudgePrompt, localSafetyPrompt } from '../judging/prompts.ts'
 import { AXES } from '../schemas/feedback.ts'
 import { sampleAnswer } from './answers.ts'

@@ -1,4 +1,4 @@
-import { permutation, uniform } from '../tensor/random.ts'
+import { permutation, uniform } from '../random.ts'
 import type { Message } from '../schemas/chat.ts'
 import { DUAL, HARMLESS, HAZARDS, HOWTO, LANGUAGES, RELATIONS } from './lexicon.ts'
 import type { Language, Phrase } from './lexicon.ts'

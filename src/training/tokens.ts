@@ -1,5 +1,5 @@
 import { dispose } from '../tensor/backend.ts'
-import { permutation } from '../tensor/random.ts'
+import { permutation } from '../random.ts'
 import { read } from '../tensor/ops.ts'
 import { batchByLength } from '../model/batch.ts'
 import { accumulate, disposeGradients, tokenLogprobs, tokenLogprobsBackward } from '../model/heads.ts'

@@ -1,7 +1,7 @@
 import { LibraError } from '../errors.ts'
 import { tf } from '../tensor/backend.ts'
 import { floats } from '../tensor/ops.ts'
-import { normal } from '../tensor/random.ts'
+import { normal } from '../random.ts'
 import type { Llama, LoraPair } from '../model/llama.ts'
 import { disposeBase, disposePairs, loadAdapter, loadBase, mergeAdapter, newAdapter, stackAdapters } from '../model/resident.ts'
 import type { ModelCard } from '../schemas/model.ts'

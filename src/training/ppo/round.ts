@@ -1,4 +1,4 @@
-import { permutation } from '../../tensor/random.ts'
+import { permutation } from '../../random.ts'
 import type { Llama } from '../../model/llama.ts'
 import { disposePairs, loadAdapter, loadBase, mergeAdapter, stackAdapters } from '../../model/resident.ts'
 import { tf } from '../../tensor/backend.ts'

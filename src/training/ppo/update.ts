@@ -1,6 +1,6 @@
 import { dispose } from '../../tensor/backend.ts'
 import { add, read } from '../../tensor/ops.ts'
-import { permutation } from '../../tensor/random.ts'
+import { permutation } from '../../random.ts'
 import { batchByLength } from '../../model/batch.ts'
 import { accumulate, scalarHead, scalarHeadBackward, tokenLogprobs, tokenLogprobsBackward } from '../../model/heads.ts'
 import { backward, disposeTape, forward } from '../../model/llama.ts'
