@@ -1,0 +1,39 @@
+import { Command } from 'commander'
+import { LibraError } from './errors.ts'
+
+/** The command line. Each command loads only what it needs. */
+const program = new Command('libra').description('RLAIF: evaluate and align language models by AI feedback')
+
+program
+  .command('rlaif')
+  .description('the main job: align the starter policy by AI feedback under two reward models')
+  .option('--seed <number>', 'seed of everything random', Number)
+  .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', JSON.parse)
+  .action(async ({ seed, options }: { seed?: number; options?: Record<string, unknown> }) => {
+    const { rlaif } = await import('./cli/rlaif.ts')
+    await rlaif({ ...options, ...(seed === undefined ? {} : { seed }) })
+  })
+
+program
+  .command('starter-build')
+  .description('rebuild the starter models from nothing')
+  .argument('<folder>', 'where to put them; must not hold them yet')
+  .action(async (folder: string) => {
+    const { buildStarter } = await import('./cli/starter-build.ts')
+    await buildStarter(folder)
+  })
+
+program
+  .command('serve')
+  .description('serve the HTTP API')
+  .action(async () => {
+    const { serve } = await import('./http/serve.ts')
+    await serve()
+  })
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  console.error(error instanceof LibraError ? `libra: ${error.message} (${error.code})` : error)
+  process.exitCode = 1
+}
