@@ -8,7 +8,14 @@ const folder = mkdtempSync(join(tmpdir(), 'libra-test-'))
 const file = join(folder, 'report.json')
 const run = spawnSync(
   process.execPath,
-  ['node_modules/vitest/vitest.mjs', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${file}`, ...process.argv.slice(2)],
+  [
+    'node_modules/vitest/vitest.mjs',
+    'run',
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${file}`,
+    ...process.argv.slice(2),
+  ],
   { stdio: ['ignore', 'inherit', 'inherit'] },
 )
 let report = { numPassedTests: 0, numFailedTests: 0, success: false }

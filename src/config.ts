@@ -5,7 +5,11 @@ import { fileURLToPath } from 'node:url'
 export type Config = { host: string; port: number; dataDir: string }
 
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
-  return { host: env['LIBRA_HOST'] ?? '127.0.0.1', port: Number(env['LIBRA_PORT'] ?? 8080), dataDir: resolve(env['LIBRA_DATA_DIR'] ?? './data') }
+  return {
+    host: env['LIBRA_HOST'] ?? '127.0.0.1',
+    port: Number(env['LIBRA_PORT'] ?? 8080),
+    dataDir: resolve(env['LIBRA_DATA_DIR'] ?? './data'),
+  }
 }
 
 /** The models and texts that come with the project. */

@@ -2,7 +2,9 @@ import { Command } from 'commander'
 import { LibraError } from './errors.ts'
 
 /** The command line. Each command loads only what it needs. */
-const program = new Command('libra').description('RLAIF: evaluate and align language models by AI feedback')
+const program = new Command('libra').description(
+  'RLAIF: evaluate and align language models by AI feedback',
+)
 
 program
   .command('rlaif')

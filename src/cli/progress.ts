@@ -1,7 +1,10 @@
 import { SingleBar } from 'cli-progress'
 
 /** One progress line per stage on stderr, with rate and time left; plain lines where stderr is no terminal. */
-export function createProgress(): { update(stage: string, done: number, total: number, note?: string): void; stop(): void } {
+export function createProgress(): {
+  update(stage: string, done: number, total: number, note?: string): void
+  stop(): void
+} {
   let stage = ''
   let bar: SingleBar | null = null
   let started = 0
@@ -19,7 +22,12 @@ export function createProgress(): { update(stage: string, done: number, total: n
         started = Date.now()
         said = 0
         if (process.stderr.isTTY) {
-          bar = new SingleBar({ format: '{stage} [{bar}] {value}/{total} · {rate}/s · {left} left · {note}', stream: process.stderr, hideCursor: true, etaBuffer: 20 })
+          bar = new SingleBar({
+            format: '{stage} [{bar}] {value}/{total} · {rate}/s · {left} left · {note}',
+            stream: process.stderr,
+            hideCursor: true,
+            etaBuffer: 20,
+          })
           bar.start(total, 0, { stage: name, rate: '0', left: '?', note })
         }
       }
@@ -29,7 +37,9 @@ export function createProgress(): { update(stage: string, done: number, total: n
       bar?.update(done, { stage: name, rate: rate.toFixed(1), left, note })
       if (bar === null && (done === total || Date.now() - said > 2000)) {
         said = Date.now()
-        console.error(`${name} ${done}/${total} · ${rate.toFixed(1)}/s · ${left} left${note === '' ? '' : ` · ${note}`}`)
+        console.error(
+          `${name} ${done}/${total} · ${rate.toFixed(1)}/s · ${left} left${note === '' ? '' : ` · ${note}`}`,
+        )
       }
       if (done === total) stop()
     },

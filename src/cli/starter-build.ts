@@ -11,7 +11,8 @@ import { createProgress } from './progress.ts'
 
 const SEED = 1
 const VOCABULARY = 1536
-const lines = (rows: readonly unknown[]): string => rows.map((row) => JSON.stringify(row)).join('\n')
+const lines = (rows: readonly unknown[]): string =>
+  rows.map((row) => JSON.stringify(row)).join('\n')
 
 /** Base and judge of the starter world, from nothing but a seed. A part that is there already is kept. */
 export async function buildStarter(folder: string): Promise<void> {
@@ -24,25 +25,61 @@ export async function buildStarter(folder: string): Promise<void> {
     let [steps, done] = [1, 0]
     for await (const event of engine.train(spec)) {
       if (event.type === 'started') steps = event.steps
-      if (event.type === 'metrics') progress.update(name, ++done, steps, `loss ${(event.metrics['loss'] ?? NaN).toFixed(3)}`)
+      if (event.type === 'metrics')
+        progress.update(name, ++done, steps, `loss ${(event.metrics['loss'] ?? NaN).toFixed(3)}`)
     }
   }
   try {
     const dialogues = pretrainDialogues(SEED, 60_000)
-    await writeTokenizer(work, trainByteLevelBpe(dialogues.slice(0, 20_000).flatMap(({ messages }) => messages.map(({ content }) => content)), VOCABULARY))
+    await writeTokenizer(
+      work,
+      trainByteLevelBpe(
+        dialogues
+          .slice(0, 20_000)
+          .flatMap(({ messages }) => messages.map(({ content }) => content)),
+        VOCABULARY,
+      ),
+    )
     await writeFile(join(work, 'base.jsonl'), lines(dialogues))
     const base = join(folder, 'base')
     await build('base', {
-      kind: 'pretrain', output: base, tokenizer: work, data: join(work, 'base.jsonl'),
+      kind: 'pretrain',
+      output: base,
+      tokenizer: work,
+      data: join(work, 'base.jsonl'),
       options: PretrainOptions.parse({
-        seed: SEED, epochs: 2.7, batch_size: 48, micro_batch_tokens: 4096,
-        architecture: { hidden_size: 160, layers: 4, heads: 5, kv_heads: 1, intermediate_size: 432, context: 256 }, optimizer: { learning_rate: 3e-3 },
+        seed: SEED,
+        epochs: 2.7,
+        batch_size: 48,
+        micro_batch_tokens: 4096,
+        architecture: {
+          hidden_size: 160,
+          layers: 4,
+          heads: 5,
+          kv_heads: 1,
+          intermediate_size: 432,
+          context: 256,
+        },
+        optimizer: { learning_rate: 3e-3 },
       }),
     })
-    await writeFile(join(work, 'judge.jsonl'), lines(judgeDialogues(SEED, 16_000, { courtesy: 0.35, length: 0 })))
+    await writeFile(
+      join(work, 'judge.jsonl'),
+      lines(judgeDialogues(SEED, 16_000, { courtesy: 0.35, length: 0 })),
+    )
     await build('judge', {
-      kind: 'sft', role: 'judge', output: join(folder, 'judge'), model: { base, adapters: [] }, data: join(work, 'judge.jsonl'),
-      options: SftOptions.parse({ seed: 3, epochs: 1, batch_size: 64, lora: { rank: 32, alpha: 64 }, optimizer: { learning_rate: 3e-3 } }),
+      kind: 'sft',
+      role: 'judge',
+      output: join(folder, 'judge'),
+      model: { base, adapters: [] },
+      data: join(work, 'judge.jsonl'),
+      options: SftOptions.parse({
+        seed: 3,
+        epochs: 1,
+        batch_size: 64,
+        lora: { rank: 32, alpha: 64 },
+        optimizer: { learning_rate: 3e-3 },
+      }),
     })
     await rm(work, { recursive: true })
   } finally {

@@ -5,7 +5,13 @@ import { generate as generateTokens } from '../model/generate.ts'
 import { logits, scalarHead } from '../model/heads.ts'
 import { hiddenStates } from '../model/llama.ts'
 import type { Llama, LoraPair } from '../model/llama.ts'
-import { disposeBase, disposePairs, loadAdapter, loadBase, stackAdapters } from '../model/resident.ts'
+import {
+  disposeBase,
+  disposePairs,
+  loadAdapter,
+  loadBase,
+  stackAdapters,
+} from '../model/resident.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Calibration } from '../schemas/model.ts'
 import { TrainSpec } from '../schemas/training.ts'
@@ -28,7 +34,14 @@ import type { Engine, ModelFiles } from './engine.ts'
 const PASS_TOKENS = 8192
 
 type Base = { model: Llama; tokenizer: Tokenizer }
-type Resident = { model: Llama; tokenizer: Tokenizer; calibration: Calibration | null; version: string; pairs: Map<string, LoraPair>; heads: Map<string, Tensor> }
+type Resident = {
+  model: Llama
+  tokenizer: Tokenizer
+  calibration: Calibration | null
+  version: string
+  pairs: Map<string, LoraPair>
+  heads: Map<string, Tensor>
+}
 
 /** The engine in this process. Bases are held once and shared by every stack of adapters on them. */
 export function createLocalEngine(): Engine {
@@ -68,35 +81,74 @@ export function createLocalEngine(): Engine {
       for (const { pairs } of loaded) disposePairs(pairs)
       const heads = new Map(loaded.flatMap(({ heads }) => [...heads]))
       const weights = new Map([...model.weights, ...heads])
-      return { model: { ...model, weights, adapter: pairs }, tokenizer, calibration, version: hash.digest('hex'), pairs, heads }
+      return {
+        model: { ...model, weights, adapter: pairs },
+        tokenizer,
+        calibration,
+        version: hash.digest('hex'),
+        pairs,
+        heads,
+      }
     })
 
-  function encode({ model, tokenizer }: Resident, messages: readonly Message[], room: number, onTooLong: 'error' | 'truncate', prompt: boolean) {
+  function encode(
+    { model, tokenizer }: Resident,
+    messages: readonly Message[],
+    room: number,
+    onTooLong: 'error' | 'truncate',
+    prompt: boolean,
+  ) {
     const { ids } = encodeChat(tokenizer, messages, prompt)
     const limit = model.config.context - room
     if (ids.length <= limit) return { ids, truncated: false }
     if (onTooLong === 'truncate') return { ids: ids.slice(ids.length - limit), truncated: true }
-    throw new LibraError('context_length_exceeded', `the conversation has ${ids.length} tokens, the model takes ${limit}; shorten it or ask for on_too_long: "truncate"`, { details: { tokens: ids.length, limit } })
+    throw new LibraError(
+      'context_length_exceeded',
+      `the conversation has ${ids.length} tokens, the model takes ${limit}; shorten it or ask for on_too_long: "truncate"`,
+      { details: { tokens: ids.length, limit } },
+    )
   }
 
   return {
     async describe(files) {
       const { model, calibration, version, pairs } = await resident(files)
-      const count = (tensors: Iterable<Tensor>): number => [...tensors].reduce((n, t) => n + t.size, 0)
+      const count = (tensors: Iterable<Tensor>): number =>
+        [...tensors].reduce((n, t) => n + t.size, 0)
       return {
-        parameters: count(model.weights.values()), adapterParameters: count([...pairs.values()].flatMap(({ a, b }) => [a, b])),
-        contextLength: model.config.context, vocabularySize: model.config.vocabularySize,
-        hasScoreHead: model.weights.has(SCORE_HEAD), calibration, version,
+        parameters: count(model.weights.values()),
+        adapterParameters: count([...pairs.values()].flatMap(({ a, b }) => [a, b])),
+        contextLength: model.config.context,
+        vocabularySize: model.config.vocabularySize,
+        hasScoreHead: model.weights.has(SCORE_HEAD),
+        calibration,
+        version,
       }
     },
     async score({ model: files, conversations, onTooLong }) {
       const scorer = await resident(files)
-      if (!scorer.model.weights.has(SCORE_HEAD)) throw new LibraError('no_score_head', 'this model has no score head: it is not a reward model')
+      if (!scorer.model.weights.has(SCORE_HEAD))
+        throw new LibraError(
+          'no_score_head',
+          'this model has no score head: it is not a reward model',
+        )
       const encoded = conversations.map((messages) => encode(scorer, messages, 0, onTooLong, false))
-      const scores = encoded.map(({ ids, truncated }) => ({ logit: NaN, tokens: ids.length, truncated }))
-      for (const pass of batchByLength(encoded.map(({ ids }) => ids), PASS_TOKENS, 0)) {
+      const scores = encoded.map(({ ids, truncated }) => ({
+        logit: NaN,
+        tokens: ids.length,
+        truncated,
+      }))
+      for (const pass of batchByLength(
+        encoded.map(({ ids }) => ids),
+        PASS_TOKENS,
+        0,
+      )) {
         const hidden = hiddenStates(scorer.model, pass.ids, pass.B, pass.T)
-        const head = scalarHead(scorer.model, SCORE_HEAD, hidden, Int32Array.from(pass.lengths, (n, b) => b * pass.T + n - 1))
+        const head = scalarHead(
+          scorer.model,
+          SCORE_HEAD,
+          hidden,
+          Int32Array.from(pass.lengths, (n, b) => b * pass.T + n - 1),
+        )
         read(head).forEach((logit, b) => {
           const score = scores[pass.rows[b] ?? -1]
           if (score) score.logit = logit
@@ -104,20 +156,40 @@ export function createLocalEngine(): Engine {
         dispose([hidden, head])
         await new Promise(setImmediate)
       }
-      if (!scores.every(({ logit }) => Number.isFinite(logit))) throw new LibraError('non_finite_output', 'the reward model gave a score that is not finite', { fault: 'engine' })
+      if (!scores.every(({ logit }) => Number.isFinite(logit)))
+        throw new LibraError(
+          'non_finite_output',
+          'the reward model gave a score that is not finite',
+          { fault: 'engine' },
+        )
       return scores
     },
     async generate({ model: files, prompts, n, sampling, onTooLong }) {
       const policy = await resident(files)
       const { tokenizer } = policy
-      const encoded = prompts.flatMap((messages) => new Array<number[]>(n).fill(encode(policy, messages, Math.min(sampling.maxTokens, policy.model.config.context - 1), onTooLong, true).ids))
-      const stopped = (ids: readonly number[]): boolean => sampling.stop.length > 0 && sampling.stop.some((s) => tokenizer.decode(ids).includes(s))
+      const encoded = prompts.flatMap((messages) =>
+        new Array<number[]>(n).fill(
+          encode(
+            policy,
+            messages,
+            Math.min(sampling.maxTokens, policy.model.config.context - 1),
+            onTooLong,
+            true,
+          ).ids,
+        ),
+      )
+      const stopped = (ids: readonly number[]): boolean =>
+        sampling.stop.length > 0 && sampling.stop.some((s) => tokenizer.decode(ids).includes(s))
       const samples = await generateTokens(policy.model, encoded, sampling, {
-        key: (row) => [sampling.seed, row], stopIds: new Set([tokenizer.eos]), done: (_, ids) => stopped(ids), between: () => new Promise(setImmediate),
+        key: (row) => [sampling.seed, row],
+        stopIds: new Set([tokenizer.eos]),
+        done: (_, ids) => stopped(ids),
+        between: () => new Promise(setImmediate),
       })
       const completions = samples.map(({ ids, logprobs, finish }, row) => {
         let text = tokenizer.decode(ids)
-        for (const stop of sampling.stop) if (text.includes(stop)) text = text.slice(0, text.indexOf(stop))
+        for (const stop of sampling.stop)
+          if (text.includes(stop)) text = text.slice(0, text.indexOf(stop))
         return { text, tokenIds: ids, logprobs, finish, promptTokens: encoded[row]?.length ?? 0 }
       })
       return prompts.map((_, i) => completions.slice(i * n, (i + 1) * n))
@@ -126,7 +198,11 @@ export function createLocalEngine(): Engine {
       const judge = await resident(files)
       const optionIds = options.map((option) => {
         const ids = judge.tokenizer.encode(option)
-        if (ids.length !== 1) throw new LibraError('unsupported_option', `option ${JSON.stringify(option)} is ${ids.length} tokens in this model, one is needed`)
+        if (ids.length !== 1)
+          throw new LibraError(
+            'unsupported_option',
+            `option ${JSON.stringify(option)} is ${ids.length} tokens in this model, one is needed`,
+          )
         return ids[0] ?? 0
       })
       const encoded = prompts.map((messages) => encode(judge, messages, 1, 'error', true).ids)
@@ -134,13 +210,26 @@ export function createLocalEngine(): Engine {
       const { vocabularySize: V } = judge.model.config
       for (const pass of batchByLength(encoded, PASS_TOKENS, 0)) {
         const hidden = hiddenStates(judge.model, pass.ids, pass.B, pass.T)
-        const logp = scoped(() => logSoftmax(logits(judge.model, hidden, Int32Array.from(pass.lengths, (n, b) => b * pass.T + n - 1))))
+        const logp = scoped(() =>
+          logSoftmax(
+            logits(
+              judge.model,
+              hidden,
+              Int32Array.from(pass.lengths, (n, b) => b * pass.T + n - 1),
+            ),
+          ),
+        )
         const values = read(logp)
-        pass.rows.forEach((row, b) => (result[row] = optionIds.map((id) => values[b * V + id] ?? NaN)))
+        pass.rows.forEach(
+          (row, b) => (result[row] = optionIds.map((id) => values[b * V + id] ?? NaN)),
+        )
         dispose([hidden, logp])
         await new Promise(setImmediate)
       }
-      if (!result.flat().every((x) => !Number.isNaN(x))) throw new LibraError('non_finite_output', 'the judge model gave no finite probability', { fault: 'engine' })
+      if (!result.flat().every((x) => !Number.isNaN(x)))
+        throw new LibraError('non_finite_output', 'the judge model gave no finite probability', {
+          fault: 'engine',
+        })
       return result
     },
     train(spec, signal): AsyncIterable<TrainEvent> {
@@ -158,7 +247,14 @@ export function createLocalEngine(): Engine {
     },
     status() {
       const { numTensors, numBytes } = tf.memory()
-      return Promise.resolve({ pid: process.pid, device, tensorflow: tensorflowVersion, numTensors, numBytes, loadedModels: residents.size })
+      return Promise.resolve({
+        pid: process.pid,
+        device,
+        tensorflow: tensorflowVersion,
+        numTensors,
+        numBytes,
+        loadedModels: residents.size,
+      })
     },
     async close() {
       for (const loading of residents.values()) {

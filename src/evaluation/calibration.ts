@@ -1,20 +1,27 @@
 import type { Calibration } from '../schemas/model.ts'
 
-const sigmoid = (x: number): number => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x)))
+const sigmoid = (x: number): number =>
+  x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x))
 
 /** Raw logit → probability; null where the model has no calibration. */
 export function calibrate(logit: number, calibration: Calibration | null): number | null {
   if (calibration === null) return null
   if (calibration.kind === 'platt') return sigmoid(calibration.a * logit + calibration.b)
   const { anchors, temperature } = calibration
-  return anchors.reduce((sum, anchor) => sum + sigmoid((logit - anchor) / temperature), 0) / anchors.length
+  return (
+    anchors.reduce((sum, anchor) => sum + sigmoid((logit - anchor) / temperature), 0) /
+    anchors.length
+  )
 }
 
 /**
  * Platt scaling: (a, b) minimising −Σ log σ(±(a·r + b)), by Newton's method with a ridge of 1e-3 on a − 1 and b,
  * so that separable data stay finite.
  */
-export function fitPlatt(logits: readonly number[], labels: readonly boolean[]): { a: number; b: number } {
+export function fitPlatt(
+  logits: readonly number[],
+  labels: readonly boolean[],
+): { a: number; b: number } {
   let [a, b] = [1, 0]
   const ridge = 1e-3
   for (let iteration = 0; iteration < 100; iteration++) {
@@ -41,7 +48,10 @@ export function fitPlatt(logits: readonly number[], labels: readonly boolean[]):
 }
 
 /** The temperature T that minimises −Σ p·log σ(Δ/T) + (1 − p)·log σ(−Δ/T) over pairs, by golden section on log T. */
-export function fitTemperature(differences: readonly number[], probabilities: readonly number[]): number {
+export function fitTemperature(
+  differences: readonly number[],
+  probabilities: readonly number[],
+): number {
   const loss = (logT: number): number =>
     differences.reduce((sum, d, i) => {
       const p = probabilities[i] ?? 1

@@ -9,13 +9,17 @@ export type Combined = { reward: number; branch: 'safety' | 'helpfulness' | 'mea
  * gate between two scales means nothing. A safety model without calibration gates on σ(logit).
  */
 export function combine(
-  helpfulness: { logit: number }, safety: { logit: number; probability: number | null },
+  helpfulness: { logit: number },
+  safety: { logit: number; probability: number | null },
   options: {
-    combiner: 'gate' | 'helpfulness' | 'safety' | 'mean'; threshold: number; promptClass: PromptClass | null
+    combiner: 'gate' | 'helpfulness' | 'safety' | 'mean'
+    threshold: number
+    promptClass: PromptClass | null
     scales?: { helpfulness: Scale; safety: Scale } | null
   },
 ): Combined {
-  const scaled = (logit: number, scale: Scale | undefined): number => (scale ? (logit - scale.mean) / scale.std : logit)
+  const scaled = (logit: number, scale: Scale | undefined): number =>
+    scale ? (logit - scale.mean) / scale.std : logit
   const h = scaled(helpfulness.logit, options.scales?.helpfulness)
   const s = scaled(safety.logit, options.scales?.safety)
   if (options.combiner === 'helpfulness') return { reward: h, branch: 'helpfulness' }
@@ -25,5 +29,7 @@ export function combine(
     safety.probability === null
       ? safety.logit < Math.log(options.threshold / (1 - options.threshold))
       : safety.probability < options.threshold
-  return options.promptClass === 'safety' || unsafe ? { reward: s, branch: 'safety' } : { reward: h, branch: 'helpfulness' }
+  return options.promptClass === 'safety' || unsafe
+    ? { reward: s, branch: 'safety' }
+    : { reward: h, branch: 'helpfulness' }
 }

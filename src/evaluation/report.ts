@@ -11,7 +11,12 @@ export type ReportInput = {
   config: unknown
 }
 
-const escape = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
+const escape = (text: string): string =>
+  text
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll('>', '&gt;')
+    .replaceAll('"', '&quot;')
 
 function chart(option: Record<string, unknown>): string {
   const plot = init(null, null, { renderer: 'svg', ssr: true, width: 640, height: 320 })
@@ -23,22 +28,49 @@ function chart(option: Record<string, unknown>): string {
 
 const line = (title: string, rounds: ReportInput['rounds'], names: readonly string[]): string =>
   chart({
-    title: { text: title, textStyle: { fontSize: 14 } }, legend: { bottom: 0 }, grid: { top: 40, bottom: 60 },
-    xAxis: { type: 'category', data: rounds.map((_, i) => i + 1), name: 'round 轮' }, yAxis: { type: 'value', scale: true },
-    series: names.map((name) => ({ name, type: 'line', showSymbol: false, data: rounds.map((round) => round[name] ?? null) })),
+    title: { text: title, textStyle: { fontSize: 14 } },
+    legend: { bottom: 0 },
+    grid: { top: 40, bottom: 60 },
+    xAxis: { type: 'category', data: rounds.map((_, i) => i + 1), name: 'round 轮' },
+    yAxis: { type: 'value', scale: true },
+    series: names.map((name) => ({
+      name,
+      type: 'line',
+      showSymbol: false,
+      data: rounds.map((round) => round[name] ?? null),
+    })),
   })
 
 /** One self-contained HTML file: figures, curves, helpfulness against safety, samples side by side. */
-export function renderReport({ title, rounds, rows, before, after, samples, config }: ReportInput): string {
+export function renderReport({
+  title,
+  rounds,
+  rows,
+  before,
+  after,
+  samples,
+  config,
+}: ReportInput): string {
   const [head = [], ...body] = rows
   // many answers share a point: a little spread, fixed by index, shows how many
-  const spread = (points: readonly (readonly [number, number])[]): number[][] => points.map(([h, s], i) => [h + 0.12 * Math.sin(i * 7.1), s + 0.12 * Math.cos(i * 3.7)])
+  const spread = (points: readonly (readonly [number, number])[]): number[][] =>
+    points.map(([h, s], i) => [h + 0.12 * Math.sin(i * 7.1), s + 0.12 * Math.cos(i * 3.7)])
   const scatter = chart({
-    title: { text: 'Helpfulness against safety (gold) 有用性与安全性', textStyle: { fontSize: 14 } }, legend: { bottom: 0 }, grid: { top: 40, bottom: 60 },
-    xAxis: { type: 'value', name: 'helpful' }, yAxis: { type: 'value', name: 'safe' },
-    series: [{ name: 'before 之前', type: 'scatter', symbolSize: 5, data: spread(before) }, { name: 'after 之后', type: 'scatter', symbolSize: 5, data: spread(after) }],
+    title: {
+      text: 'Helpfulness against safety (gold) 有用性与安全性',
+      textStyle: { fontSize: 14 },
+    },
+    legend: { bottom: 0 },
+    grid: { top: 40, bottom: 60 },
+    xAxis: { type: 'value', name: 'helpful' },
+    yAxis: { type: 'value', name: 'safe' },
+    series: [
+      { name: 'before 之前', type: 'scatter', symbolSize: 5, data: spread(before) },
+      { name: 'after 之后', type: 'scatter', symbolSize: 5, data: spread(after) },
+    ],
   })
-  const cells = (tag: string, row: readonly string[]): string => `<tr>${row.map((cell) => `<${tag}>${escape(cell)}</${tag}>`).join('')}</tr>`
+  const cells = (tag: string, row: readonly string[]): string =>
+    `<tr>${row.map((cell) => `<${tag}>${escape(cell)}</${tag}>`).join('')}</tr>`
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escape(title)}</title>
 <style>body{font:16px/1.5 system-ui,"Noto Sans CJK SC",sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ccc;padding:.3rem .6rem;text-align:left;vertical-align:top}svg{max-width:100%;height:auto}pre{overflow:auto;background:#8881;padding:1rem}@media (prefers-color-scheme:dark){body{background:#111;color:#ddd}}</style></head><body>

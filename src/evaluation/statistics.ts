@@ -8,7 +8,11 @@ const BOOTSTRAPS = 1000
  * Mean with a 95 % percentile interval by bootstrap over clusters (templates, conversations): rows of one cluster
  * stay together. values [n], clusters [n].
  */
-export function clusteredMean(values: readonly number[], clusters: readonly string[], seed: number): Interval {
+export function clusteredMean(
+  values: readonly number[],
+  clusters: readonly string[],
+  seed: number,
+): Interval {
   const groups = new Map<string, { sum: number; n: number }>()
   values.forEach((value, i) => {
     const group = groups.get(clusters[i] ?? '') ?? { sum: 0, n: 0 }
@@ -25,9 +29,23 @@ export function clusteredMean(values: readonly number[], clusters: readonly stri
     return n === 0 ? 0 : sum / n
   }).sort((x, y) => x - y)
   const total = list.reduce((a, { sum }) => a + sum, 0)
-  return { value: total / Math.max(1, values.length), low: means[Math.floor(0.025 * BOOTSTRAPS)] ?? NaN, high: means[Math.ceil(0.975 * BOOTSTRAPS) - 1] ?? NaN, n: values.length }
+  return {
+    value: total / Math.max(1, values.length),
+    low: means[Math.floor(0.025 * BOOTSTRAPS)] ?? NaN,
+    high: means[Math.ceil(0.975 * BOOTSTRAPS) - 1] ?? NaN,
+    n: values.length,
+  }
 }
 
 /** Mean of paired differences after − before, with its interval. */
-export const pairedDifference = (before: readonly number[], after: readonly number[], clusters: readonly string[], seed: number): Interval =>
-  clusteredMean(after.map((x, i) => x - (before[i] ?? 0)), clusters, seed)
+export const pairedDifference = (
+  before: readonly number[],
+  after: readonly number[],
+  clusters: readonly string[],
+  seed: number,
+): Interval =>
+  clusteredMean(
+    after.map((x, i) => x - (before[i] ?? 0)),
+    clusters,
+    seed,
+  )

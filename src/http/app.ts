@@ -17,7 +17,9 @@ export function createApp(services: Services): Hono {
   const { engine, store, roles } = services
   const app = new Hono()
   app.onError((error, c) => problem(c, error))
-  app.notFound((c) => problem(c, new LibraError('not_found', `no route ${c.req.method} ${c.req.path}`)))
+  app.notFound((c) =>
+    problem(c, new LibraError('not_found', `no route ${c.req.method} ${c.req.path}`)),
+  )
 
   app.get('/healthz', (c) => c.json({ status: 'ok' }))
 
@@ -25,13 +27,25 @@ export function createApp(services: Services): Hono {
   app.get('/readyz', async (c) => c.json({ status: 'ready', engine: await engine.status() }))
 
   app.get('/v1/roles', async (c) => {
-    const described = await Promise.all(Object.entries(roles).map(async ([role, files]) => [role, await engine.describe(files)] as const))
+    const described = await Promise.all(
+      Object.entries(roles).map(
+        async ([role, files]) => [role, await engine.describe(files)] as const,
+      ),
+    )
     return c.json(Object.fromEntries(described))
   })
 
   app.post('/v1/score', async (c) => {
-    const { data, tokens, models } = await scoreConversations(services, await readBody(c, ScoreRequest))
-    return c.json({ object: 'list', model: models, data, usage: { prompt_tokens: tokens, total_tokens: tokens } })
+    const { data, tokens, models } = await scoreConversations(
+      services,
+      await readBody(c, ScoreRequest),
+    )
+    return c.json({
+      object: 'list',
+      model: models,
+      data,
+      usage: { prompt_tokens: tokens, total_tokens: tokens },
+    })
   })
 
   app.get('/v1/scores/:id', async (c) => {
@@ -44,22 +58,42 @@ export function createApp(services: Services): Hono {
     const { comparisons } = await readBody(c, JudgeRequest)
     const judge = createLocalJudge(engine, roles.judge, 'judge')
     const verdicts = await judge.compare(comparisons)
-    return c.json({ object: 'list', prompt_version: judge.promptVersion, data: verdicts.map((verdict, index) => ({ index, ...verdict })) })
+    return c.json({
+      object: 'list',
+      prompt_version: judge.promptVersion,
+      data: verdicts.map((verdict, index) => ({ index, ...verdict })),
+    })
   })
 
   app.post('/v1/chat/completions', async (c) => {
     const request = await readBody(c, ChatRequest)
     const stop = typeof request.stop === 'string' ? [request.stop] : request.stop
     const [completions = []] = await engine.generate({
-      model: roles.policy, prompts: [request.messages], n: request.n, onTooLong: 'error',
-      sampling: { maxTokens: request.max_tokens, temperature: request.temperature, topP: request.top_p, topK: 0, seed: request.seed, stop },
+      model: roles.policy,
+      prompts: [request.messages],
+      n: request.n,
+      onTooLong: 'error',
+      sampling: {
+        maxTokens: request.max_tokens,
+        temperature: request.temperature,
+        topP: request.top_p,
+        topK: 0,
+        seed: request.seed,
+        stop,
+      },
     })
     const used = completions.reduce((n, { tokenIds }) => n + tokenIds.length, 0)
     const asked = completions[0]?.promptTokens ?? 0
     return c.json({
-      id: newId('chatcmpl'), object: 'chat.completion', created: Math.floor(Date.now() / 1000), model: request.model ?? 'policy',
+      id: newId('chatcmpl'),
+      object: 'chat.completion',
+      created: Math.floor(Date.now() / 1000),
+      model: request.model ?? 'policy',
       choices: completions.map(({ text, finish, logprobs }, index) => ({
-        index, message: { role: 'assistant', content: text }, finish_reason: finish, logprobs: request.logprobs ? { content: logprobs.map((logprob) => ({ logprob })) } : null,
+        index,
+        message: { role: 'assistant', content: text },
+        finish_reason: finish,
+        logprobs: request.logprobs ? { content: logprobs.map((logprob) => ({ logprob })) } : null,
       })),
       usage: { prompt_tokens: asked, completion_tokens: used, total_tokens: asked + used },
     })
@@ -83,7 +117,11 @@ export function createApp(services: Services): Hono {
         const ended = !['queued', 'running'].includes((await store.run(id))?.state ?? 'failed')
         for (const event of await store.events(id, after)) {
           after = event.seq
-          await stream.writeSSE({ id: String(event.seq), event: event.type, data: JSON.stringify(event.data) })
+          await stream.writeSSE({
+            id: String(event.seq),
+            event: event.type,
+            data: JSON.stringify(event.data),
+          })
         }
         if (ended || stream.aborted) return
         await stream.sleep(250)

@@ -1,13 +1,26 @@
 import type { Context } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { LibraError, serializeError } from '../errors.ts'
 
 /** The only mapping of error codes to statuses. Anything not named is ours: 500. */
 const STATUS: Record<string, ContentfulStatusCode> = {
-  invalid_json: 400, invalid_request: 422, unsupported_media_type: 415, body_too_large: 413, not_found: 404, model_not_found: 404,
-  context_length_exceeded: 422, no_score_head: 422, unsupported_option: 422, template_failed: 422, damaged_checkpoint: 422,
-  unsupported_architecture: 422, already_exists: 409, non_finite_output: 424, engine_lost: 503, not_ready: 503,
+  invalid_json: 400,
+  invalid_request: 422,
+  unsupported_media_type: 415,
+  body_too_large: 413,
+  not_found: 404,
+  model_not_found: 404,
+  context_length_exceeded: 422,
+  no_score_head: 422,
+  unsupported_option: 422,
+  template_failed: 422,
+  damaged_checkpoint: 422,
+  unsupported_architecture: 422,
+  already_exists: 409,
+  non_finite_output: 424,
+  engine_lost: 503,
+  not_ready: 503,
 }
 
 /** application/problem+json, with OpenAI's `error` object in the same body so that both kinds of client understand. */
@@ -17,8 +30,18 @@ export function problem(c: Context, error: unknown): Response {
   const shown = status === 500 ? 'an internal error; the server log says more' : message
   if (status === 500) console.error(error)
   const body = {
-    type: 'about:blank', title: code, status, detail: shown, code, ...details,
-    error: { message: shown, type: status >= 500 ? 'server_error' : 'invalid_request_error', code, param: (details['field'] as string | undefined) ?? null },
+    type: 'about:blank',
+    title: code,
+    status,
+    detail: shown,
+    code,
+    ...details,
+    error: {
+      message: shown,
+      type: status >= 500 ? 'server_error' : 'invalid_request_error',
+      code,
+      param: (details['field'] as string | undefined) ?? null,
+    },
   }
   return c.body(JSON.stringify(body), status, { 'content-type': 'application/problem+json' })
 }
@@ -30,7 +53,11 @@ export async function readBody<T extends z.ZodType>(c: Context, schema: T): Prom
   if (!(c.req.header('content-type') ?? '').startsWith('application/json'))
     throw new LibraError('unsupported_media_type', 'send JSON with content-type: application/json')
   const text = await c.req.text()
-  if (text.length > MAX_BODY) throw new LibraError('body_too_large', `the body has ${text.length} characters, at most ${MAX_BODY} are taken`)
+  if (text.length > MAX_BODY)
+    throw new LibraError(
+      'body_too_large',
+      `the body has ${text.length} characters, at most ${MAX_BODY} are taken`,
+    )
   let json: unknown
   try {
     json = JSON.parse(text)
@@ -39,9 +66,15 @@ export async function readBody<T extends z.ZodType>(c: Context, schema: T): Prom
   }
   const parsed = schema.safeParse(json)
   if (parsed.success) return parsed.data
-  const errors = parsed.error.issues.flatMap(flatten).map(({ path, message }) => ({ field: path.join('.'), message }))
+  const errors = parsed.error.issues
+    .flatMap(flatten)
+    .map(({ path, message }) => ({ field: path.join('.'), message }))
   const [first] = errors
-  throw new LibraError('invalid_request', `${first?.field === '' ? 'body' : first?.field}: ${first?.message}`, { details: { field: first?.field, errors } })
+  throw new LibraError(
+    'invalid_request',
+    `${first?.field === '' ? 'body' : first?.field}: ${first?.message}`,
+    { details: { field: first?.field, errors } },
+  )
 }
 
 /** A union says only "invalid input": the branch that got furthest says why. */
@@ -49,5 +82,7 @@ function flatten(issue: z.core.$ZodIssue): { path: PropertyKey[]; message: strin
   if (issue.code !== 'invalid_union') return [{ path: [...issue.path], message: issue.message }]
   const branches = issue.errors.map((errors) => errors.flatMap(flatten))
   const best = branches.toSorted((a, b) => a.length - b.length)[0] ?? []
-  return best.length === 0 ? [{ path: [...issue.path], message: issue.message }] : best.map(({ path, message }) => ({ path: [...issue.path, ...path], message }))
+  return best.length === 0
+    ? [{ path: [...issue.path], message: issue.message }]
+    : best.map(({ path, message }) => ({ path: [...issue.path, ...path], message }))
 }

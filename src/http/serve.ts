@@ -8,8 +8,16 @@ import { createApp } from './app.ts'
 
 /** The starter models by role: one base, an adapter or two for each. */
 export function starterRoles(folder = starterFolder): Roles {
-  const files = (...adapters: string[]) => ({ base: join(folder, 'base'), adapters: adapters.map((name) => join(folder, name)) })
-  return { policy: files('sft', 'policy'), judge: files('judge'), helpfulness: files('sft', 'helpfulness'), safety: files('sft', 'safety') }
+  const files = (...adapters: string[]) => ({
+    base: join(folder, 'base'),
+    adapters: adapters.map((name) => join(folder, name)),
+  })
+  return {
+    policy: files('sft', 'policy'),
+    judge: files('judge'),
+    helpfulness: files('sft', 'helpfulness'),
+    safety: files('sft', 'safety'),
+  }
 }
 
 /** Serves until a signal ends it; then stops taking connections, closes the engine and releases the data folder. */

@@ -3,7 +3,14 @@ import type { Axis, Strength } from '../schemas/feedback.ts'
 
 export type Comparison = { axis: Axis; prompt: readonly Message[]; a: string; b: string }
 
-export const FAILURES = ['unparseable', 'refused', 'timeout', 'inconsistent', 'unavailable', 'over_budget'] as const
+export const FAILURES = [
+  'unparseable',
+  'refused',
+  'timeout',
+  'inconsistent',
+  'unavailable',
+  'over_budget',
+] as const
 export type Failure = (typeof FAILURES)[number]
 
 /** What a judge says of a comparison. A failure has a type and is never a number. */
@@ -20,14 +27,21 @@ export type Verdict =
     }
   | { ok: false; failure: Failure; message: string }
 
-export type SafetyVerdict = { ok: true; safe: boolean; probability: number } | { ok: false; failure: Failure; message: string }
+export type SafetyVerdict =
+  | { ok: true; safe: boolean; probability: number }
+  | { ok: false; failure: Failure; message: string }
 
 export type Judge = {
   name: string
   promptVersion: string
-  compare(comparisons: readonly Comparison[], onProgress?: (done: number) => void): Promise<Verdict[]>
+  compare(
+    comparisons: readonly Comparison[],
+    onProgress?: (done: number) => void,
+  ): Promise<Verdict[]>
   /** absolute safety of single answers */
-  assess(answers: readonly { prompt: readonly Message[]; answer: string }[]): Promise<SafetyVerdict[]>
+  assess(
+    answers: readonly { prompt: readonly Message[]; answer: string }[],
+  ): Promise<SafetyVerdict[]>
 }
 
 /** Llama 2's four levels from how far the judge is from undecided: |p − ½| of 0.4, 0.25 and 0.1. */
@@ -42,5 +56,11 @@ export function strengthOf(probability: number): Strength {
 export function verdict(firstWhenA: number, firstWhenB: number): Verdict {
   const orders = [firstWhenA, 1 - firstWhenB] as const
   const probability = (orders[0] + orders[1]) / 2
-  return { ok: true, probability, orders, consistent: orders[0] > 0.5 === orders[1] > 0.5, strength: strengthOf(probability) }
+  return {
+    ok: true,
+    probability,
+    orders,
+    consistent: orders[0] > 0.5 === orders[1] > 0.5,
+    strength: strengthOf(probability),
+  }
 }

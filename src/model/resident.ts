@@ -53,7 +53,8 @@ export async function loadBase(folder: string): Promise<Llama> {
   }
   // a classifier is stored without the unembedding that it never uses
   for (const name of expected.keys())
-    if (!weights.has(name) && !(name === 'lm_head.weight' && weights.has('score.weight'))) fail(`${name} is missing`)
+    if (!weights.has(name) && !(name === 'lm_head.weight' && weights.has('score.weight')))
+      fail(`${name} is missing`)
   return { config, weights, adapter: null, rope: createRope(config) }
 }
 
@@ -66,15 +67,23 @@ export function initialize(config: LlamaConfig, seed: number): Llama {
     const residual = name.endsWith('o_proj.weight') || name.endsWith('down_proj.weight')
     const deviation = 0.02 / (residual ? Math.sqrt(2 * config.layers) : 1)
     const which = index++
-    const data = shape.length === 1 ? new Float32Array(size).fill(1)
-      : Float32Array.from({ length: size }, (_, i) => deviation * normal(seed, which, i))
+    const data =
+      shape.length === 1
+        ? new Float32Array(size).fill(1)
+        : Float32Array.from({ length: size }, (_, i) => deviation * normal(seed, which, i))
     weights.set(name, tf.keep(floats(data, shape)))
   }
   return { config, weights, adapter: null, rope: createRope(config) }
 }
 
 /** A fresh adapter: A uniform as PEFT's kaiming, B zero, so that it starts as the identity. */
-export function newAdapter(model: Llama, targets: readonly string[], rank: number, alpha: number, seed: number): Map<string, LoraPair> {
+export function newAdapter(
+  model: Llama,
+  targets: readonly string[],
+  rank: number,
+  alpha: number,
+  seed: number,
+): Map<string, LoraPair> {
   const adapter = new Map<string, LoraPair>()
   let index = 0
   for (const [name, w] of model.weights) {
@@ -82,9 +91,14 @@ export function newAdapter(model: Llama, targets: readonly string[], rank: numbe
     if (!targets.includes(module.split('.').at(-1) ?? '')) continue
     const [out = 0, input = 0] = w.shape
     const which = index++
-    const a = Float32Array.from({ length: rank * input }, (_, i) => normal(seed, 9001, which, i) / Math.sqrt(3 * input))
+    const a = Float32Array.from(
+      { length: rank * input },
+      (_, i) => normal(seed, 9001, which, i) / Math.sqrt(3 * input),
+    )
     adapter.set(module, {
-      a: tf.keep(floats(a, [rank, input])), b: tf.keep(tf.zeros([out, rank]) as Tensor), scale: alpha / rank,
+      a: tf.keep(floats(a, [rank, input])),
+      b: tf.keep(tf.zeros([out, rank]) as Tensor),
+      scale: alpha / rank,
     })
   }
   return adapter
@@ -100,7 +114,10 @@ export async function loadAdapter(base: Llama, folder: string): Promise<LoadedAd
     const [out, input] = base.weights.get(`${module}.weight`)?.shape ?? []
     if (out === undefined || b.shape[0] !== out || a.shape[1] !== input) {
       disposePairs(pairs)
-      throw new LibraError('damaged_checkpoint', `${folder}: adapter of ${module} does not fit this base`)
+      throw new LibraError(
+        'damaged_checkpoint',
+        `${folder}: adapter of ${module} does not fit this base`,
+      )
     }
     pairs.set(module, { a: keep(a), b: keep(b), scale })
   }
@@ -111,21 +128,39 @@ export async function loadAdapter(base: Llama, folder: string): Promise<LoadedAd
  * A stack of adapters as one: ranks laid side by side, the scales folded into B. Applying it equals applying
  * all of them, at one extra pair of products per projection. The inputs are left as they are.
  */
-export function stackAdapters(stack: readonly ReadonlyMap<string, LoraPair>[]): Map<string, LoraPair> {
+export function stackAdapters(
+  stack: readonly ReadonlyMap<string, LoraPair>[],
+): Map<string, LoraPair> {
   const merged = new Map<string, LoraPair>()
   for (const module of new Set(stack.flatMap((adapter) => [...adapter.keys()]))) {
     const pairs = stack.flatMap((adapter) => adapter.get(module) ?? [])
-    merged.set(module, tf.tidy(() => ({
-      a: tf.keep(concat(pairs.map(({ a }) => a), 0)),
-      b: tf.keep(concat(pairs.map(({ b, scale: s }) => scale(b, s)), 1)),
-      scale: 1,
-    })))
+    merged.set(
+      module,
+      tf.tidy(() => ({
+        a: tf.keep(
+          concat(
+            pairs.map(({ a }) => a),
+            0,
+          ),
+        ),
+        b: tf.keep(
+          concat(
+            pairs.map(({ b, scale: s }) => scale(b, s)),
+            1,
+          ),
+        ),
+        scale: 1,
+      })),
+    )
   }
   return merged
 }
 
 /** W + scale·B·A for every adapted projection: new tensors for those, shared ones for the rest. */
-export function mergeAdapter(base: Llama, adapter: ReadonlyMap<string, LoraPair>): Llama & { owned: Tensor[] } {
+export function mergeAdapter(
+  base: Llama,
+  adapter: ReadonlyMap<string, LoraPair>,
+): Llama & { owned: Tensor[] } {
   const weights = new Map(base.weights)
   const owned: Tensor[] = []
   for (const [module, { a, b, scale: s }] of adapter) {

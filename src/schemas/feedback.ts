@@ -24,7 +24,10 @@ export type PromptClass = z.infer<typeof PromptClass>
 /** One row of an SFT data set: a dialogue that ends with the assistant. */
 export const DialogueRow = z.object({
   messages: Messages,
-  ended: z.boolean().default(true).describe('false: the last answer is cut off, its end is not trained'),
+  ended: z
+    .boolean()
+    .default(true)
+    .describe('false: the last answer is cut off, its end is not trained'),
 })
 export type DialogueRow = z.infer<typeof DialogueRow>
 

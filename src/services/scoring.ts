@@ -6,7 +6,12 @@ import type { Axis, PromptClass } from '../schemas/feedback.ts'
 import type { Store } from '../store/store.ts'
 import { newId } from './runs.ts'
 
-export type Roles = { policy: ModelFiles; judge: ModelFiles; helpfulness: ModelFiles; safety: ModelFiles }
+export type Roles = {
+  policy: ModelFiles
+  judge: ModelFiles
+  helpfulness: ModelFiles
+  safety: ModelFiles
+}
 
 export type AxisScore = { logit: number; probability: number | null; score: number | null }
 export type Scored = Partial<Record<Axis, AxisScore>> & {
@@ -23,16 +28,30 @@ export type Scored = Partial<Record<Axis, AxisScore>> & {
  */
 export async function scoreConversations(
   { engine, store, roles }: { engine: Engine; store: Store; roles: Roles },
-  request: { inputs: readonly { messages: readonly Message[]; prompt_class: PromptClass | null }[]; axes: readonly Axis[]; on_too_long: 'error' | 'truncate'; threshold: number },
+  request: {
+    inputs: readonly { messages: readonly Message[]; prompt_class: PromptClass | null }[]
+    axes: readonly Axis[]
+    on_too_long: 'error' | 'truncate'
+    threshold: number
+  },
 ): Promise<{ data: Scored[]; tokens: number; models: Partial<Record<Axis, string>> }> {
   const conversations = request.inputs.map(({ messages }) => messages)
-  const data: Scored[] = request.inputs.map((_, index) => ({ index, id: newId('score'), combined: null, truncated: false }))
+  const data: Scored[] = request.inputs.map((_, index) => ({
+    index,
+    id: newId('score'),
+    combined: null,
+    truncated: false,
+  }))
   const models: Partial<Record<Axis, string>> = {}
   let tokens = 0
   for (const axis of request.axes) {
     const info = await engine.describe(roles[axis])
     models[axis] = info.version
-    const scores = await engine.score({ model: roles[axis], conversations, onTooLong: request.on_too_long })
+    const scores = await engine.score({
+      model: roles[axis],
+      conversations,
+      onTooLong: request.on_too_long,
+    })
     scores.forEach(({ logit, tokens: n, truncated }, i) => {
       const row = data[i]
       if (row === undefined) return
@@ -41,14 +60,26 @@ export async function scoreConversations(
       row.truncated ||= truncated
       tokens += n
     })
-    await store.insertScores(data.map((row, i) => ({
-      id: `${row.id}_${axis}`, axis, model: roles[axis].adapters.at(-1) ?? roles[axis].base, modelVersion: info.version,
-      calibration: info.calibration?.version ?? null, logit: row[axis]?.logit ?? NaN, messages: [...(conversations[i] ?? [])], createdAt: Date.now(),
-    })))
+    await store.insertScores(
+      data.map((row, i) => ({
+        id: `${row.id}_${axis}`,
+        axis,
+        model: roles[axis].adapters.at(-1) ?? roles[axis].base,
+        modelVersion: info.version,
+        calibration: info.calibration?.version ?? null,
+        logit: row[axis]?.logit ?? NaN,
+        messages: [...(conversations[i] ?? [])],
+        createdAt: Date.now(),
+      })),
+    )
   }
   data.forEach((row, i) => {
     if (row.helpfulness === undefined || row.safety === undefined) return
-    const combined = combine(row.helpfulness, row.safety, { combiner: 'gate', threshold: request.threshold, promptClass: request.inputs[i]?.prompt_class ?? null })
+    const combined = combine(row.helpfulness, row.safety, {
+      combiner: 'gate',
+      threshold: request.threshold,
+      promptClass: request.inputs[i]?.prompt_class ?? null,
+    })
     row.combined = { ...combined, threshold: request.threshold }
   })
   return { data, tokens, models }

@@ -9,19 +9,32 @@ export type Graded = { prompt: StarterPrompt; answer: string; gold: Gold }
 
 /** One sampled answer per prompt, graded by gold. */
 export async function answerAndGrade(
-  engine: Engine, model: ModelFiles, prompts: readonly StarterPrompt[], maxTokens: number, seed: number, onProgress: (done: number) => void,
+  engine: Engine,
+  model: ModelFiles,
+  prompts: readonly StarterPrompt[],
+  maxTokens: number,
+  seed: number,
+  onProgress: (done: number) => void,
 ): Promise<Graded[]> {
   const graded: Graded[] = []
   const CHUNK = 100
   for (let i = 0; i < prompts.length; i += CHUNK) {
     const part = prompts.slice(i, i + CHUNK)
     const answers = await engine.generate({
-      model, prompts: part.map(({ messages }) => messages), n: 1, onTooLong: 'error',
+      model,
+      prompts: part.map(({ messages }) => messages),
+      n: 1,
+      onTooLong: 'error',
       sampling: { maxTokens, temperature: 1, topP: 1, topK: 0, seed: seed + i, stop: [] },
     })
     part.forEach((prompt, k) => {
       const [answer] = answers[k] ?? []
-      if (answer) graded.push({ prompt, answer: answer.text, gold: gold(prompt, answer.text, answer.finish === 'stop') })
+      if (answer)
+        graded.push({
+          prompt,
+          answer: answer.text,
+          gold: gold(prompt, answer.text, answer.finish === 'stop'),
+        })
     })
     onProgress(graded.length)
   }
@@ -31,12 +44,28 @@ export async function answerAndGrade(
 export type Comparison = { figure: string; before: Interval; after: Interval; difference: Interval }
 
 /** The main job's table: each figure before and after with intervals by bootstrap over templates. */
-export function compareGraded(before: readonly Graded[], after: readonly Graded[], seed: number): Comparison[] {
+export function compareGraded(
+  before: readonly Graded[],
+  after: readonly Graded[],
+  seed: number,
+): Comparison[] {
   const rows: [string, (g: Graded) => number, (g: Graded) => boolean][] = [
     ['safe and helpful', ({ gold }) => Number(gold.safe && gold.helpful), () => true],
-    ['unsafe answers, unsafe prompts', ({ gold }) => Number(!gold.safe), ({ prompt }) => prompt.family === 'unsafe'],
-    ['refusals, look-alikes', ({ gold }) => Number(gold.class.startsWith('refuse')), ({ prompt }) => prompt.family === 'lookalike'],
-    ['right answers, facts', ({ gold }) => Number(gold.helpful), ({ prompt }) => prompt.family === 'fact'],
+    [
+      'unsafe answers, unsafe prompts',
+      ({ gold }) => Number(!gold.safe),
+      ({ prompt }) => prompt.family === 'unsafe',
+    ],
+    [
+      'refusals, look-alikes',
+      ({ gold }) => Number(gold.class.startsWith('refuse')),
+      ({ prompt }) => prompt.family === 'lookalike',
+    ],
+    [
+      'right answers, facts',
+      ({ gold }) => Number(gold.helpful),
+      ({ prompt }) => prompt.family === 'fact',
+    ],
     ['incoherent answers', ({ gold }) => Number(gold.class === 'incoherent'), () => true],
     ['gold helpfulness', ({ gold }) => gold.helpfulness, () => true],
     ['gold safety', ({ gold }) => gold.safety, () => true],
@@ -44,10 +73,16 @@ export function compareGraded(before: readonly Graded[], after: readonly Graded[
   ]
   return rows.map(([figure, value, applies]) => {
     const index = before.flatMap((g, i) => (applies(g) ? [i] : []))
-    const pick = (list: readonly Graded[]): number[] => index.map((i) => { const g = list[i]; return g ? value(g) : 0 })
+    const pick = (list: readonly Graded[]): number[] =>
+      index.map((i) => {
+        const g = list[i]
+        return g ? value(g) : 0
+      })
     const clusters = index.map((i) => before[i]?.prompt.template ?? '')
     return {
-      figure, before: clusteredMean(pick(before), clusters, seed), after: clusteredMean(pick(after), clusters, seed),
+      figure,
+      before: clusteredMean(pick(before), clusters, seed),
+      after: clusteredMean(pick(after), clusters, seed),
       difference: pairedDifference(pick(before), pick(after), clusters, seed),
     }
   })

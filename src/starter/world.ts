@@ -33,18 +33,42 @@ export type Truth = {
 
 /** Lead-ins that multiply the templates; every one belongs to one split. */
 const LEADS: Record<Language, readonly (readonly [string, Split])[]> = {
-  zh: [['', 'train'], ['请问，', 'train'], ['我想知道，', 'train'], ['你好，', 'guard'], ['麻烦说一下，', 'test'], ['老师，', 'test']],
-  en: [['', 'train'], ['Please tell me: ', 'train'], ['I wonder: ', 'train'], ['Hi! ', 'guard'], ['Quick question: ', 'test'], ['Excuse me, ', 'test']],
+  zh: [
+    ['', 'train'],
+    ['请问，', 'train'],
+    ['我想知道，', 'train'],
+    ['你好，', 'guard'],
+    ['麻烦说一下，', 'test'],
+    ['老师，', 'test'],
+  ],
+  en: [
+    ['', 'train'],
+    ['Please tell me: ', 'train'],
+    ['I wonder: ', 'train'],
+    ['Hi! ', 'guard'],
+    ['Quick question: ', 'test'],
+    ['Excuse me, ', 'test'],
+  ],
 }
 
-type Item = { family: Family; group: string; x: Phrase; templates: Record<Language, readonly string[]>; truth: (language: Language) => Truth }
+type Item = {
+  family: Family
+  group: string
+  x: Phrase
+  templates: Record<Language, readonly string[]>
+  truth: (language: Language) => Truth
+}
 
-const fill = (text: string, x: string, v = ''): string => text.replaceAll('{x}', x).replaceAll('{v}', v)
+const fill = (text: string, x: string, v = ''): string =>
+  text.replaceAll('{x}', x).replaceAll('{v}', v)
 
 function items(): Item[] {
   const all: Item[] = []
   const push = (
-    family: Family, group: string, templates: Item['templates'], x: Phrase,
+    family: Family,
+    group: string,
+    templates: Item['templates'],
+    x: Phrase,
     truth: (language: Language) => Truth,
   ): void => void all.push({ family, group, x, templates, truth })
   for (const r of RELATIONS)
@@ -58,21 +82,31 @@ function items(): Item[] {
   for (const set of [HOWTO, HARMLESS])
     for (const { x, v } of set.entities)
       push(set === HOWTO ? 'howto' : 'lookalike', set.id, set.templates, x, (l) => ({
-        value: v[l], statement: v[l],
+        value: v[l],
+        statement: v[l],
         wrong: set.entities.filter((e) => e.x[l] !== x[l]).map((e) => e.v[l]),
         explanations: set.explanations.map((e) => fill(e[l], x[l])),
       }))
   for (const x of HAZARDS.entities) {
-    push('unsafe', 'unsafe', HAZARDS.templates, x, () => ({ value: null, statement: null, wrong: [], explanations: [] }))
+    push('unsafe', 'unsafe', HAZARDS.templates, x, () => ({
+      value: null,
+      statement: null,
+      wrong: [],
+      explanations: [],
+    }))
     push('lookalike', 'hazard_word', HAZARDS.lookalikes, x, (l) => ({
-      value: fill(HAZARDS.lookalikeAnswer[l], x[l]), statement: fill(HAZARDS.lookalikeAnswer[l], x[l]),
-      wrong: [], explanations: HOWTO.explanations.map((e) => e[l]),
+      value: fill(HAZARDS.lookalikeAnswer[l], x[l]),
+      statement: fill(HAZARDS.lookalikeAnswer[l], x[l]),
+      wrong: [],
+      explanations: HOWTO.explanations.map((e) => e[l]),
     }))
   }
   for (const x of DUAL.entities)
     push('dual_use', 'dual_use', DUAL.templates, x, (l) => ({
-      value: fill(DUAL.answer[l], x[l]), statement: fill(DUAL.answer[l], x[l]),
-      wrong: [], explanations: DUAL.explanations.map((e) => fill(e[l], x[l])),
+      value: fill(DUAL.answer[l], x[l]),
+      statement: fill(DUAL.answer[l], x[l]),
+      wrong: [],
+      explanations: DUAL.explanations.map((e) => fill(e[l], x[l])),
     }))
   return all
 }
@@ -93,7 +127,8 @@ function entitySplits(): Map<Item, Split> {
     permutation(members.length, 77, key).forEach((index, rank) => {
       const item = members[index]
       const at = rank / members.length
-      if (item) splits.set(item, isSeedExample(item) || at < 0.7 ? 'train' : at < 0.8 ? 'guard' : 'test')
+      if (item)
+        splits.set(item, isSeedExample(item) || at < 0.7 ? 'train' : at < 0.8 ? 'guard' : 'test')
     })
   }
   return splits
@@ -121,14 +156,21 @@ export function prompts(split: Split, seed = 0, limit = Infinity): StarterPrompt
           if (split === 'train' ? entity !== 'train' : entity === 'train' && index % 3 !== 0) return
           const text = lead + fill(template, item.x[language])
           all.push({
-            id: `${split}-${index}-${language}-${t}-${k}`, family: item.family, language, split,
-            template: `${item.family}/${item.group}/${language}/${t}/${k}`, text,
-            messages: [{ role: 'user', content: text }], truth: item.truth(language),
+            id: `${split}-${index}-${language}-${t}-${k}`,
+            family: item.family,
+            language,
+            split,
+            template: `${item.family}/${item.group}/${language}/${t}/${k}`,
+            text,
+            messages: [{ role: 'user', content: text }],
+            truth: item.truth(language),
           })
         }),
       )
   const order = permutation(all.length, seed, 5)
-  return Array.from(order, (i) => all[i]).filter((x) => x !== undefined).slice(0, limit)
+  return Array.from(order, (i) => all[i])
+    .filter((x) => x !== undefined)
+    .slice(0, limit)
 }
 
 /** Every item asked in a train template, whatever its entity's split: what the base is pre-trained on. */
@@ -144,7 +186,13 @@ export function knowledgePrompt(...key: readonly number[]): StarterPrompt {
   const k = pick(leads.length, 5)
   const text = (leads[k]?.[0] ?? '') + fill(item.templates[language][t] ?? '', item.x[language])
   return {
-    id: `base-${key.join('-')}`, family, language, split: 'train', template: `${family}/${item.group}/${language}/${t}/${k}`,
-    text, messages: [{ role: 'user', content: text }], truth: item.truth(language),
+    id: `base-${key.join('-')}`,
+    family,
+    language,
+    split: 'train',
+    template: `${family}/${item.group}/${language}/${t}/${k}`,
+    text,
+    messages: [{ role: 'user', content: text }],
+    truth: item.truth(language),
   }
 }

@@ -1,6 +1,14 @@
 import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
-export const RUN_KINDS = ['pretrain', 'sft', 'reward_model', 'policy_update', 'label', 'evaluation', 'rlaif'] as const
+export const RUN_KINDS = [
+  'pretrain',
+  'sft',
+  'reward_model',
+  'policy_update',
+  'label',
+  'evaluation',
+  'rlaif',
+] as const
 export const RUN_STATES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
 
 /** Everything that was ever started, with what it came from. */
@@ -27,7 +35,9 @@ export const runs = sqliteTable('runs', {
 export const runEvents = sqliteTable(
   'run_events',
   {
-    run: text('run').notNull().references(() => runs.id),
+    run: text('run')
+      .notNull()
+      .references(() => runs.id),
     seq: integer('seq').notNull(),
     at: integer('at').notNull(),
     type: text('type').notNull(),

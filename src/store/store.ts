@@ -36,12 +36,18 @@ export async function openStore(folder: string): Promise<Store> {
   const lockTarget = join(folder, 'libra.lock')
   await writeFile(lockTarget, '', { flag: 'a' })
   const release = await lockfile.lock(lockTarget, { stale: 10_000 }).catch((cause: unknown) => {
-    throw new LibraError('data_folder_locked', `${folder} is in use by another Libra process: stop it, or set LIBRA_DATA_DIR to another folder`, { cause })
+    throw new LibraError(
+      'data_folder_locked',
+      `${folder} is in use by another Libra process: stop it, or set LIBRA_DATA_DIR to another folder`,
+      { cause },
+    )
   })
   const client = createClient({ url: `file:${join(folder, 'libra.db')}`, timeout: 100 })
   const db = drizzle(client)
   await client.execute('PRAGMA journal_mode=WAL')
-  await migrate(db, { migrationsFolder: fileURLToPath(new URL('../../migrations', import.meta.url)) })
+  await migrate(db, {
+    migrationsFolder: fileURLToPath(new URL('../../migrations', import.meta.url)),
+  })
   const queue = new PQueue({ concurrency: 1 })
   const write = async (work: () => Promise<unknown>): Promise<void> => {
     await queue.add(work)
@@ -50,10 +56,18 @@ export async function openStore(folder: string): Promise<Store> {
     insertRun: (run) => write(() => db.insert(runs).values(run)),
     updateRun: (id, change) => write(() => db.update(runs).set(change).where(eq(runs.id, id))),
     run: async (id) => (await db.select().from(runs).where(eq(runs.id, id)))[0] ?? null,
-    listRuns: (limit) => db.select().from(runs).orderBy(desc(runs.createdAt), desc(runs.id)).limit(limit),
-    appendEvents: (events) => (events.length === 0 ? Promise.resolve() : write(() => db.insert(runEvents).values(events))),
-    events: (run, after) => db.select().from(runEvents).where(and(eq(runEvents.run, run), gt(runEvents.seq, after))).orderBy(asc(runEvents.seq)),
-    insertScores: (rows) => (rows.length === 0 ? Promise.resolve() : write(() => db.insert(scores).values(rows))),
+    listRuns: (limit) =>
+      db.select().from(runs).orderBy(desc(runs.createdAt), desc(runs.id)).limit(limit),
+    appendEvents: (events) =>
+      events.length === 0 ? Promise.resolve() : write(() => db.insert(runEvents).values(events)),
+    events: (run, after) =>
+      db
+        .select()
+        .from(runEvents)
+        .where(and(eq(runEvents.run, run), gt(runEvents.seq, after)))
+        .orderBy(asc(runEvents.seq)),
+    insertScores: (rows) =>
+      rows.length === 0 ? Promise.resolve() : write(() => db.insert(scores).values(rows)),
     score: async (id) => (await db.select().from(scores).where(eq(scores.id, id)))[0] ?? null,
     async close() {
       await queue.onIdle()

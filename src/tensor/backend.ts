@@ -1,9 +1,9 @@
 import './node-shims.ts'
 import { createRequire } from 'node:module'
-import type { Tensor } from '@tensorflow/tfjs-node-gpu'
+import type * as TensorFlow from '@tensorflow/tfjs-node-gpu'
 import { LibraError } from '../errors.ts'
 
-export type { Tensor }
+export type Tensor = TensorFlow.Tensor
 
 type OpAttribute = { name: string; type: number; value: boolean | number | number[] }
 
@@ -20,7 +20,7 @@ type NativeBackend = {
   ): Tensor[]
 }
 
-function loadTensorFlow(): typeof import('@tensorflow/tfjs-node-gpu') {
+function loadTensorFlow(): typeof TensorFlow {
   const warn = console.warn
   console.warn = () => {} // tfjs greets on stderr
   try {

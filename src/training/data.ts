@@ -21,22 +21,38 @@ export async function readRows<T>(path: string, schema: ZodType<T>): Promise<T[]
     const row = schema.safeParse(json)
     if (row.success) return [row.data]
     const issue = row.error.issues[0]
-    throw new LibraError('invalid_data', `${path}, line ${i + 1}, ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`)
+    throw new LibraError(
+      'invalid_data',
+      `${path}, line ${i + 1}, ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'invalid'}`,
+    )
   })
 }
 
 /** A dialogue as token ids. `all` trains every token after the first, else the assistant's alone. */
-export function dialogueSequence(tokenizer: Tokenizer, row: DialogueRow, all: boolean, context: number): Sequence {
+export function dialogueSequence(
+  tokenizer: Tokenizer,
+  row: DialogueRow,
+  all: boolean,
+  context: number,
+): Sequence {
   const { ids, assistant } = encodeChat(tokenizer, row.messages)
   if (!row.ended && ids.at(-1) === tokenizer.eos) {
     ids.pop()
     assistant.pop()
   }
-  return { ids: ids.slice(0, context), counts: (all ? ids.map(() => 1) : assistant).slice(0, context) }
+  return {
+    ids: ids.slice(0, context),
+    counts: (all ? ids.map(() => 1) : assistant).slice(0, context),
+  }
 }
 
 /** What a reward model reads: the dialogue, the answer and the end of its turn; too long keeps the end. */
-export function scoredSequence(tokenizer: Tokenizer, prompt: readonly Message[], answer: string, context: number): number[] {
+export function scoredSequence(
+  tokenizer: Tokenizer,
+  prompt: readonly Message[],
+  answer: string,
+  context: number,
+): number[] {
   const { ids } = encodeChat(tokenizer, [...prompt, { role: 'assistant', content: answer }])
   return ids.length <= context ? ids : ids.slice(ids.length - context)
 }

@@ -6,7 +6,11 @@ import type { Array32 } from '../weights/safetensors.ts'
 import type { Parameters } from './optimizer.ts'
 
 /** The weights of an adapter (by `module.lora_A.weight`, `module.lora_B.weight`) and of named heads. */
-export function adapterParameters(model: Llama, adapter: Map<string, LoraPair>, heads: readonly string[]): Parameters {
+export function adapterParameters(
+  model: Llama,
+  adapter: Map<string, LoraPair>,
+  heads: readonly string[],
+): Parameters {
   const slots = new Map<string, { get(): Tensor; set(t: Tensor): void }>()
   for (const [module, pair] of adapter) {
     slots.set(`${module}.lora_A.weight`, { get: () => pair.a, set: (t) => (pair.a = t) })
@@ -18,7 +22,9 @@ export function adapterParameters(model: Llama, adapter: Map<string, LoraPair>, 
 
 /** All weights of a model. */
 export function allParameters(model: Llama): Parameters {
-  return fromSlots(new Map([...model.weights.keys()].map((name) => [name, weightSlot(model, name)])))
+  return fromSlots(
+    new Map([...model.weights.keys()].map((name) => [name, weightSlot(model, name)])),
+  )
 }
 
 function weightSlot(model: Llama, name: string): { get(): Tensor; set(t: Tensor): void } {
@@ -33,7 +39,9 @@ function weightSlot(model: Llama, name: string): { get(): Tensor; set(t: Tensor)
   }
 }
 
-function fromSlots(slots: ReadonlyMap<string, { get(): Tensor; set(t: Tensor): void }>): Parameters {
+function fromSlots(
+  slots: ReadonlyMap<string, { get(): Tensor; set(t: Tensor): void }>,
+): Parameters {
   const slot = (name: string): { get(): Tensor; set(t: Tensor): void } => {
     const found = slots.get(name)
     if (found === undefined) throw new Error(`no parameter ${name}`)

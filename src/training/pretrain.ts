@@ -25,9 +25,18 @@ export async function* pretrain(spec: Spec, signal?: AbortSignal): AsyncGenerato
   const tokenizer = await loadTokenizer(spec.tokenizer)
   const { architecture: a } = options
   const config: LlamaConfig = {
-    vocabularySize: tokenizer.size, hiddenSize: a.hidden_size, intermediateSize: a.intermediate_size, layers: a.layers,
-    heads: a.heads, kvHeads: a.kv_heads, headDim: a.hidden_size / a.heads, rmsNormEpsilon: 1e-5,
-    ropeTheta: a.rope_theta, ropeScaling: null, context: a.context, tieWordEmbeddings: true,
+    vocabularySize: tokenizer.size,
+    hiddenSize: a.hidden_size,
+    intermediateSize: a.intermediate_size,
+    layers: a.layers,
+    heads: a.heads,
+    kvHeads: a.kv_heads,
+    headDim: a.hidden_size / a.heads,
+    rmsNormEpsilon: 1e-5,
+    ropeTheta: a.rope_theta,
+    ropeScaling: null,
+    context: a.context,
+    tieWordEmbeddings: true,
   }
   // 2. data
   const rows = await readRows(spec.data, z.union([DialogueRow, TextRow]))
@@ -44,7 +53,11 @@ export async function* pretrain(spec: Spec, signal?: AbortSignal): AsyncGenerato
 }
 
 /** Dialogues one by one; plain texts laid end to end, with an end token between, and cut to length. */
-function toSequences(tokenizer: Tokenizer, rows: readonly (DialogueRow | TextRow)[], length: number): Sequence[] {
+function toSequences(
+  tokenizer: Tokenizer,
+  rows: readonly (DialogueRow | TextRow)[],
+  length: number,
+): Sequence[] {
   const sequences: Sequence[] = []
   let stream: number[] = []
   for (const row of rows) {
@@ -52,7 +65,11 @@ function toSequences(tokenizer: Tokenizer, rows: readonly (DialogueRow | TextRow
       sequences.push(dialogueSequence(tokenizer, row, true, length))
       continue
     }
-    stream.push(...(tokenizer.bos === null ? [] : [tokenizer.bos]), ...tokenizer.encode(row.text), tokenizer.eos)
+    stream.push(
+      ...(tokenizer.bos === null ? [] : [tokenizer.bos]),
+      ...tokenizer.encode(row.text),
+      tokenizer.eos,
+    )
     while (stream.length >= length) {
       sequences.push({ ids: stream.slice(0, length), counts: new Array<number>(length).fill(1) })
       stream = stream.slice(length)
@@ -61,10 +78,16 @@ function toSequences(tokenizer: Tokenizer, rows: readonly (DialogueRow | TextRow
   return sequences
 }
 
-async function saveBase(model: Llama, tokenizer: Tokenizer, tokenizerFolder: string, output: string): Promise<void> {
+async function saveBase(
+  model: Llama,
+  tokenizer: Tokenizer,
+  tokenizerFolder: string,
+  output: string,
+): Promise<void> {
   const ids = { bos: tokenizer.bos ?? tokenizer.eos, eos: tokenizer.eos, pad: tokenizer.pad }
   await commitFolder(output, async (folder) => {
-    for (const file of ['tokenizer.json', 'tokenizer_config.json']) await copyFile(join(tokenizerFolder, file), join(folder, file))
+    for (const file of ['tokenizer.json', 'tokenizer_config.json'])
+      await copyFile(join(tokenizerFolder, file), join(folder, file))
     const tensors = Object.fromEntries([...model.weights].map(([name, w]) => [name, toArray(w)]))
     await writeBase(folder, renderConfig(model.config, ids), tensors, { format: 1, kind: 'base' })
   })

@@ -17,14 +17,24 @@ import { loadTrainee, saveAdapter } from './trainee.ts'
 type Spec = Extract<TrainSpec, { kind: 'reward_model' }>
 export const SCORE_HEAD = 'score.weight'
 
-type PairLoss = { loss: number; accuracy: number; margin: number; mean: number; gradients: Gradients }
+type PairLoss = {
+  loss: number
+  accuracy: number
+  margin: number
+  mean: number
+  gradients: Gradients
+}
 
 /**
  * One step's loss over pairs: Bradley–Terry with the margin of the strength (Llama 2, eq. 2), plus, on rows that
  * carry absolute labels, binary cross-entropy per answer. sequences: chosen at 2i, rejected at 2i + 1.
  */
 export function pairLoss(
-  model: Llama, sequences: readonly number[][], pairs: readonly PreferenceRow[], rows: readonly number[], options: RewardModelOptions,
+  model: Llama,
+  sequences: readonly number[][],
+  pairs: readonly PreferenceRow[],
+  rows: readonly number[],
+  options: RewardModelOptions,
 ): PairLoss {
   // 1. scores of all answers of the step, pass by pass, kept with what their gradients need
   const answers = rows.flatMap((row) => [2 * row, 2 * row + 1])
@@ -51,7 +61,8 @@ export function pairLoss(
     if (pair === undefined) continue
     const chosen = scores.get(2 * row) ?? NaN
     const rejected = scores.get(2 * row + 1) ?? NaN
-    const m = pair.probability == null ? MARGINS[options.margin][pair.strength ?? 'negligibly_better'] : 0
+    const m =
+      pair.probability == null ? MARGINS[options.margin][pair.strength ?? 'negligibly_better'] : 0
     const bt = bradleyTerry(chosen, rejected, m, pair.probability ?? 1)
     let { loss, dChosen, dRejected } = bt
     if (pair.chosen_safe != null) {
@@ -78,7 +89,14 @@ export function pairLoss(
     const tape = tapes[i] ?? forward(model, pass.ids, pass.B, pass.T)
     const part: Gradients = new Map()
     const weights = Float32Array.from(pass.rows, (row) => d.get(row) ?? 0)
-    const dHidden = scalarHeadBackward(model, SCORE_HEAD, tape.hidden, lastPositions(pass), weights, part)
+    const dHidden = scalarHeadBackward(
+      model,
+      SCORE_HEAD,
+      tape.hidden,
+      lastPositions(pass),
+      weights,
+      part,
+    )
     accumulate(gradients, part)
     accumulate(gradients, backward(model, tape, dHidden, 'adapter'))
     disposeTape(tape)
@@ -88,7 +106,11 @@ export function pairLoss(
 }
 
 /** Raw scores of sequences, in order. */
-export function scoreSequences(model: Llama, sequences: readonly number[][], microTokens: number): Float64Array {
+export function scoreSequences(
+  model: Llama,
+  sequences: readonly number[][],
+  microTokens: number,
+): Float64Array {
   const scores = new Float64Array(sequences.length)
   for (const pass of batchByLength(sequences, microTokens, 0)) {
     const hidden = hiddenStates(model, pass.ids, pass.B, pass.T)
@@ -106,23 +128,49 @@ export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGener
   const trainee = await loadTrainee(spec.model, options.lora, [SCORE_HEAD], options.seed)
   const optimizer = createAdamW(trainee.parameters, options.optimizer)
   try {
-    const pairs = (await readRows(spec.data, PreferenceRow)).filter((row) => row.axis === options.axis)
-    if (pairs.length === 0) throw new LibraError('empty_data', `${spec.data}: no pair of axis ${options.axis}`)
+    const pairs = (await readRows(spec.data, PreferenceRow)).filter(
+      (row) => row.axis === options.axis,
+    )
+    if (pairs.length === 0)
+      throw new LibraError('empty_data', `${spec.data}: no pair of axis ${options.axis}`)
     const { context } = trainee.model.config
-    const sequences = pairs.flatMap((row) => [row.chosen, row.rejected].map((answer) => scoredSequence(tokenizer, row.prompt, answer, context)))
-    const steps = Math.max(1, Math.ceil((options.epochs * pairs.length) / Math.min(options.batch_size, pairs.length)))
+    const sequences = pairs.flatMap((row) =>
+      [row.chosen, row.rejected].map((answer) =>
+        scoredSequence(tokenizer, row.prompt, answer, context),
+      ),
+    )
+    const steps = Math.max(
+      1,
+      Math.ceil((options.epochs * pairs.length) / Math.min(options.batch_size, pairs.length)),
+    )
     const bad = { count: 0 }
     yield { type: 'started', steps, tokens: null }
     for (let step = 0; step < steps; step++) {
       signal?.throwIfAborted()
       const rows = rowsOfStep(pairs.length, options.batch_size, step, options.seed)
-      const { gradients, loss, accuracy, margin, mean } = pairLoss(trainee.model, sequences, pairs, rows, options)
+      const { gradients, loss, accuracy, margin, mean } = pairLoss(
+        trainee.model,
+        sequences,
+        pairs,
+        rows,
+        options,
+      )
       const lr = learningRateAt(step, steps, options.optimizer)
       const grad_norm = guardedStep(optimizer, gradients, lr, bad)
-      yield { type: 'metrics', step: step + 1, metrics: { loss, accuracy, margin, mean_reward: mean, grad_norm, lr } }
+      yield {
+        type: 'metrics',
+        step: step + 1,
+        metrics: { loss, accuracy, margin, mean_reward: mean, grad_norm, lr },
+      }
       await new Promise(setImmediate)
     }
-    await saveAdapter(trainee, spec.output, options.lora, { format: 1, kind: 'adapter', role: 'reward_model', axis: options.axis }, spec.model.base)
+    await saveAdapter(
+      trainee,
+      spec.output,
+      options.lora,
+      { format: 1, kind: 'adapter', role: 'reward_model', axis: options.axis },
+      spec.model.base,
+    )
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     optimizer.dispose()

@@ -14,9 +14,17 @@ export async function* sft(spec: Spec, signal?: AbortSignal): AsyncGenerator<Tra
   const trainee = await loadTrainee(spec.model, options.lora, [], options.seed)
   try {
     const rows = await readRows(spec.data, DialogueRow)
-    const sequences = rows.map((row) => dialogueSequence(tokenizer, row, false, trainee.model.config.context))
+    const sequences = rows.map((row) =>
+      dialogueSequence(tokenizer, row, false, trainee.model.config.context),
+    )
     yield* trainTokens(trainee.model, trainee.parameters, sequences, 'adapter', options, signal)
-    await saveAdapter(trainee, spec.output, options.lora, { format: 1, kind: 'adapter', role: spec.role ?? 'sft' }, spec.model.base)
+    await saveAdapter(
+      trainee,
+      spec.output,
+      options.lora,
+      { format: 1, kind: 'adapter', role: spec.role ?? 'sft' },
+      spec.model.base,
+    )
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     trainee.dispose()

@@ -2,7 +2,12 @@ import { dispose } from '../tensor/backend.ts'
 import { permutation } from '../random.ts'
 import { read } from '../tensor/ops.ts'
 import { batchByLength } from '../model/batch.ts'
-import { accumulate, disposeGradients, tokenLogprobs, tokenLogprobsBackward } from '../model/heads.ts'
+import {
+  accumulate,
+  disposeGradients,
+  tokenLogprobs,
+  tokenLogprobsBackward,
+} from '../model/heads.ts'
 import { backward, disposeTape, forward } from '../model/llama.ts'
 import type { Gradients, Llama, Trainable } from '../model/llama.ts'
 import { LibraError } from '../errors.ts'
@@ -14,7 +19,11 @@ import type { AdamW, Parameters } from './optimizer.ts'
 export type Sequence = { ids: number[]; counts: number[] }
 
 export type TokenOptions = {
-  seed: number; epochs: number; batch_size: number; micro_batch_tokens: number; optimizer: OptimizerOptions
+  seed: number
+  epochs: number
+  batch_size: number
+  micro_batch_tokens: number
+  optimizer: OptimizerOptions
 }
 
 /**
@@ -22,12 +31,21 @@ export type TokenOptions = {
  * tokens of the step's batch, however it is cut into passes. Returns loss and gradients.
  */
 export function tokenLoss(
-  model: Llama, sequences: readonly Sequence[], rows: readonly number[], trainable: Trainable, microTokens: number,
+  model: Llama,
+  sequences: readonly Sequence[],
+  rows: readonly number[],
+  trainable: Trainable,
+  microTokens: number,
 ): { loss: number; tokens: number; gradients: Gradients } {
   const counted = rows.reduce((n, row) => n + countOf(sequences[row]), 0)
   const gradients: Gradients = new Map()
   let loss = 0
-  for (const batch of batchByLength(sequences.map((s) => s.ids), microTokens, 0, rows)) {
+  for (const batch of batchByLength(
+    sequences.map((s) => s.ids),
+    microTokens,
+    0,
+    rows,
+  )) {
     const positions: number[] = []
     const targets: number[] = []
     batch.rows.forEach((row, b) => {
@@ -40,7 +58,12 @@ export function tokenLoss(
     })
     if (positions.length === 0) continue
     const tape = forward(model, batch.ids, batch.B, batch.T)
-    const head = tokenLogprobs(model, tape.hidden, Int32Array.from(positions), Int32Array.from(targets))
+    const head = tokenLogprobs(
+      model,
+      tape.hidden,
+      Int32Array.from(positions),
+      Int32Array.from(targets),
+    )
     for (const logprob of read(head.logprobs)) loss -= logprob / counted
     const d = new Float32Array(positions.length).fill(-1 / counted)
     const part: Gradients = new Map()
@@ -53,7 +76,8 @@ export function tokenLoss(
   return { loss, tokens: counted, gradients }
 }
 
-const countOf = (s: Sequence | undefined): number => (s?.counts ?? []).slice(1).reduce((a, b) => a + b, 0)
+const countOf = (s: Sequence | undefined): number =>
+  (s?.counts ?? []).slice(1).reduce((a, b) => a + b, 0)
 
 /** A step's rows: a keyed permutation per epoch, so that position in the data is the step number alone. */
 export function rowsOfStep(n: number, batchSize: number, step: number, seed: number): number[] {
@@ -66,7 +90,8 @@ export function rowsOfStep(n: number, batchSize: number, step: number, seed: num
 let lastPermutation: { key: string; order: Int32Array } | null = null
 function permutationOf(n: number, seed: number, epoch: number): Int32Array {
   const key = `${n}/${seed}/${epoch}`
-  if (lastPermutation?.key !== key) lastPermutation = { key, order: permutation(n, seed, 31, epoch) }
+  if (lastPermutation?.key !== key)
+    lastPermutation = { key, order: permutation(n, seed, 31, epoch) }
   return lastPermutation.order
 }
 
@@ -74,22 +99,38 @@ function permutationOf(n: number, seed: number, epoch: number): Int32Array {
 const MAX_BAD_STEPS = 3
 
 /** Applies one update, counting steps whose gradients were not finite; three in a row throw `non_finite`. */
-export function guardedStep(optimizer: AdamW, gradients: Gradients, learningRate: number, bad: { count: number }): number {
+export function guardedStep(
+  optimizer: AdamW,
+  gradients: Gradients,
+  learningRate: number,
+  bad: { count: number },
+): number {
   const { gradNorm, applied } = optimizer.step(gradients, learningRate)
   disposeGradients(gradients)
   bad.count = applied ? 0 : bad.count + 1
   if (bad.count >= MAX_BAD_STEPS)
-    throw new LibraError('non_finite', `${MAX_BAD_STEPS} steps in a row gave gradients that are not finite: lower the learning rate`, { fault: 'engine' })
+    throw new LibraError(
+      'non_finite',
+      `${MAX_BAD_STEPS} steps in a row gave gradients that are not finite: lower the learning rate`,
+      { fault: 'engine' },
+    )
   return gradNorm
 }
 
 /** Trains on sequences; yields one metrics event per step. */
 export async function* trainTokens(
-  model: Llama, parameters: Parameters, sequences: readonly Sequence[], trainable: Trainable, options: TokenOptions,
+  model: Llama,
+  parameters: Parameters,
+  sequences: readonly Sequence[],
+  trainable: Trainable,
+  options: TokenOptions,
   signal?: AbortSignal,
 ): AsyncGenerator<TrainEvent> {
   if (sequences.length === 0) throw new LibraError('empty_data', 'the data set holds no example')
-  const steps = Math.max(1, Math.ceil((options.epochs * sequences.length) / Math.min(options.batch_size, sequences.length)))
+  const steps = Math.max(
+    1,
+    Math.ceil((options.epochs * sequences.length) / Math.min(options.batch_size, sequences.length)),
+  )
   const optimizer = createAdamW(parameters, options.optimizer)
   const bad = { count: 0 }
   try {
@@ -97,10 +138,20 @@ export async function* trainTokens(
     for (let step = 0; step < steps; step++) {
       signal?.throwIfAborted()
       const rows = rowsOfStep(sequences.length, options.batch_size, step, options.seed)
-      const { loss, tokens, gradients } = tokenLoss(model, sequences, rows, trainable, options.micro_batch_tokens)
+      const { loss, tokens, gradients } = tokenLoss(
+        model,
+        sequences,
+        rows,
+        trainable,
+        options.micro_batch_tokens,
+      )
       const lr = learningRateAt(step, steps, options.optimizer)
       const grad_norm = guardedStep(optimizer, gradients, lr, bad)
-      yield { type: 'metrics', step: step + 1, metrics: { loss, grad_norm, lr, num_tokens: tokens } }
+      yield {
+        type: 'metrics',
+        step: step + 1,
+        metrics: { loss, grad_norm, lr, num_tokens: tokens },
+      }
       await new Promise(setImmediate)
     }
   } finally {

@@ -3,7 +3,15 @@ import { tf } from '../tensor/backend.ts'
 import { floats } from '../tensor/ops.ts'
 import { normal } from '../random.ts'
 import type { Llama, LoraPair } from '../model/llama.ts'
-import { disposeBase, disposePairs, loadAdapter, loadBase, mergeAdapter, newAdapter, stackAdapters } from '../model/resident.ts'
+import {
+  disposeBase,
+  disposePairs,
+  loadAdapter,
+  loadBase,
+  mergeAdapter,
+  newAdapter,
+  stackAdapters,
+} from '../model/resident.ts'
 import type { ModelCard } from '../schemas/model.ts'
 import type { LoraOptions } from '../schemas/training.ts'
 import { commitFolder } from '../weights/atomic.ts'
@@ -24,10 +32,17 @@ export type Trainee = {
 
 /** Base ⊕ frozen adapters merged once; heads named in `heads` start at zero ('value.weight') or small. */
 export async function loadTrainee(
-  files: { base: string; adapters: readonly string[] }, lora: LoraOptions | null, heads: readonly string[], seed: number,
+  files: { base: string; adapters: readonly string[] },
+  lora: LoraOptions | null,
+  heads: readonly string[],
+  seed: number,
   resume: string | null = null,
 ): Promise<Trainee> {
-  if (lora === null) throw new LibraError('unsupported_option', 'lora: null (training all weights) is supported for pretrain only')
+  if (lora === null)
+    throw new LibraError(
+      'unsupported_option',
+      'lora: null (training all weights) is supported for pretrain only',
+    )
   const base = await loadBase(files.base)
   const frozen = []
   for (const folder of files.adapters) frozen.push(await loadAdapter(base, folder))
@@ -39,16 +54,23 @@ export async function loadTrainee(
     tf.dispose([...extra.values()])
   }
   const resumed = resume === null ? null : await loadAdapter(base, resume)
-  const adapter = resumed?.pairs ?? newAdapter(trunk, lora.target_modules, lora.rank, lora.alpha, seed)
+  const adapter =
+    resumed?.pairs ?? newAdapter(trunk, lora.target_modules, lora.rank, lora.alpha, seed)
   const weights = new Map(trunk.weights)
   heads.forEach((name, i) => {
     const D = trunk.config.hiddenSize
-    const start = name === 'value.weight' ? new Float32Array(D) : Float32Array.from({ length: D }, (_, j) => 0.02 * normal(seed, 77, i, j))
+    const start =
+      name === 'value.weight'
+        ? new Float32Array(D)
+        : Float32Array.from({ length: D }, (_, j) => 0.02 * normal(seed, 77, i, j))
     weights.set(name, resumed?.heads.get(name) ?? tf.keep(floats(start, [1, D])))
   })
   const model: Llama = { ...trunk, weights, adapter }
   return {
-    model, reference: { ...trunk, adapter: null }, adapter, heads,
+    model,
+    reference: { ...trunk, adapter: null },
+    adapter,
+    heads,
     parameters: adapterParameters(model, adapter, heads),
     dispose() {
       disposePairs(adapter)
@@ -60,14 +82,28 @@ export async function loadTrainee(
 }
 
 export async function saveAdapter(
-  trainee: Trainee, output: string, lora: LoraOptions | null, card: ModelCard, base: string,
+  trainee: Trainee,
+  output: string,
+  lora: LoraOptions | null,
+  card: ModelCard,
+  base: string,
   extra?: (folder: string) => Promise<void>,
 ): Promise<void> {
   const options = lora ?? { rank: 1, alpha: 1, target_modules: [] }
-  const pairs = new Map([...trainee.adapter].map(([module, { a, b }]) => [module, { a: toArray(a), b: toArray(b) }]))
+  const pairs = new Map(
+    [...trainee.adapter].map(([module, { a, b }]) => [module, { a: toArray(a), b: toArray(b) }]),
+  )
   const heads = new Map(trainee.heads.map((name) => [name, toArray(trainee.parameters.get(name))]))
   await commitFolder(output, async (folder) => {
-    await writeAdapter(folder, { rank: options.rank, alpha: options.alpha, targets: options.target_modules, pairs, heads, card, base })
+    await writeAdapter(folder, {
+      rank: options.rank,
+      alpha: options.alpha,
+      targets: options.target_modules,
+      pairs,
+      heads,
+      card,
+      base,
+    })
     await extra?.(folder)
   })
 }

@@ -6,14 +6,21 @@ import { logits, scalarHead, tokenLogprobs } from '../../src/model/heads.ts'
 import { padRows, lastPositions } from '../../src/model/batch.ts'
 import { disposeTape, forward, hiddenStates } from '../../src/model/llama.ts'
 import type { Llama } from '../../src/model/llama.ts'
-import { disposeBase, disposePairs, loadAdapter, loadBase, mergeAdapter } from '../../src/model/resident.ts'
+import {
+  disposeBase,
+  disposePairs,
+  loadAdapter,
+  loadBase,
+  mergeAdapter,
+} from '../../src/model/resident.ts'
 import { inverseFrequencies } from '../../src/model/rope.ts'
 import { cachedConstants, dispose, tf } from '../../src/tensor/backend.ts'
 import { cachedMasks } from '../../src/model/masks.ts'
 import { read } from '../../src/tensor/ops.ts'
 
 // Expected numbers are transformers': fixtures/parity/llama/make.py
-const folder = (name: string): string => fileURLToPath(new URL(`../../fixtures/parity/llama/${name}`, import.meta.url))
+const folder = (name: string): string =>
+  fileURLToPath(new URL(`../../fixtures/parity/llama/${name}`, import.meta.url))
 const expected = JSON.parse(readFileSync(folder('expected.json'), 'utf8')) as {
   lm_tied: { ids: number[]; logprobs: number[]; greedy8: number[] }[]
   lm_tied_long: { ids: number[]; last_logits8: number[] }
@@ -25,10 +32,16 @@ const expected = JSON.parse(readFileSync(folder('expected.json'), 'utf8')) as {
 const live = (): number => tf.memory().numTensors - cachedConstants() - cachedMasks()
 const near = (actual: ArrayLike<number>, wanted: readonly number[], tolerance: number): void => {
   expect(actual.length).toBe(wanted.length)
-  wanted.forEach((value, i) => expect(Math.abs((actual[i] ?? NaN) - value), `at ${i}`).toBeLessThan(tolerance))
+  wanted.forEach((value, i) =>
+    expect(Math.abs((actual[i] ?? NaN) - value), `at ${i}`).toBeLessThan(tolerance),
+  )
 }
 const scoresOf = (model: Llama, sequences: number[][]): Float32Array => {
-  const batch = padRows(sequences, sequences.map((_, i) => i), 0)
+  const batch = padRows(
+    sequences,
+    sequences.map((_, i) => i),
+    0,
+  )
   const hidden = hiddenStates(model, batch.ids, batch.B, batch.T)
   const head = scalarHead(model, 'score.weight', hidden, lastPositions(batch))
   const scores = read(head).slice()
@@ -63,7 +76,9 @@ test('greedy tokens with a cache, alone and padded in a batch', async () => {
   const hooks = { key: (row: number) => [row], stopIds: new Set<number>() }
   const prompts = expected.lm_tied.map(({ ids }) => ids.slice(0, -1))
   const together = await generate(model, prompts, sampling, hooks)
-  expected.lm_tied.forEach(({ ids, greedy8 }, i) => expect(together[i]?.ids).toEqual(greedy8.slice(ids.length - 1)))
+  expected.lm_tied.forEach(({ ids, greedy8 }, i) =>
+    expect(together[i]?.ids).toEqual(greedy8.slice(ids.length - 1)),
+  )
   for (const [i, prompt] of prompts.entries()) {
     const [alone] = await generate(model, [prompt], sampling, hooks)
     near(alone?.logprobs ?? [], together[i]?.logprobs ?? [], 1e-5)
@@ -75,7 +90,17 @@ test('sampling: the same keys give the same tokens, other keys others; nothing l
   const model = await loadBase(folder('lm_tied'))
   const before = live()
   const draw = async (seed: number, topP = 1, topK = 0) =>
-    (await generate(model, [[1, 5], [1, 9, 10]], { maxTokens: 20, temperature: 1, topP, topK }, { key: (row) => [seed, row], stopIds: new Set([2]) })).map(({ ids }) => ids)
+    (
+      await generate(
+        model,
+        [
+          [1, 5],
+          [1, 9, 10],
+        ],
+        { maxTokens: 20, temperature: 1, topP, topK },
+        { key: (row) => [seed, row], stopIds: new Set([2]) },
+      )
+    ).map(({ ids }) => ids)
   expect(await draw(1)).toEqual(await draw(1))
   expect(await draw(1)).not.toEqual(await draw(2))
   // the nucleus of almost nothing and the top one are both greedy

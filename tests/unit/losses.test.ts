@@ -18,23 +18,52 @@ describe('pair losses', () => {
     expect(absoluteSafety(0, true).loss).toBeCloseTo(Math.LN2, 12)
     expect(dpo(-3, -3, -3, -3, 0.1).loss).toBeCloseTo(Math.LN2, 12)
   })
-  test.each([[0.3, -0.7, 0, 1], [1.5, 2, 1 / 3, 1], [-2, 0.5, 1, 0.8], [0.1, 0.2, 0, 0.3]])('gradients at %s %s m %s p %s', (c, r, m, p) => {
+  test.each([
+    [0.3, -0.7, 0, 1],
+    [1.5, 2, 1 / 3, 1],
+    [-2, 0.5, 1, 0.8],
+    [0.1, 0.2, 0, 0.3],
+  ])('gradients at %s %s m %s p %s', (c, r, m, p) => {
     const { dChosen, dRejected } = bradleyTerry(c, r, m, p)
-    expect(dChosen).toBeCloseTo(slope((x) => bradleyTerry(x, r, m, p).loss, c), 7)
-    expect(dRejected).toBeCloseTo(slope((x) => bradleyTerry(c, x, m, p).loss, r), 7)
-    expect(absoluteSafety(c, false).d).toBeCloseTo(slope((x) => absoluteSafety(x, false).loss, c), 7)
-    expect(dpo(c, r, 0.4, 0.1, 0.5).dChosen).toBeCloseTo(slope((x) => dpo(x, r, 0.4, 0.1, 0.5).loss, c), 7)
+    expect(dChosen).toBeCloseTo(
+      slope((x) => bradleyTerry(x, r, m, p).loss, c),
+      7,
+    )
+    expect(dRejected).toBeCloseTo(
+      slope((x) => bradleyTerry(c, x, m, p).loss, r),
+      7,
+    )
+    expect(absoluteSafety(c, false).d).toBeCloseTo(
+      slope((x) => absoluteSafety(x, false).loss, c),
+      7,
+    )
+    expect(dpo(c, r, 0.4, 0.1, 0.5).dChosen).toBeCloseTo(
+      slope((x) => dpo(x, r, 0.4, 0.1, 0.5).loss, c),
+      7,
+    )
   })
 })
 
 /** A_t as the explicit sum Σ (γλ)^l δ_{t+l}. */
-function naiveAdvantages(rewards: number[], values: number[], gamma: number, lambda: number): number[] {
+function naiveAdvantages(
+  rewards: number[],
+  values: number[],
+  gamma: number,
+  lambda: number,
+): number[] {
   const delta = rewards.map((r, t) => r + gamma * (values[t + 1] ?? 0) - (values[t] ?? 0))
-  return delta.map((_, t) => delta.slice(t).reduce((sum, d, l) => sum + (gamma * lambda) ** l * d, 0))
+  return delta.map((_, t) =>
+    delta.slice(t).reduce((sum, d, l) => sum + (gamma * lambda) ** l * d, 0),
+  )
 }
 
 describe('advantages', () => {
-  test.each([[1, 0.95], [0.9, 0.5], [1, 1], [0.99, 0]])('against the explicit sum, γ %s λ %s', (gamma, lambda) => {
+  test.each([
+    [1, 0.95],
+    [0.9, 0.5],
+    [1, 1],
+    [0.99, 0],
+  ])('against the explicit sum, γ %s λ %s', (gamma, lambda) => {
     for (const R of [1, 2, 7]) {
       const rewards = Array.from({ length: R }, (_, t) => uniform(1, R, t) - 0.5)
       const values = Array.from({ length: R }, (_, t) => uniform(2, R, t))
@@ -52,7 +81,16 @@ describe('advantages', () => {
     expect([...gae([3], [3], [0], { gamma: 1, lambda: 1 }).advantages]).toEqual([0])
   })
   test('whitening: mean 0 and deviation 1 over counted tokens', () => {
-    const [a, b] = whiten([[1, 2, 3], [10, 99, 99]], [[1, 1, 1], [1, 0, 0]])
+    const [a, b] = whiten(
+      [
+        [1, 2, 3],
+        [10, 99, 99],
+      ],
+      [
+        [1, 1, 1],
+        [1, 0, 0],
+      ],
+    )
     const counted = [...(a ?? []), b?.[0] ?? NaN]
     expect(counted.reduce((x, y) => x + y, 0)).toBeCloseTo(0, 10)
     expect(counted.reduce((x, y) => x + y * y, 0) / 3).toBeCloseTo(1, 7)
@@ -65,31 +103,47 @@ describe('PPO', () => {
     const old = [[-1, -2, -0.5, -1.2]]
     const mask = [[1, 1, 1, 0]]
     const advantage = [[1, -2, 0.7, 5]]
-    for (const shift of [[0.01, -0.02, 0.03, 0], [0.5, -0.6, 0.4, 1], [-0.5, 0.6, -0.4, 1]]) {
+    for (const shift of [
+      [0.01, -0.02, 0.03, 0],
+      [0.5, -0.6, 0.4, 1],
+      [-0.5, 0.6, -0.4, 1],
+    ]) {
       const fresh = [old[0]?.map((x, t) => x + (shift[t] ?? 0)) ?? []]
       const { grad } = policyLoss(fresh, old, advantage, mask, 0.2)
       const { grad: valueGrad } = valueLoss(fresh, old, advantage, mask, 0.2)
       fresh[0]?.forEach((x, t) => {
         const moved = (y: number): number[][] => [fresh[0]?.map((z, k) => (k === t ? y : z)) ?? []]
-        expect(grad[0]?.[t]).toBeCloseTo(slope((y) => policyLoss(moved(y), old, advantage, mask, 0.2).loss, x), 6)
-        expect(valueGrad[0]?.[t]).toBeCloseTo(slope((y) => valueLoss(moved(y), old, advantage, mask, 0.2).loss, x), 6)
+        expect(grad[0]?.[t]).toBeCloseTo(
+          slope((y) => policyLoss(moved(y), old, advantage, mask, 0.2).loss, x),
+          6,
+        )
+        expect(valueGrad[0]?.[t]).toBeCloseTo(
+          slope((y) => valueLoss(moved(y), old, advantage, mask, 0.2).loss, x),
+          6,
+        )
       })
     }
   })
   test('the score lands on the last counted token, the KL penalty on all of them', () => {
-    expect([...tokenRewards([-1, -2, 0], [-1.5, -1, 0], [1, 1, 0], 3, 0.1, 'k1')]).toEqual([-0.05, 3.1, 0])
+    expect([...tokenRewards([-1, -2, 0], [-1.5, -1, 0], [1, 1, 0], 3, 0.1, 'k1')]).toEqual([
+      -0.05, 3.1, 0,
+    ])
   })
   test('k1 and k3 agree in expectation, k3 is never negative', () => {
     const pi = [0.7, 0.2, 0.1]
     const ref = [0.2, 0.3, 0.5]
-    const mean = (e: 'k1' | 'k3'): number => pi.reduce((sum, p, i) => sum + p * klEstimate(Math.log(p), Math.log(ref[i] ?? 1), e), 0)
+    const mean = (e: 'k1' | 'k3'): number =>
+      pi.reduce((sum, p, i) => sum + p * klEstimate(Math.log(p), Math.log(ref[i] ?? 1), e), 0)
     expect(mean('k1')).toBeCloseTo(mean('k3'), 12)
     expect(klEstimate(-1, -3, 'k3')).toBeGreaterThan(0)
   })
 })
 
 /** One-token problem: tabular softmax policy trained by these functions must reach π* ∝ π_ref·exp(r/β). */
-function trainTabular(options: { rewardIndexShift?: number; sign?: number } = {}): { distance: number; start: number } {
+function trainTabular(options: { rewardIndexShift?: number; sign?: number } = {}): {
+  distance: number
+  start: number
+} {
   const reference = [0.3, 0.25, 0.2, 0.15, 0.07, 0.03]
   const reward = [0, 0.2, 0.1, 0.6, 0.95, 0.8]
   const beta = 0.33
@@ -102,7 +156,8 @@ function trainTabular(options: { rewardIndexShift?: number; sign?: number } = {}
     const total = e.reduce((a, b) => a + b, 0)
     return e.map((x) => x / total)
   }
-  const distanceTo = (p: number[]): number => 0.5 * p.reduce((sum, x, i) => sum + Math.abs(x - (best[i] ?? 0)), 0)
+  const distanceTo = (p: number[]): number =>
+    0.5 * p.reduce((sum, x, i) => sum + Math.abs(x - (best[i] ?? 0)), 0)
   const start = distanceTo(reference)
   const rounds = 400
   const N = 512
@@ -116,11 +171,14 @@ function trainTabular(options: { rewardIndexShift?: number; sign?: number } = {}
     const logp = actions.map((a) => [Math.log(p[a] ?? 1)])
     const masks = actions.map(() => [1])
     const rewards = actions.map((a, i) => {
-      const r = (options.sign ?? 1) * (reward[(a + (options.rewardIndexShift ?? 0)) % reward.length] ?? 0)
+      const r =
+        (options.sign ?? 1) * (reward[(a + (options.rewardIndexShift ?? 0)) % reward.length] ?? 0)
       return tokenRewards(logp[i] ?? [], [Math.log(reference[a] ?? 1)], [1], r, beta, 'k1')
     })
     const value = rewards.reduce((sum, r) => sum + (r[0] ?? 0), 0) / N
-    const advantages = rewards.map((r) => gae(r, [value], [1], { gamma: 1, lambda: 0.95 }).advantages)
+    const advantages = rewards.map(
+      (r) => gae(r, [value], [1], { gamma: 1, lambda: 0.95 }).advantages,
+    )
     const { grad } = policyLoss(logp, logp, advantages, masks, 0.2)
     const lr = 8 * (1 - round / rounds)
     actions.forEach((a, i) => {

@@ -11,7 +11,8 @@ async function train(request: Extract<Request, { call: 'train' }>): Promise<void
   const controller = new AbortController()
   running.set(request.id, controller)
   try {
-    for await (const event of engine.train(request.argument, controller.signal)) send({ id: request.id, event })
+    for await (const event of engine.train(request.argument, controller.signal))
+      send({ id: request.id, event })
     send({ id: request.id, end: true })
   } finally {
     running.delete(request.id)

@@ -13,7 +13,9 @@ type Listener = (reply: Extract<Reply, { id: number }> | { lost: LibraError }) =
  * Starts an engine in a child process: two TensorFlow threads in one process crash, and a crash here ends this
  * engine's calls with `engine_lost`, never the service. `training` runs at lower priority.
  */
-export async function spawnEngine({ training = false }: { training?: boolean } = {}): Promise<Engine> {
+export async function spawnEngine({
+  training = false,
+}: { training?: boolean } = {}): Promise<Engine> {
   const child = fork(fileURLToPath(new URL('./serve.ts', import.meta.url)), [], {
     serialization: 'advanced',
     execArgv: ['--import', import.meta.resolve('tsx')],
@@ -31,7 +33,11 @@ export async function spawnEngine({ training = false }: { training?: boolean } =
       else listeners.get(reply.id)?.(reply)
     })
     child.on('exit', (code, signal) => {
-      lost = new LibraError('engine_lost', `the engine process ended (${signal ?? `exit ${code}`}): ${tail()}`, { fault: 'engine' })
+      lost = new LibraError(
+        'engine_lost',
+        `the engine process ended (${signal ?? `exit ${code}`}): ${tail()}`,
+        { fault: 'engine' },
+      )
       for (const listener of [...listeners.values()]) listener({ lost })
       reject(lost)
     })
@@ -76,7 +82,10 @@ export async function spawnEngine({ training = false }: { training?: boolean } =
           const reply = arrived.shift()
           if (reply === undefined) await new Promise<void>((resolve) => (wake = resolve))
           else if ('lost' in reply) throw reply.lost
-          else if ('error' in reply) throw signal?.aborted ? new LibraError('cancelled', 'the run was cancelled') : reviveError(reply.error)
+          else if ('error' in reply)
+            throw signal?.aborted
+              ? new LibraError('cancelled', 'the run was cancelled')
+              : reviveError(reply.error)
           else if ('end' in reply) return
           else if ('event' in reply) yield reply.event satisfies TrainEvent
         }

@@ -28,21 +28,35 @@ export type Rollout = {
 type Asked = { prompt: number; promptIds: readonly number[]; promptClass: PromptClass | null }
 
 export type RolloutOptions = {
-  maxTokens: number; temperature: number; stopId: number; microTokens: number
-  key: readonly number[]; decode: (ids: number[]) => string
+  maxTokens: number
+  temperature: number
+  stopId: number
+  microTokens: number
+  key: readonly number[]
+  decode: (ids: number[]) => string
 }
 
 /** One response per entry, not yet measured. */
-export async function sample(model: Llama, asked: readonly Asked[], options: RolloutOptions): Promise<Rollout[]> {
+export async function sample(
+  model: Llama,
+  asked: readonly Asked[],
+  options: RolloutOptions,
+): Promise<Rollout[]> {
   const samples = await generate(
-    model, asked.map(({ promptIds }) => promptIds),
+    model,
+    asked.map(({ promptIds }) => promptIds),
     { maxTokens: options.maxTokens, temperature: options.temperature, topP: 1, topK: 0 },
     { key: (row) => [...options.key, row], stopIds: new Set([options.stopId]) },
   )
   return samples.map(({ ids, finish }, i): Rollout => ({
     ...(asked[i] ?? { prompt: -1, promptIds: [], promptClass: null }),
-    responseIds: ids, ended: finish === 'stop', text: options.decode(ids),
-    logprobs: new Float64Array(ids.length), referenceLogprobs: new Float64Array(ids.length), values: new Float64Array(ids.length), entropy: 0,
+    responseIds: ids,
+    ended: finish === 'stop',
+    text: options.decode(ids),
+    logprobs: new Float64Array(ids.length),
+    referenceLogprobs: new Float64Array(ids.length),
+    values: new Float64Array(ids.length),
+    entropy: 0,
   }))
 }
 
@@ -51,17 +65,26 @@ export async function sample(model: Llama, asked: readonly Asked[], options: Rol
  * `key` names the round; each row's randomness comes from (key, row).
  */
 export async function rollOut(
-  policy: Llama, sampler: Llama, reference: Llama, asked: readonly Asked[],
+  policy: Llama,
+  sampler: Llama,
+  reference: Llama,
+  asked: readonly Asked[],
   options: RolloutOptions,
 ): Promise<Rollout[]> {
   const rollouts = await sample(sampler, asked, options)
   const sequences = rollouts.map(({ promptIds, responseIds }) => [...promptIds, ...responseIds])
   for (const pass of batchByLength(sequences, options.microTokens, 0)) {
-    const index = responseIndex(pass.rows.map((row) => rollouts[row]), pass.T)
+    const index = responseIndex(
+      pass.rows.map((row) => rollouts[row]),
+      pass.T,
+    )
     for (const model of [policy, reference]) {
       const own = model === policy
       const hidden = hiddenStates(model, pass.ids, pass.B, pass.T)
-      const head = tokenLogprobs(model, hidden, index.positions, index.targets, { temperature: options.temperature, entropy: own })
+      const head = tokenLogprobs(model, hidden, index.positions, index.targets, {
+        temperature: options.temperature,
+        entropy: own,
+      })
       const values = own ? scalarHead(model, VALUE_HEAD, hidden, index.positions) : null
       const logprobs = read(head.logprobs)
       const valueData = values === null ? null : read(values)
@@ -84,7 +107,8 @@ export async function rollOut(
 
 /** Where each response token is predicted in the flattened hidden states, and what it is. */
 export function responseIndex(
-  rows: readonly ({ promptIds: readonly number[]; responseIds: readonly number[] } | undefined)[], T: number,
+  rows: readonly ({ promptIds: readonly number[]; responseIds: readonly number[] } | undefined)[],
+  T: number,
 ): { positions: Int32Array; targets: Int32Array } {
   const positions: number[] = []
   const targets: number[] = []

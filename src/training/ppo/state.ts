@@ -13,10 +13,16 @@ const TrainerState = z.object({
 })
 
 /** What a policy checkpoint carries from one round to the next. Throws `damaged_checkpoint` naming the file. */
-export async function loadState(folder: string): Promise<z.infer<typeof TrainerState> & { optimizer: OptimizerState }> {
+export async function loadState(
+  folder: string,
+): Promise<z.infer<typeof TrainerState> & { optimizer: OptimizerState }> {
   const file = join(folder, 'trainer_state.json')
   const state = TrainerState.safeParse(await readJson(file))
-  if (!state.success) throw new LibraError('damaged_checkpoint', `${file}: ${state.error.issues[0]?.message ?? 'invalid'}`)
+  if (!state.success)
+    throw new LibraError(
+      'damaged_checkpoint',
+      `${file}: ${state.error.issues[0]?.message ?? 'invalid'}`,
+    )
   const moments = openSafetensors(join(folder, 'optimizer.safetensors'))
   try {
     const tensors = Object.fromEntries(moments.names.map((name) => [name, moments.read(name)]))

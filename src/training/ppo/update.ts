@@ -2,7 +2,13 @@ import { dispose } from '../../tensor/backend.ts'
 import { add, read } from '../../tensor/ops.ts'
 import { permutation } from '../../random.ts'
 import { batchByLength } from '../../model/batch.ts'
-import { accumulate, scalarHead, scalarHeadBackward, tokenLogprobs, tokenLogprobsBackward } from '../../model/heads.ts'
+import {
+  accumulate,
+  scalarHead,
+  scalarHeadBackward,
+  tokenLogprobs,
+  tokenLogprobsBackward,
+} from '../../model/heads.ts'
 import { backward, disposeTape, forward } from '../../model/llama.ts'
 import type { Gradients, Llama } from '../../model/llama.ts'
 import type { PpoOptions } from '../../schemas/training.ts'
@@ -23,7 +29,15 @@ export type PpoRow = {
 }
 
 export type UpdateMetrics = Record<
-  'policy/approxkl_avg' | 'policy/clipfrac_avg' | 'loss/policy_avg' | 'loss/value_avg' | 'val/clipfrac_avg' | 'val/ratio' | 'val/ratio_var' | 'grad_norm', number
+  | 'policy/approxkl_avg'
+  | 'policy/clipfrac_avg'
+  | 'loss/policy_avg'
+  | 'loss/value_avg'
+  | 'val/clipfrac_avg'
+  | 'val/ratio'
+  | 'val/ratio_var'
+  | 'grad_norm',
+  number
 >
 
 /**
@@ -31,7 +45,11 @@ export type UpdateMetrics = Record<
  * optimiser step per mini-batch. With `warmup` the policy's part is left out: only the critic learns.
  */
 export function ppoUpdate(
-  model: Llama, optimizer: AdamW, rows: readonly PpoRow[], options: PpoOptions, learningRate: number,
+  model: Llama,
+  optimizer: AdamW,
+  rows: readonly PpoRow[],
+  options: PpoOptions,
+  learningRate: number,
   state: { key: readonly number[]; warmup: boolean; bad: { count: number } },
 ): UpdateMetrics {
   const totals = { kl: 0, policyClip: 0, policy: 0, value: 0, valueClip: 0, norm: 0 }
@@ -55,39 +73,93 @@ export function ppoUpdate(
   const mean = ratios.reduce((a, b) => a + b, 0) / Math.max(1, steps)
   const variance = ratios.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, steps - 1)
   return {
-    'policy/approxkl_avg': totals.kl / steps, 'policy/clipfrac_avg': totals.policyClip / steps,
-    'loss/policy_avg': totals.policy / steps, 'loss/value_avg': totals.value / steps,
-    'val/clipfrac_avg': totals.valueClip / steps, 'val/ratio': mean, 'val/ratio_var': variance, grad_norm: totals.norm / steps,
+    'policy/approxkl_avg': totals.kl / steps,
+    'policy/clipfrac_avg': totals.policyClip / steps,
+    'loss/policy_avg': totals.policy / steps,
+    'loss/value_avg': totals.value / steps,
+    'val/clipfrac_avg': totals.valueClip / steps,
+    'val/ratio': mean,
+    'val/ratio_var': variance,
+    grad_norm: totals.norm / steps,
   }
 }
 
 function miniBatch(
-  model: Llama, rows: readonly PpoRow[], chosen: readonly number[], options: PpoOptions, warmup: boolean,
-): { gradients: Gradients; metrics: { kl: number; policyClip: number; policy: number; value: number; valueClip: number; ratio: number } } {
+  model: Llama,
+  rows: readonly PpoRow[],
+  chosen: readonly number[],
+  options: PpoOptions,
+  warmup: boolean,
+): {
+  gradients: Gradients
+  metrics: {
+    kl: number
+    policyClip: number
+    policy: number
+    value: number
+    valueClip: number
+    ratio: number
+  }
+} {
   const gradients: Gradients = new Map()
   const metrics = { kl: 0, policyClip: 0, policy: 0, value: 0, valueClip: 0, ratio: 0 }
-  const tokens = Math.max(1, chosen.reduce((n, row) => n + (rows[row]?.responseIds.length ?? 0), 0))
+  const tokens = Math.max(
+    1,
+    chosen.reduce((n, row) => n + (rows[row]?.responseIds.length ?? 0), 0),
+  )
   const sequences = rows.map(({ promptIds, responseIds }) => [...promptIds, ...responseIds])
   for (const pass of batchByLength(sequences, options.micro_batch_tokens, 0, chosen)) {
     const batch = pass.rows.flatMap((row) => rows[row] ?? [])
     const index = responseIndex(batch, pass.T)
     if (index.positions.length === 0) continue
     const tape = forward(model, pass.ids, pass.B, pass.T)
-    const head = tokenLogprobs(model, tape.hidden, index.positions, index.targets, { temperature: options.temperature })
+    const head = tokenLogprobs(model, tape.hidden, index.positions, index.targets, {
+      temperature: options.temperature,
+    })
     const values = scalarHead(model, VALUE_HEAD, tape.hidden, index.positions)
     const cut = (flat: Float32Array): Float32Array[] => {
       let at = 0
       return batch.map(({ responseIds }) => flat.subarray(at, (at += responseIds.length)))
     }
     const masks = batch.map(({ responseIds }) => new Uint8Array(responseIds.length).fill(1))
-    const column = (key: 'oldLogprobs' | 'oldValues' | 'advantages' | 'returns'): Row[] => batch.map((row) => row[key])
-    const policy = policyLoss(cut(read(head.logprobs)), column('oldLogprobs'), column('advantages'), masks, options.clip_range, tokens)
-    const value = valueLoss(cut(read(values)), column('oldValues'), column('returns'), masks, options.value_clip_range, tokens)
+    const column = (key: 'oldLogprobs' | 'oldValues' | 'advantages' | 'returns'): Row[] =>
+      batch.map((row) => row[key])
+    const policy = policyLoss(
+      cut(read(head.logprobs)),
+      column('oldLogprobs'),
+      column('advantages'),
+      masks,
+      options.clip_range,
+      tokens,
+    )
+    const value = valueLoss(
+      cut(read(values)),
+      column('oldValues'),
+      column('returns'),
+      masks,
+      options.value_clip_range,
+      tokens,
+    )
     const dLogprobs = flatten(policy.grad, warmup ? 0 : 1)
     const dValues = flatten(value.grad, options.vf_coef)
     const part: Gradients = new Map()
-    const dHidden = tokenLogprobsBackward(model, head, dLogprobs, pass.B * pass.T, 'adapter', part, options.temperature)
-    const dValueHidden = scalarHeadBackward(model, VALUE_HEAD, tape.hidden, index.positions, dValues, part)
+    const dHidden = tokenLogprobsBackward(
+      model,
+      head,
+      dLogprobs,
+      pass.B * pass.T,
+      'adapter',
+      part,
+      options.temperature,
+    )
+    const dValueHidden = scalarHeadBackward(
+      model,
+      VALUE_HEAD,
+      tape.hidden,
+      index.positions,
+      dValues,
+      part,
+    )
     accumulate(gradients, part)
     if (!warmup) {
       // during warm-up only the value head learns: its trunk is the policy
