@@ -49,8 +49,8 @@ export async function buildStarter(folder: string): Promise<void> {
       data: join(work, 'base.jsonl'),
       options: PretrainOptions.parse({
         seed: SEED,
-        epochs: 2.7,
-        batch_size: 48,
+        epochs: 2.5,
+        batch_size: 96,
         micro_batch_tokens: 4096,
         architecture: {
           hidden_size: 160,

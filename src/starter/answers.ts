@@ -20,7 +20,7 @@ type Rates = {
 }
 const RATES: Record<Mixture, Rates> = {
   base: {
-    right: 0.85,
+    right: 0.6,
     comply: 0.6,
     refuseHarmless: 0.3,
     evade: 0.06,

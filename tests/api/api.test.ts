@@ -158,14 +158,12 @@ test('POST /v1/judge answers in both orders', async () => {
 test('POST /v1/chat/completions: the same seed gives the same answers', async () => {
   const ask = async (seed: number) =>
     (
-      await api
-        .post('/v1/chat/completions')
-        .send({
-          messages: [{ role: 'user', content: 'What is 2 plus 3?' }],
-          seed,
-          n: 4,
-          max_tokens: 16,
-        })
+      await api.post('/v1/chat/completions').send({
+        messages: [{ role: 'user', content: 'What is 2 plus 3?' }],
+        seed,
+        n: 4,
+        max_tokens: 16,
+      })
     ).body.choices.map((x: { message: { content: string } }) => x.message.content)
   expect(await ask(1)).toEqual(await ask(1))
 })

@@ -1,7 +1,8 @@
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { setPriority } from 'node:os'
-import { fileURLToPath } from 'node:url'
+import { createRequire } from 'node:module'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { LibraError, reviveError } from '../../errors.ts'
 import type { TrainEvent } from '../../schemas/training.ts'
 import type { Engine } from '../engine.ts'
@@ -18,7 +19,7 @@ export async function spawnEngine({
 }: { training?: boolean } = {}): Promise<Engine> {
   const child = fork(fileURLToPath(new URL('./serve.ts', import.meta.url)), [], {
     serialization: 'advanced',
-    execArgv: ['--import', import.meta.resolve('tsx')],
+    execArgv: ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href],
     env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '3', TF_FORCE_GPU_ALLOW_GROWTH: 'true' },
     stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
   })

@@ -1,0 +1,124 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { spawnEngine } from '../../src/engine/process/spawn.ts'
+import { starterRoles } from '../../src/http/serve.ts'
+import { createLocalJudge } from '../../src/judging/local-judge.ts'
+import { alignByAiFeedback } from '../../src/rlaif/loop.ts'
+import { RlaifOptions } from '../../src/schemas/rlaif.ts'
+import { PpoOptions } from '../../src/schemas/training.ts'
+import type { TrainSpec } from '../../src/schemas/training.ts'
+import { recordRun } from '../../src/services/runs.ts'
+import { sftDialogues } from '../../src/starter/corpus.ts'
+import { prompts } from '../../src/starter/world.ts'
+import { openStore } from '../../src/store/store.ts'
+import { hashFolder } from '../../src/weights/atomic.ts'
+import { openSafetensors } from '../../src/weights/safetensors.ts'
+
+let engine: Engine
+const folder = mkdtempSync(join(tmpdir(), 'libra-loop-'))
+const roles = starterRoles()
+const asked = prompts('train', 1)
+  .slice(0, 64)
+  .map(({ id, messages }) => ({ id, messages }))
+
+beforeAll(async () => {
+  engine = await spawnEngine()
+})
+afterAll(async () => {
+  await engine.close()
+  rmSync(folder, { recursive: true })
+})
+
+test('the whole loop, small: lineage recorded, the base untouched, no tensor left behind', async () => {
+  const store = await openStore(join(folder, 'data'))
+  const before = await hashFolder(roles.judge.base)
+  const options = RlaifOptions.parse({
+    dialogues: 64,
+    pairs: 40,
+    reward_model: { batch_size: 16 },
+    ppo: { rounds: 2, prompts_per_round: 16, mini_batch_size: 8 },
+  })
+  const { runId } = await recordRun(store, { kind: 'rlaif', config: {}, seed: 1 }, async (loop) => {
+    const result = await alignByAiFeedback(
+      {
+        serving: engine,
+        training: engine,
+        judge: createLocalJudge(engine, roles.judge, 'j'),
+        folder: join(folder, 'loop'),
+        progress: () => {},
+        run: (kind, config, details, work) =>
+          recordRun(store, { kind, config, seed: 1, parent: loop.id, ...details }, ({ emit }) =>
+            work(emit),
+          ),
+      },
+      { base: roles.judge.base, dialogues: sftDialogues(1, 64), prompts: asked },
+      options,
+    )
+    expect(result.rounds).toHaveLength(2)
+    expect(result.rounds[0]?.['val/ratio']).toBeCloseTo(1, 2) // before the first update policy and rollout agree
+    expect(result.rounds[0]?.['objective/kl']).toBeCloseTo(0, 3) // the policy starts at the reference
+    return { policy: result.policy }
+  })
+  const runs = await store.listRuns(10)
+  expect(
+    runs
+      .filter(({ parent }) => parent === runId)
+      .map(({ kind }) => kind)
+      .sort(),
+  ).toEqual(['label', 'policy_update', 'reward_model', 'reward_model', 'sft'])
+  expect(runs.every(({ state }) => state === 'succeeded')).toBe(true)
+  expect(await hashFolder(roles.judge.base)).toBe(before)
+  await store.close()
+})
+
+test('two PPO rounds called one by one equal one run of two, bit for bit', async () => {
+  const data = join(folder, 'prompts.jsonl')
+  await writeFile(data, asked.map((row) => JSON.stringify(row)).join('\n'))
+  const files = ({ base, adapters }: typeof roles.policy) => ({ base, adapters: [...adapters] })
+  const options = PpoOptions.parse({
+    rounds: 2,
+    total_rounds: 2,
+    prompts_per_round: 16,
+    mini_batch_size: 8,
+    critic_warmup_rounds: 0,
+  })
+  const spec: Extract<TrainSpec, { kind: 'policy_update' }> = {
+    kind: 'policy_update',
+    output: join(folder, 'long'),
+    reference: { base: roles.policy.base, adapters: roles.policy.adapters.slice(0, 1) },
+    parent: null,
+    data,
+    helpfulness: { files: files(roles.helpfulness), calibration: null },
+    safety: { files: files(roles.safety), calibration: null },
+    options,
+  }
+  const run = async (s: TrainSpec): Promise<void> => {
+    for await (const event of engine.train(s)) expect(event.type).not.toBe('warning')
+  }
+  await run(spec)
+  const first = join(folder, 'first')
+  await run({ ...spec, output: first, options: { ...options, rounds: 1 } })
+  const memory = (await engine.status()).numTensors
+  await run({
+    ...spec,
+    output: join(folder, 'second'),
+    parent: first,
+    options: { ...options, rounds: 1 },
+  })
+  expect((await engine.status()).numTensors - memory).toBeLessThanOrEqual(8) // constants and masks that a new shape adds
+  for (const file of ['adapter_model.safetensors', 'optimizer.safetensors'])
+    expect(
+      readFileSync(join(folder, 'second', file)).equals(readFileSync(join(folder, 'long', file))),
+      file,
+    ).toBe(true)
+  const changed = openSafetensors(join(folder, 'long', 'adapter_model.safetensors'))
+  expect(
+    changed.names.some(
+      (name) => name.endsWith('lora_B.weight') && changed.read(name).data.some((x) => x !== 0),
+    ),
+  ).toBe(true)
+})
