@@ -339,8 +339,8 @@ function patch(source) {
     throw new SetupError(
       'tfjs-node-gpu has another source than 4.22: review the patch in this script',
     )
-  return source
-    .replace(set, `#include <mutex>\n${set}\nstatic std::mutex ATTR_NAME_MUTEX;`)
+  return `#include <mutex>\n${source}`
+    .replace(set, `${set}\nstatic std::mutex ATTR_NAME_MUTEX;`)
     .replace(use, `[&] { std::lock_guard<std::mutex> l(ATTR_NAME_MUTEX); return ${use} }();`)
 }
 
