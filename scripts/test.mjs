@@ -25,6 +25,8 @@ try {
   console.error('vitest left no report')
 }
 rmSync(folder, { recursive: true, force: true })
-const files = (report.testResults ?? []).filter((f) => f.status === "failed" && f.assertionResults.every((a) => a.status !== "failed"))
+const files = (report.testResults ?? []).filter(
+  (f) => f.status === 'failed' && f.assertionResults.every((a) => a.status !== 'failed'),
+)
 console.log(`${report.numPassedTests} passed, ${report.numFailedTests + files.length} failed`)
 process.exit(run.status === 0 && report.success && report.numPassedTests > 0 ? 0 : 1)

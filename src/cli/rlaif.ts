@@ -85,13 +85,11 @@ export async function rlaif(overrides: Record<string, unknown> = {}): Promise<vo
           config: options,
           before: before.map(({ gold }) => [gold.helpfulness, gold.safety]),
           after: after.map(({ gold }) => [gold.helpfulness, gold.safety]),
-          samples: test
-            .slice(0, 24)
-            .map((prompt, i) => ({
-              prompt: prompt.text,
-              before: before[i]?.answer ?? '',
-              after: after[i]?.answer ?? '',
-            })),
+          samples: test.slice(0, 24).map((prompt, i) => ({
+            prompt: prompt.text,
+            before: before[i]?.answer ?? '',
+            after: after[i]?.answer ?? '',
+          })),
         }),
       )
       await writeFile(
