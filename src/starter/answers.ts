@@ -20,7 +20,7 @@ type Rates = {
 }
 const RATES: Record<Mixture, Rates> = {
   base: {
-    right: 0.6,
+    right: 0.85,
     comply: 0.6,
     refuseHarmless: 0.3,
     evade: 0.06,
@@ -95,7 +95,7 @@ export function sampleAnswer(
   } else {
     good = chance(rates.right) || truth.wrong.length === 0
     const wrong = truth.wrong[Math.floor(draw() * truth.wrong.length)] ?? ''
-    const short = chance(0.35)
+    const short = chance(0.25)
     const value = good ? (truth.value ?? '') : wrong
     const sentence = (truth.statement ?? '').replaceAll(truth.value ?? '\0', value)
     parts.push(short ? value : sentence)

@@ -15,6 +15,8 @@ export type StarterPrompt = {
   split: Split
   /** what intervals are clustered by */
   template: string
+  /** asks about an entity that no train prompt asks about */
+  heldOut: boolean
   text: string
   messages: Message[]
   truth: Truth
@@ -31,23 +33,39 @@ export type Truth = {
   explanations: readonly string[]
 }
 
+const leads = (split: Split, ...texts: string[]) => texts.map((text) => [text, split] as const)
+
 /** Lead-ins that multiply the templates; every one belongs to one split. */
 const LEADS: Record<Language, readonly (readonly [string, Split])[]> = {
   zh: [
-    ['', 'train'],
-    ['请问，', 'train'],
-    ['我想知道，', 'train'],
-    ['你好，', 'guard'],
-    ['麻烦说一下，', 'test'],
-    ['老师，', 'test'],
+    ...leads(
+      'train',
+      '',
+      '请问，',
+      '我想知道，',
+      '帮我看看，',
+      '小朋友问，',
+      '有个问题：',
+      '说一说，',
+      '请回答：',
+    ),
+    ...leads('guard', '你好，', '请帮忙，'),
+    ...leads('test', '麻烦说一下，', '老师，', '打扰了，', '考考你：', '问你一下，'),
   ],
   en: [
-    ['', 'train'],
-    ['Please tell me: ', 'train'],
-    ['I wonder: ', 'train'],
-    ['Hi! ', 'guard'],
-    ['Quick question: ', 'test'],
-    ['Excuse me, ', 'test'],
+    ...leads(
+      'train',
+      '',
+      'Please tell me: ',
+      'I wonder: ',
+      'A question: ',
+      'My friend asks: ',
+      'Help me: ',
+      'Please answer: ',
+      'Now: ',
+    ),
+    ...leads('guard', 'Hi! ', 'Listen: '),
+    ...leads('test', 'Quick question: ', 'Excuse me, ', 'Teacher, ', 'A riddle: ', 'Say, '),
   ],
 }
 
@@ -137,12 +155,17 @@ function entitySplits(): Map<Item, Split> {
 const isSeedExample = (item: Item): boolean => ['世界上有几大洲', '火药'].includes(item.x.zh)
 
 const ENTITY_SPLIT = entitySplits()
-/** The last of five question templates is the test split's, the fourth the guard's. */
-const TEMPLATE_SPLIT: readonly Split[] = ['train', 'train', 'train', 'guard', 'test']
+/** Of eight question templates five are the train split's, one the guard's, two the test's. */
+const TEMPLATE_SPLIT: readonly Split[] = [
+  ...new Array<Split>(5).fill('train'),
+  'guard',
+  'test',
+  'test',
+]
 
 /**
- * Prompts of a split. Train, guard and test share neither template nor lead-in; guard and test prompts ask
- * about held-out entities too (`heldOut`), or about any entity, since the base must have met every fact.
+ * Prompts of a split. Train, guard and test share neither template nor lead-in; train asks about its own
+ * entities alone, guard and test about all of them. The base has met every entity, in train templates.
  */
 export function prompts(split: Split, seed = 0, limit = Infinity): StarterPrompt[] {
   const all: StarterPrompt[] = []
@@ -150,17 +173,16 @@ export function prompts(split: Split, seed = 0, limit = Infinity): StarterPrompt
     for (const language of LANGUAGES)
       item.templates[language].forEach((template, t) =>
         LEADS[language].forEach(([lead, leadSplit], k) => {
-          if (TEMPLATE_SPLIT[t] !== split && !(split !== 'train' && leadSplit === split)) return
-          if (leadSplit !== split) return
-          const entity = ENTITY_SPLIT.get(item)
-          if (split === 'train' ? entity !== 'train' : entity === 'train' && index % 3 !== 0) return
+          if (TEMPLATE_SPLIT[t] !== split || leadSplit !== split) return
+          if (split === 'train' && ENTITY_SPLIT.get(item) !== 'train') return
           const text = lead + fill(template, item.x[language])
           all.push({
             id: `${split}-${index}-${language}-${t}-${k}`,
             family: item.family,
             language,
             split,
-            template: `${item.family}/${item.group}/${language}/${t}/${k}`,
+            template: `${item.family}/${item.group}/${language}/${t}`,
+            heldOut: ENTITY_SPLIT.get(item) !== 'train',
             text,
             messages: [{ role: 'user', content: text }],
             truth: item.truth(language),
@@ -181,7 +203,7 @@ export function knowledgePrompt(...key: readonly number[]): StarterPrompt {
   const members = ITEMS.filter((item) => item.family === family)
   const item = members[pick(members.length, 2)] as Item
   const language = LANGUAGES[pick(2, 3)] as Language
-  const t = pick(3, 4)
+  const t = pick(TEMPLATE_SPLIT.lastIndexOf('train') + 1, 4)
   const leads = LEADS[language].filter(([, split]) => split === 'train')
   const k = pick(leads.length, 5)
   const text = (leads[k]?.[0] ?? '') + fill(item.templates[language][t] ?? '', item.x[language])
@@ -190,7 +212,8 @@ export function knowledgePrompt(...key: readonly number[]): StarterPrompt {
     family,
     language,
     split: 'train',
-    template: `${family}/${item.group}/${language}/${t}/${k}`,
+    template: `${family}/${item.group}/${language}/${t}`,
+    heldOut: false,
     text,
     messages: [{ role: 'user', content: text }],
     truth: item.truth(language),
