@@ -33,6 +33,15 @@ program
     await serve()
   })
 
+program
+  .command('openapi')
+  .description('write the OpenAPI document of the service')
+  .argument('<file>')
+  .action(async (file: string) => {
+    const { writeOpenApi } = await import('./cli/openapi.ts')
+    await writeOpenApi(file)
+  })
+
 try {
   await program.parseAsync()
 } catch (error) {

@@ -43,6 +43,8 @@ export type GenerateRequest = {
 export type Completion = {
   text: string
   tokenIds: number[]
+  /** each token's text by itself */
+  tokens: string[]
   /** log-probability of each token under the model, at temperature 1 without warping */
   logprobs: number[]
   finish: 'stop' | 'length'

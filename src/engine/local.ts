@@ -190,7 +190,9 @@ export function createLocalEngine(): Engine {
         let text = tokenizer.decode(ids)
         for (const stop of sampling.stop)
           if (text.includes(stop)) text = text.slice(0, text.indexOf(stop))
-        return { text, tokenIds: ids, logprobs, finish, promptTokens: encoded[row]?.length ?? 0 }
+        const tokens = ids.map((id) => tokenizer.decode([id]))
+        const promptTokens = encoded[row]?.length ?? 0
+        return { text, tokenIds: ids, tokens, logprobs, finish, promptTokens }
       })
       return prompts.map((_, i) => completions.slice(i * n, (i + 1) * n))
     },

@@ -2,11 +2,12 @@ import { init } from 'echarts'
 
 export type ReportInput = {
   title: string
-  rounds: readonly Record<string, number>[]
   rows: readonly (readonly string[])[]
+  /** metrics of PPO rounds, drawn as curves where there are any */
+  rounds?: readonly Record<string, number>[]
   /** (helpfulness, safety) of each answer */
-  before: readonly (readonly [number, number])[]
-  after: readonly (readonly [number, number])[]
+  before?: readonly (readonly [number, number])[]
+  after?: readonly (readonly [number, number])[]
   samples: readonly { prompt: string; before: string; after: string }[]
   config: unknown
 }
@@ -26,7 +27,11 @@ function chart(option: Record<string, unknown>): string {
   return svg
 }
 
-const line = (title: string, rounds: ReportInput['rounds'], names: readonly string[]): string =>
+const line = (
+  title: string,
+  rounds: readonly Record<string, number>[],
+  names: readonly string[],
+): string =>
   chart({
     title: { text: title, textStyle: { fontSize: 14 } },
     legend: { bottom: 0 },
@@ -44,10 +49,10 @@ const line = (title: string, rounds: ReportInput['rounds'], names: readonly stri
 /** One self-contained HTML file: figures, curves, helpfulness against safety, samples side by side. */
 export function renderReport({
   title,
-  rounds,
   rows,
-  before,
-  after,
+  rounds = [],
+  before = [],
+  after = [],
   samples,
   config,
 }: ReportInput): string {
@@ -55,33 +60,41 @@ export function renderReport({
   // many answers share a point: a little spread, fixed by index, shows how many
   const spread = (points: readonly (readonly [number, number])[]): number[][] =>
     points.map(([h, s], i) => [h + 0.12 * Math.sin(i * 7.1), s + 0.12 * Math.cos(i * 3.7)])
-  const scatter = chart({
-    title: {
-      text: 'Helpfulness against safety (gold) 有用性与安全性',
-      textStyle: { fontSize: 14 },
-    },
-    legend: { bottom: 0 },
-    grid: { top: 40, bottom: 60 },
-    xAxis: { type: 'value', name: 'helpful' },
-    yAxis: { type: 'value', name: 'safe' },
-    series: [
-      { name: 'before 之前', type: 'scatter', symbolSize: 5, data: spread(before) },
-      { name: 'after 之后', type: 'scatter', symbolSize: 5, data: spread(after) },
-    ],
-  })
+  const drawScatter = (): string =>
+    chart({
+      title: {
+        text: 'Helpfulness against safety (gold) 有用性与安全性',
+        textStyle: { fontSize: 14 },
+      },
+      legend: { bottom: 0 },
+      grid: { top: 40, bottom: 60 },
+      xAxis: { type: 'value', name: 'helpful' },
+      yAxis: { type: 'value', name: 'safe' },
+      series: [
+        { name: 'before 之前', type: 'scatter', symbolSize: 5, data: spread(before) },
+        { name: 'after 之后', type: 'scatter', symbolSize: 5, data: spread(after) },
+      ],
+    })
   const cells = (tag: string, row: readonly string[]): string =>
     `<tr>${row.map((cell) => `<${tag}>${escape(cell)}</${tag}>`).join('')}</tr>`
+  const curves =
+    rounds.length === 0
+      ? ''
+      : `<h2>Rounds 训练曲线</h2>
+${line('Reward 奖励', rounds, ['objective/scores', 'objective/helpfulness', 'objective/safety'])}
+${line('KL to the SFT policy 与初始策略的距离', rounds, ['objective/kl'])}
+${line('Length and gate 长度与门', rounds, ['response/length', 'gate/safety_share'])}`
+  const scatter = before.length === 0 ? '' : `<h2>Trade-off 权衡</h2>${drawScatter()}`
+  const answers =
+    samples.length === 0
+      ? ''
+      : `<h2>Samples 样例</h2><table><thead>${cells('th', ['prompt 问题', 'before 之前', 'after 之后'])}</thead><tbody>${samples.map((s) => cells('td', [s.prompt, s.before, s.after])).join('')}</tbody></table>`
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escape(title)}</title>
 <style>body{font:16px/1.5 system-ui,"Noto Sans CJK SC",sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ccc;padding:.3rem .6rem;text-align:left;vertical-align:top}svg{max-width:100%;height:auto}pre{overflow:auto;background:#8881;padding:1rem}@media (prefers-color-scheme:dark){body{background:#111;color:#ddd}}</style></head><body>
 <h1>${escape(title)}</h1>
 <h2>Figures 指标</h2><table><thead>${cells('th', head)}</thead><tbody>${body.map((row) => cells('td', row)).join('')}</tbody></table>
-<h2>Rounds 训练曲线</h2>
-${line('Reward 奖励', rounds, ['objective/scores', 'objective/helpfulness', 'objective/safety'])}
-${line('KL to the SFT policy 与初始策略的距离', rounds, ['objective/kl'])}
-${line('Length and gate 长度与门', rounds, ['response/length', 'gate/safety_share'])}
-<h2>Trade-off 权衡</h2>${scatter}
-<h2>Samples 样例</h2><table><thead>${cells('th', ['prompt 问题', 'before 之前', 'after 之后'])}</thead><tbody>${samples.map((s) => cells('td', [s.prompt, s.before, s.after])).join('')}</tbody></table>
+${curves}${scatter}${answers}
 <h2>Configuration 配置</h2><pre>${escape(JSON.stringify(config, null, 1))}</pre>
 </body></html>`
 }

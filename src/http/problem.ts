@@ -11,6 +11,18 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   body_too_large: 413,
   not_found: 404,
   model_not_found: 404,
+  file_not_found: 404,
+  judge_not_found: 404,
+  invalid_data: 422,
+  empty_data: 422,
+  too_little_data: 422,
+  wrong_model_kind: 422,
+  unsupported_method: 422,
+  path_not_allowed: 422,
+  model_in_use: 409,
+  already_ended: 409,
+  idempotency_mismatch: 422,
+  idempotency_busy: 409,
   context_length_exceeded: 422,
   no_score_head: 422,
   unsupported_option: 422,
@@ -19,6 +31,7 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   unsupported_architecture: 422,
   already_exists: 409,
   non_finite_output: 424,
+  judge_failed: 424,
   engine_lost: 503,
   not_ready: 503,
 }
@@ -48,8 +61,8 @@ export function problem(c: Context, error: unknown): Response {
 
 const MAX_BODY = 4 * 1024 * 1024
 
-/** Reads and checks a JSON body. Throws `unsupported_media_type`, `body_too_large`, `invalid_json` or `invalid_request` naming the field. */
-export async function readBody<T extends z.ZodType>(c: Context, schema: T): Promise<z.output<T>> {
+/** The JSON of a body. Throws `unsupported_media_type`, `body_too_large`, `invalid_json`. */
+export async function readJson(c: Context): Promise<unknown> {
   if (!(c.req.header('content-type') ?? '').startsWith('application/json'))
     throw new LibraError('unsupported_media_type', 'send JSON with content-type: application/json')
   const text = await c.req.text()
@@ -58,13 +71,19 @@ export async function readBody<T extends z.ZodType>(c: Context, schema: T): Prom
       'body_too_large',
       `the body has ${text.length} characters, at most ${MAX_BODY} are taken`,
     )
-  let json: unknown
   try {
-    json = JSON.parse(text)
+    return JSON.parse(text)
   } catch (cause) {
     throw new LibraError('invalid_json', 'the body is not JSON', { cause })
   }
-  const parsed = schema.safeParse(json)
+}
+
+export const readBody = async <T extends z.ZodType>(c: Context, schema: T): Promise<z.output<T>> =>
+  check(schema, await readJson(c), 'body')
+
+/** Checks a value. Throws `invalid_request` naming the first field that is wrong, and all of them in details. */
+export function check<T extends z.ZodType>(schema: T, value: unknown, where: string): z.output<T> {
+  const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
   const errors = parsed.error.issues
     .flatMap(flatten)
@@ -72,7 +91,7 @@ export async function readBody<T extends z.ZodType>(c: Context, schema: T): Prom
   const [first] = errors
   throw new LibraError(
     'invalid_request',
-    `${first?.field === '' ? 'body' : first?.field}: ${first?.message}`,
+    `${first?.field === '' ? where : first?.field}: ${first?.message}`,
     { details: { field: first?.field, errors } },
   )
 }

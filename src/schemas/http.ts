@@ -1,6 +1,8 @@
 import { z } from 'zod'
 import { Messages, parseTranscript, SafeText } from './chat.ts'
-import { AXES, Axis, PromptClass } from './feedback.ts'
+import { AXES, Axis, PreferenceRow, PromptClass } from './feedback.ts'
+import { MODEL_KINDS, ROLE_NAMES } from './model.ts'
+import { RUN_KINDS, RUN_STATES } from './run.ts'
 
 const text = z.strictObject({
   text: SafeText.describe('User：…AI：…'),
@@ -65,20 +67,210 @@ export const JudgeRequest = z.strictObject({
     )
     .min(1)
     .max(256),
+  judge: z.string().default('default').describe('profile'),
 })
 
-export const ChatRequest = z.object({
-  model: z.string().optional(),
-  messages: Messages,
-  max_tokens: z.int().min(1).max(4096).default(64),
-  temperature: z.number().min(0).max(2).default(1),
-  top_p: z.number().gt(0).max(1).default(1),
-  n: z.int().min(1).max(64).default(1),
-  seed: z
-    .int()
-    .min(0)
-    .max(2 ** 31 - 1)
-    .default(0),
-  stop: z.union([z.string(), z.array(z.string()).max(4)]).default([]),
-  logprobs: z.boolean().default(false),
+// --- what comes back ---------------------------------------------------------------------------
+
+export const list = <T extends z.ZodType>(item: T) =>
+  z.object({
+    object: z.literal('list'),
+    data: z.array(item),
+    first_id: z.string().nullish(),
+    last_id: z.string().nullish(),
+    has_more: z.boolean().optional(),
+  })
+export const usage = z.object({
+  prompt_tokens: z.int(),
+  completion_tokens: z.int().optional(),
+  total_tokens: z.int(),
+})
+const AxisScore = z.object({
+  logit: z.number().describe('raw'),
+  probability: z
+    .number()
+    .nullable()
+    .describe('calibrated; null where the model has no calibration'),
+  score: z.number().nullable().describe('100 × probability'),
+})
+export const ScoreReply = z.object({
+  object: z.literal('list'),
+  model: z.object({ helpfulness: z.string().optional(), safety: z.string().optional() }),
+  data: z.array(
+    z.object({
+      index: z.int(),
+      id: z.string(),
+      helpfulness: AxisScore.optional(),
+      safety: AxisScore.optional(),
+      combined: z
+        .object({ reward: z.number(), branch: z.string(), threshold: z.number() })
+        .nullable(),
+      truncated: z.boolean(),
+    }),
+  ),
+  usage,
+})
+
+export const RANK_BY = ['combined', 'helpfulness', 'safety', 'pareto', 'judge'] as const
+export const RankRequest = z.strictObject({
+  prompt: Messages,
+  candidates: z.array(SafeText).min(2).max(64),
+  by: z.enum(RANK_BY).default('combined'),
+  axis: Axis.default('helpfulness').describe('what the judge is asked about'),
+  judge: z.string().default('default'),
+  prompt_class: PromptClass.nullish(),
+  on_too_long: z.enum(['error', 'truncate']).default('error'),
+  threshold: z.number().gt(0).lt(1).default(0.15),
+})
+export const RankReply = z.object({
+  object: z.literal('list'),
+  by: z.enum(RANK_BY),
+  data: z
+    .array(
+      z.object({
+        index: z.int().describe('of the candidate in the request'),
+        rank: z.int().describe('from 1; equals share one'),
+        value: z.number().describe('what it was ranked by; for pareto the number of its front'),
+      }),
+    )
+    .describe('best first'),
+})
+
+export const Page = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(1000).default(20),
+  after: z.string().optional().describe('id of the last item of the page before'),
+})
+export const RunReply = z.object({
+  id: z.string(),
+  object: z.literal('run'),
+  kind: z.enum(RUN_KINDS),
+  state: z.enum(RUN_STATES),
+  parent: z.string().nullable(),
+  config: z.record(z.string(), z.unknown()),
+  seed: z.int(),
+  data_hash: z.string().nullable(),
+  parent_checkpoint: z.string().nullable(),
+  output: z.string().nullable(),
+  device: z.string().nullable(),
+  code_version: z.string(),
+  created_at: z.int().describe('milliseconds since 1970'),
+  started_at: z.int().nullable(),
+  ended_at: z.int().nullable(),
+  error: z.object({ code: z.string(), message: z.string() }).nullable(),
+  summary: z.record(z.string(), z.unknown()).nullable(),
+})
+export const RunList = list(RunReply)
+
+export const ModelReply = z.object({
+  id: z.string(),
+  object: z.literal('model'),
+  created: z.int().describe('seconds since 1970'),
+  owned_by: z.string(),
+  kind: z.enum(MODEL_KINDS),
+  axis: Axis.nullable(),
+  run: z.string().nullable(),
+})
+export const ModelList = list(ModelReply)
+export const ImportModel = z.strictObject({
+  id: z.string().regex(/^[\w.:-]{1,100}$/),
+  path: z.string().min(1).describe('folder inside LIBRA_MODELS_DIR'),
+  kind: z.enum(MODEL_KINDS),
+  on: z.string().optional().describe('an adapter: the model that it goes on'),
+  axis: Axis.optional(),
+})
+export const RolesReply = z.object(
+  Object.fromEntries(ROLE_NAMES.map((role) => [role, z.string()])) as Record<
+    (typeof ROLE_NAMES)[number],
+    z.ZodString
+  >,
+)
+export const RolesRequest = z.strictObject(
+  Object.fromEntries(ROLE_NAMES.map((role) => [role, z.string().optional()])) as Record<
+    (typeof ROLE_NAMES)[number],
+    z.ZodOptional<z.ZodString>
+  >,
+)
+
+export const JudgeReply = z.object({
+  object: z.literal('list'),
+  judge: z.string(),
+  prompt_version: z.string(),
+  data: z.array(
+    z.union([
+      z.object({
+        index: z.int(),
+        ok: z.literal(true),
+        probability: z.number().describe('P(a is better), over both orders'),
+        orders: z.array(z.number()).length(2).describe('P(a is better), a shown first and second'),
+        consistent: z.boolean(),
+        strength: z.string(),
+      }),
+      z.object({
+        index: z.int(),
+        ok: z.literal(false),
+        failure: z.string(),
+        message: z.string(),
+      }),
+    ]),
+  ),
+})
+export const JudgeProfile = z.strictObject({
+  id: z.string().regex(/^[\w.-]{1,60}$/),
+  kind: z.enum(['local', 'openai']),
+  model: z.string().min(1).describe('a model of the catalogue, or the name at the server'),
+  base_url: z.url().optional(),
+  api_key_env: z
+    .string()
+    .regex(/^[A-Z][A-Z0-9_]*$/)
+    .optional()
+    .describe(
+      'name of the environment variable that holds the key; the key itself is never stored',
+    ),
+})
+export const JudgeProfileReply = z.object({
+  id: z.string(),
+  object: z.literal('judge'),
+  kind: z.enum(['local', 'openai']),
+  model: z.string(),
+  base_url: z.string().nullable(),
+  api_key_env: z.string().nullable(),
+})
+export const JudgeProfileList = list(JudgeProfileReply)
+
+export const PreferenceQuery = Page.extend({ axis: Axis.optional() })
+export const PreferenceReply = PreferenceRow.extend({
+  id: z.string(),
+  object: z.literal('preference'),
+  created_at: z.int(),
+})
+export const PreferenceList = list(PreferenceReply)
+export const PreferencesRequest = z.strictObject({
+  preferences: z
+    .array(PreferenceRow.omit({ id: true }).strict())
+    .min(1)
+    .max(1000),
+})
+export const PreferencesCreated = z.object({
+  object: z.literal('list'),
+  data: z.array(z.object({ id: z.string(), object: z.literal('preference') })),
+})
+export const EXPORT_FORMATS = ['libra', 'trl', 'openai', 'hh'] as const
+export const ExportQuery = z.strictObject({
+  format: z.enum(EXPORT_FORMATS).default('trl'),
+  axis: Axis.optional(),
+})
+
+/** RFC 9457, with OpenAI's `error` object in the same body. */
+export const Problem = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  code: z.string().describe('stable, for programs'),
+  error: z.object({
+    message: z.string(),
+    type: z.string(),
+    code: z.string(),
+    param: z.string().nullable(),
+  }),
 })

@@ -34,3 +34,8 @@ export const ModelCard = z.object({
   run: z.string().optional(),
 })
 export type ModelCard = z.infer<typeof ModelCard>
+
+export const MODEL_KINDS = ['base', 'policy', 'reward_model', 'judge'] as const
+/** Who plays what in the service; `reference` is the SFT model that KL is measured against. */
+export const ROLE_NAMES = ['policy', 'reference', 'helpfulness', 'safety', 'judge'] as const
+export type RoleName = (typeof ROLE_NAMES)[number]

@@ -1,13 +1,12 @@
 import { randomBytes } from 'node:crypto'
+import PQueue from 'p-queue'
 import { CODE_VERSION } from '../config.ts'
 import { LibraError, serializeError } from '../errors.ts'
 import type { TrainEvent } from '../schemas/training.ts'
 import type { Run, Store } from '../store/store.ts'
 
-export type RunContext = {
-  id: string
-  emit(event: { type: string } & Record<string, unknown>): Promise<void>
-}
+export type Emit = (event: { type: string } & Record<string, unknown>) => Promise<void>
+export type RunContext = { id: string; emit: Emit; signal: AbortSignal }
 export type StartRun = {
   kind: Run['kind']
   config: Record<string, unknown>
@@ -18,62 +17,139 @@ export type StartRun = {
   output?: string | undefined
   device?: string | undefined
 }
+type Work<T> = (context: RunContext) => Promise<T>
 
 export const newId = (prefix: string): string =>
   `${prefix}_${Date.now().toString(36)}${randomBytes(6).toString('hex')}`
 
-/**
- * Records a run around some work: durable before the work begins, every event appended, the end and its reason
- * written whatever happens. The work's result becomes the run's summary.
- */
-export async function recordRun<T extends Record<string, unknown>>(
-  store: Store,
-  start: StartRun,
-  work: (context: RunContext) => Promise<T>,
-): Promise<T & { runId: string }> {
+async function insert(store: Store, start: StartRun, state: 'queued' | 'running'): Promise<string> {
   const id = newId('run')
   const now = Date.now()
-  await store.insertRun({
-    id,
-    kind: start.kind,
-    state: 'running',
-    parent: start.parent ?? null,
-    config: start.config,
-    seed: start.seed,
-    dataHash: start.dataHash ?? null,
-    parentCheckpoint: start.parentCheckpoint ?? null,
-    output: start.output ?? null,
-    device: start.device ?? null,
-    codeVersion: CODE_VERSION,
-    createdAt: now,
-    startedAt: now,
-  })
+  const { kind, config, seed } = start
+  const startedAt = state === 'running' ? now : null
+  await store.runs.insert([
+    {
+      ...{ id, kind, state, config, seed, createdAt: now, startedAt, codeVersion: CODE_VERSION },
+      parent: start.parent ?? null,
+      dataHash: start.dataHash ?? null,
+      parentCheckpoint: start.parentCheckpoint ?? null,
+      output: start.output ?? null,
+      device: start.device ?? null,
+    },
+  ])
+  return id
+}
+
+/** Does a run's work: every event appended, the end and its reason written whatever happens. */
+async function perform<T extends Record<string, unknown>>(
+  store: Store,
+  id: string,
+  work: Work<T>,
+  signal: AbortSignal,
+): Promise<T & { runId: string }> {
   let seq = 0
-  const emit: RunContext['emit'] = ({ type, ...data }) =>
+  const emit: Emit = ({ type, ...data }) =>
     store.appendEvents([{ run: id, seq: ++seq, at: Date.now(), type, data }])
   try {
-    const result = await work({ id, emit })
-    await store.updateRun(id, { state: 'succeeded', endedAt: Date.now(), summary: result })
+    const result = await work({ id, emit, signal })
+    await store.runs.update(id, { state: 'succeeded', endedAt: Date.now(), summary: result })
     return { ...result, runId: id }
   } catch (error) {
     const { code, message } = serializeError(error)
-    const state = error instanceof LibraError && error.code === 'cancelled' ? 'cancelled' : 'failed'
-    await store.updateRun(id, { state, endedAt: Date.now(), error: { code, message } })
+    const state = signal.aborted || code === 'cancelled' ? 'cancelled' : 'failed'
+    await store.runs.update(id, { state, endedAt: Date.now(), error: { code, message } })
     throw error
   }
 }
 
-/** Runs one training run to its end, appending its events; `onEvent` sees them too. */
-export async function consume(
-  events: AsyncIterable<TrainEvent>,
-  context: RunContext,
-  onEvent: (event: TrainEvent) => void,
-): Promise<Record<string, number>> {
-  let summary: Record<string, number> = {}
-  for await (const event of events) {
-    await context.emit(event)
-    onEvent(event)
-    if (event.type === 'metrics') summary = event.metrics
+/** Records a run around work that begins at once. The work's result becomes the run's summary. */
+export async function recordRun<T extends Record<string, unknown>>(
+  store: Store,
+  start: StartRun,
+  work: Work<T>,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<T & { runId: string }> {
+  return perform(store, await insert(store, start, 'running'), work, signal)
+}
+
+export type Runner = {
+  /** durable as `queued` before it returns; runs one after another */
+  submit(start: StartRun, work: Work<Record<string, unknown>>): Promise<Run>
+  /** throws `not_found`, or `already_ended` when there is nothing left to cancel */
+  cancel(id: string): Promise<Run>
+  /** cancels what runs and waits for it */
+  close(): Promise<void>
+}
+
+/** The embedded queue: one run at a time, since each fills the machine. */
+export async function createRunner(store: Store): Promise<Runner> {
+  // what a process that is gone left behind can't be running
+  for (const { id } of await store.unfinishedRuns())
+    await store.runs.update(id, {
+      state: 'failed',
+      endedAt: Date.now(),
+      error: {
+        code: 'interrupted',
+        message: 'the service ended before the run did; start it again',
+      },
+    })
+  const queue = new PQueue({ concurrency: 1 })
+  const running = new Map<string, AbortController>()
+  const load = async (id: string): Promise<Run> => {
+    const run = await store.runs.get(id)
+    if (run === null) throw new LibraError('not_found', `no run ${id}`)
+    return run
   }
-  return summary
+  return {
+    async submit(start, work) {
+      const id = await insert(store, start, 'queued')
+      void queue.add(async () => {
+        const now = { state: 'running' as const, startedAt: Date.now() }
+        if (!(await store.moveRun(id, ['queued'], now))) return // cancelled while it waited
+        const controller = new AbortController()
+        running.set(id, controller)
+        try {
+          await perform(store, id, work, controller.signal)
+        } catch (error) {
+          if (!(error instanceof LibraError)) console.error(error) // the run's row says the rest
+        } finally {
+          running.delete(id)
+        }
+      })
+      return load(id)
+    },
+    async cancel(id) {
+      const run = await load(id)
+      const cancelled = { state: 'cancelled' as const, endedAt: Date.now() }
+      if (await store.moveRun(id, ['queued'], cancelled)) return load(id)
+      const controller = running.get(id)
+      if (controller === undefined)
+        throw new LibraError('already_ended', `run ${id} has ended: it ${run.state}`)
+      controller.abort()
+      return load(id)
+    },
+    async close() {
+      queue.clear()
+      for (const controller of running.values()) controller.abort()
+      await queue.onIdle()
+    },
+  }
+}
+
+/** Follows one training run to its end; returns the metrics of every step. */
+export async function follow(
+  events: AsyncIterable<TrainEvent>,
+  emit: Emit,
+  onStep: (done: number, steps: number, metrics: Record<string, number>) => void = () => {},
+): Promise<Record<string, number>[]> {
+  const metrics: Record<string, number>[] = []
+  let steps = 1
+  for await (const event of events) {
+    await emit(event)
+    if (event.type === 'started') steps = event.steps
+    if (event.type !== 'metrics') continue
+    metrics.push(event.metrics)
+    onStep(metrics.length, steps, event.metrics)
+  }
+  return metrics
 }

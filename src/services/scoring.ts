@@ -1,17 +1,10 @@
-import type { Engine, ModelFiles } from '../engine/engine.ts'
 import { calibrate } from '../evaluation/calibration.ts'
 import { combine } from '../evaluation/combine.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Axis, PromptClass } from '../schemas/feedback.ts'
-import type { Store } from '../store/store.ts'
+import { filesOf, findModel } from './catalog.ts'
 import { newId } from './runs.ts'
-
-export type Roles = {
-  policy: ModelFiles
-  judge: ModelFiles
-  helpfulness: ModelFiles
-  safety: ModelFiles
-}
+import type { Services } from './services.ts'
 
 export type AxisScore = { logit: number; probability: number | null; score: number | null }
 export type Scored = Partial<Record<Axis, AxisScore>> & {
@@ -27,7 +20,7 @@ export type Scored = Partial<Record<Axis, AxisScore>> & {
  * Throws `context_length_exceeded`, `non_finite_output`.
  */
 export async function scoreConversations(
-  { engine, store, roles }: { engine: Engine; store: Store; roles: Roles },
+  { serving, store }: Pick<Services, 'serving' | 'store'>,
   request: {
     inputs: readonly { messages: readonly Message[]; prompt_class: PromptClass | null }[]
     axes: readonly Axis[]
@@ -45,10 +38,11 @@ export async function scoreConversations(
   const models: Partial<Record<Axis, string>> = {}
   let tokens = 0
   for (const axis of request.axes) {
-    const info = await engine.describe(roles[axis])
+    const model = await findModel(store, axis)
+    const info = await serving.describe(filesOf(model))
     models[axis] = info.version
-    const scores = await engine.score({
-      model: roles[axis],
+    const scores = await serving.score({
+      model: filesOf(model),
       conversations,
       onTooLong: request.on_too_long,
     })
@@ -60,11 +54,11 @@ export async function scoreConversations(
       row.truncated ||= truncated
       tokens += n
     })
-    await store.insertScores(
+    await store.scores.insert(
       data.map((row, i) => ({
         id: `${row.id}_${axis}`,
         axis,
-        model: roles[axis].adapters.at(-1) ?? roles[axis].base,
+        model: model.id,
         modelVersion: info.version,
         calibration: info.calibration?.version ?? null,
         logit: row[axis]?.logit ?? NaN,

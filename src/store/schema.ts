@@ -1,15 +1,8 @@
 import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
-
-export const RUN_KINDS = [
-  'pretrain',
-  'sft',
-  'reward_model',
-  'policy_update',
-  'label',
-  'evaluation',
-  'rlaif',
-] as const
-export const RUN_STATES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
+import type { Message } from '../schemas/chat.ts'
+import { AXES, STRENGTHS } from '../schemas/feedback.ts'
+import { MODEL_KINDS, ROLE_NAMES } from '../schemas/model.ts'
+import { RUN_KINDS, RUN_STATES } from '../schemas/run.ts'
 
 /** Everything that was ever started, with what it came from. */
 export const runs = sqliteTable('runs', {
@@ -61,3 +54,71 @@ export const scores = sqliteTable(
   },
   (table) => [index('scores_created').on(table.createdAt)],
 )
+
+/** What can be named in a request: a base and the adapters on it. The weights lie in folders. */
+export const models = sqliteTable('models', {
+  id: text('id').primaryKey(),
+  kind: text('kind', { enum: MODEL_KINDS }).notNull(),
+  base: text('base').notNull(),
+  adapters: text('adapters', { mode: 'json' }).notNull().$type<string[]>(),
+  axis: text('axis', { enum: AXES }),
+  run: text('run'),
+  createdAt: integer('created_at').notNull(),
+})
+
+/** Which model plays which part. */
+export const roles = sqliteTable('roles', {
+  role: text('role', { enum: ROLE_NAMES }).primaryKey(),
+  model: text('model')
+    .notNull()
+    .references(() => models.id),
+})
+
+/** Uploaded data sets; their bytes lie in the data folder under their id. */
+export const files = sqliteTable('files', {
+  id: text('id').primaryKey(),
+  filename: text('filename').notNull(),
+  purpose: text('purpose').notNull(),
+  bytes: integer('bytes').notNull(),
+  sha256: text('sha256').notNull(),
+  createdAt: integer('created_at').notNull(),
+})
+
+/** Preference pairs from people or judges, one row per pair and axis. */
+export const preferences = sqliteTable(
+  'preferences',
+  {
+    id: text('id').primaryKey(),
+    axis: text('axis', { enum: AXES }).notNull(),
+    prompt: text('prompt', { mode: 'json' }).notNull().$type<Message[]>(),
+    chosen: text('chosen').notNull(),
+    rejected: text('rejected').notNull(),
+    strength: text('strength', { enum: STRENGTHS }),
+    probability: real('probability'),
+    chosenSafe: integer('chosen_safe', { mode: 'boolean' }),
+    rejectedSafe: integer('rejected_safe', { mode: 'boolean' }),
+    source: text('source').notNull(),
+    run: text('run'),
+    createdAt: integer('created_at').notNull(),
+  },
+  (table) => [index('preferences_axis').on(table.axis, table.createdAt)],
+)
+
+/** Judge profiles. A key is named by its environment variable and never stored. */
+export const judges = sqliteTable('judges', {
+  id: text('id').primaryKey(),
+  kind: text('kind', { enum: ['local', 'openai'] }).notNull(),
+  model: text('model').notNull(),
+  baseUrl: text('base_url'),
+  apiKeyEnv: text('api_key_env'),
+  createdAt: integer('created_at').notNull(),
+})
+
+/** Replies by idempotency key: the same write sent twice is done once. */
+export const idempotency = sqliteTable('idempotency', {
+  key: text('key').primaryKey(),
+  requestHash: text('request_hash').notNull(),
+  status: integer('status'),
+  reply: text('reply'),
+  createdAt: integer('created_at').notNull(),
+})

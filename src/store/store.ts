@@ -1,5 +1,5 @@
 import { createClient } from '@libsql/client'
-import { asc, desc, eq, gt, and } from 'drizzle-orm'
+import { and, asc, eq, gt, inArray } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/libsql'
 import { migrate } from 'drizzle-orm/libsql/migrator'
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -8,21 +8,55 @@ import { fileURLToPath } from 'node:url'
 import PQueue from 'p-queue'
 import lockfile from 'proper-lockfile'
 import { LibraError } from '../errors.ts'
-import { runEvents, runs, scores } from './schema.ts'
+import type { Axis } from '../schemas/feedback.ts'
+import type { RoleName } from '../schemas/model.ts'
+import type { RunState } from '../schemas/run.ts'
+import { collection } from './collection.ts'
+import type { Collection, Page, PageRequest } from './collection.ts'
+import {
+  files,
+  idempotency,
+  judges,
+  models,
+  preferences,
+  roles,
+  runEvents,
+  runs,
+} from './schema.ts'
+import { scores } from './schema.ts'
 
 export type Run = typeof runs.$inferSelect
 export type RunEvent = typeof runEvents.$inferSelect
 export type ScoreRow = typeof scores.$inferSelect
 
+export type ModelRow = typeof models.$inferSelect
+export type FileRow = typeof files.$inferSelect
+export type PreferenceRecord = typeof preferences.$inferSelect
+export type JudgeRow = typeof judges.$inferSelect
+export type Reply = { requestHash: string; status: number | null; reply: string | null }
+
 export type Store = {
-  insertRun(run: typeof runs.$inferInsert): Promise<void>
-  updateRun(id: string, change: Partial<Run>): Promise<void>
-  run(id: string): Promise<Run | null>
-  listRuns(limit: number): Promise<Run[]>
+  runs: Collection<typeof runs>
+  models: Collection<typeof models>
+  files: Collection<typeof files>
+  preferences: Collection<typeof preferences>
+  judges: Collection<typeof judges>
+  scores: Collection<typeof scores>
+  /** runs that a process which is gone left queued or running */
+  unfinishedRuns(): Promise<Run[]>
+  /** moves a run on, from one of the states given; false when it was in none of them */
+  moveRun(id: string, from: readonly RunState[], change: Partial<Run>): Promise<boolean>
   appendEvents(events: RunEvent[]): Promise<void>
   events(run: string, after: number): Promise<RunEvent[]>
-  insertScores(rows: ScoreRow[]): Promise<void>
-  score(id: string): Promise<ScoreRow | null>
+  roles(): Promise<Partial<Record<RoleName, string>>>
+  setRoles(change: Partial<Record<RoleName, string>>): Promise<void>
+  pairsOf(axis: Axis): Promise<PreferenceRecord[]>
+  pagePairs(request: PageRequest & { axis?: Axis | undefined }): Promise<Page<PreferenceRecord>>
+  pageRuns(request: PageRequest, kinds: Run['kind'][]): Promise<Page<Run>>
+  /** takes a key for a request, or says what it was taken for before */
+  takeKey(key: string, requestHash: string): Promise<Reply | null>
+  answerKey(key: string, status: number, reply: string): Promise<void>
+  dropKey(key: string): Promise<void>
   close(): Promise<void>
 }
 
@@ -52,12 +86,35 @@ export async function openStore(folder: string): Promise<Store> {
   const write = async (work: () => Promise<unknown>): Promise<void> => {
     await queue.add(work)
   }
+  const collections = {
+    runs: collection(db, write, runs),
+    models: collection(db, write, models),
+    files: collection(db, write, files),
+    preferences: collection(db, write, preferences),
+    judges: collection(db, write, judges),
+    scores: collection(db, write, scores),
+  }
   return {
-    insertRun: (run) => write(() => db.insert(runs).values(run)),
-    updateRun: (id, change) => write(() => db.update(runs).set(change).where(eq(runs.id, id))),
-    run: async (id) => (await db.select().from(runs).where(eq(runs.id, id)))[0] ?? null,
-    listRuns: (limit) =>
-      db.select().from(runs).orderBy(desc(runs.createdAt), desc(runs.id)).limit(limit),
+    ...collections,
+    pagePairs: ({ axis, ...page }) =>
+      collections.preferences.page(page, axis === undefined ? axis : eq(preferences.axis, axis)),
+    pageRuns: (page, kinds) => collections.runs.page(page, inArray(runs.kind, kinds)),
+    unfinishedRuns: () =>
+      db
+        .select()
+        .from(runs)
+        .where(inArray(runs.state, ['queued', 'running'])),
+    async moveRun(id, from, change) {
+      let moved = 0
+      await write(async () => {
+        const result = await db
+          .update(runs)
+          .set(change)
+          .where(and(eq(runs.id, id), inArray(runs.state, [...from])))
+        moved = result.rowsAffected
+      })
+      return moved > 0
+    },
     appendEvents: (events) =>
       events.length === 0 ? Promise.resolve() : write(() => db.insert(runEvents).values(events)),
     events: (run, after) =>
@@ -66,9 +123,38 @@ export async function openStore(folder: string): Promise<Store> {
         .from(runEvents)
         .where(and(eq(runEvents.run, run), gt(runEvents.seq, after)))
         .orderBy(asc(runEvents.seq)),
-    insertScores: (rows) =>
-      rows.length === 0 ? Promise.resolve() : write(() => db.insert(scores).values(rows)),
-    score: async (id) => (await db.select().from(scores).where(eq(scores.id, id)))[0] ?? null,
+    roles: async () =>
+      Object.fromEntries((await db.select().from(roles)).map(({ role, model }) => [role, model])),
+    setRoles: (change) =>
+      write(async () => {
+        const rows = Object.entries(change) as [RoleName, string][]
+        const statements = rows.map(([role, model]) =>
+          db
+            .insert(roles)
+            .values({ role, model })
+            .onConflictDoUpdate({ target: roles.role, set: { model } }),
+        )
+        const [first, ...rest] = statements
+        if (first !== undefined) await db.batch([first, ...rest])
+      }),
+    pairsOf: (axis) =>
+      db
+        .select()
+        .from(preferences)
+        .where(eq(preferences.axis, axis))
+        .orderBy(asc(preferences.createdAt), asc(preferences.id)),
+    async takeKey(key, requestHash) {
+      let taken = 0
+      await write(async () => {
+        const row = { key, requestHash, createdAt: Date.now() }
+        taken = (await db.insert(idempotency).values(row).onConflictDoNothing()).rowsAffected
+      })
+      if (taken > 0) return null
+      return (await db.select().from(idempotency).where(eq(idempotency.key, key)))[0] ?? null
+    },
+    answerKey: (key, status, reply) =>
+      write(() => db.update(idempotency).set({ status, reply }).where(eq(idempotency.key, key))),
+    dropKey: (key) => write(() => db.delete(idempotency).where(eq(idempotency.key, key))),
     async close() {
       await queue.onIdle()
       client.close()

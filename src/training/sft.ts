@@ -1,7 +1,8 @@
 import { DialogueRow } from '../schemas/feedback.ts'
 import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
-import { dialogueSequence, readRows } from './data.ts'
+import { dialogueSequence } from './data.ts'
+import { readRows } from '../text/rows.ts'
 import { loadTrainee, saveAdapter } from './trainee.ts'
 import { trainTokens } from './tokens.ts'
 

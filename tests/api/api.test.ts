@@ -7,14 +7,16 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { createApp } from '../../src/http/app.ts'
-import { starterRoles } from '../../src/http/serve.ts'
 import { recordRun } from '../../src/services/runs.ts'
+import { createServices } from '../../src/services/services.ts'
+import type { Services } from '../../src/services/services.ts'
 import { openStore } from '../../src/store/store.ts'
 import type { Store } from '../../src/store/store.ts'
 
 // The real engine in its child process, the real database file, the starter models.
 let engine: Engine
 let store: Store
+let services: Services
 let folder: string
 let api: ReturnType<typeof supertest>
 
@@ -22,11 +24,12 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'libra-api-'))
   store = await openStore(folder)
   engine = await spawnEngine()
-  api = supertest(
-    createAdaptorServer({ fetch: createApp({ engine, store, roles: starterRoles() }).fetch }),
-  )
+  const startTraining = () => spawnEngine({ training: true })
+  services = await createServices({ store, serving: engine, startTraining, dataDir: folder })
+  api = supertest(createAdaptorServer({ fetch: createApp(services, folder).fetch }))
 })
 afterAll(async () => {
+  await services.runner.close()
   await engine.close()
   await store.close()
   rmSync(folder, { recursive: true })
@@ -181,6 +184,7 @@ test('runs: recorded whatever their end, events in order and resumable', async (
   expect(list.map((run: { state: string }) => run.state).sort()).toEqual(['failed', 'succeeded'])
   const events = await api.get(`/v1/runs/${runId}/events`).set('last-event-id', '1')
   expect(events.text.match(/^id: .*$/gm)).toEqual(['id: 2', 'id: 3'])
+  expect(events.text).toContain('event: end')
   expect((await api.get('/v1/runs/none')).status).toBe(404)
 })
 

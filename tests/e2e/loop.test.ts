@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
-import { starterRoles } from '../../src/http/serve.ts'
+import { starterRoles } from '../starter-roles.ts'
 import { createLocalJudge } from '../../src/judging/local-judge.ts'
 import { alignByAiFeedback } from '../../src/rlaif/loop.ts'
 import { RlaifOptions } from '../../src/schemas/rlaif.ts'
@@ -50,6 +50,7 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
         judge: createLocalJudge(engine, roles.judge, 'j'),
         folder: join(folder, 'loop'),
         progress: () => {},
+        signal: loop.signal,
         run: (kind, config, details, work) =>
           recordRun(store, { kind, config, seed: 1, parent: loop.id, ...details }, ({ emit }) =>
             work(emit),
@@ -63,7 +64,7 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
     expect(result.rounds[0]?.['objective/kl']).toBeCloseTo(0, 3) // the policy starts at the reference
     return { policy: result.policy }
   })
-  const runs = await store.listRuns(10)
+  const { data: runs } = await store.runs.page({ limit: 10 })
   expect(
     runs
       .filter(({ parent }) => parent === runId)

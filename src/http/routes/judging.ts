@@ -1,0 +1,136 @@
+import { LibraError } from '../../errors.ts'
+import {
+  ExportQuery,
+  JudgeProfile,
+  JudgeProfileList,
+  JudgeProfileReply,
+  JudgeReply,
+  JudgeRequest,
+  PreferenceList,
+  PreferenceQuery,
+  PreferencesCreated,
+  PreferencesRequest,
+  RunReply,
+} from '../../schemas/http.ts'
+import { AXES } from '../../schemas/feedback.ts'
+import { bodyOf } from '../../schemas/run.ts'
+import type { RunRequest } from '../../schemas/run.ts'
+import { toPreferenceRow } from '../../services/data.ts'
+import { exportPair } from '../../services/export.ts'
+import { addJudge, listJudges, openJudge } from '../../services/judges.ts'
+import { storePairs } from '../../services/label.ts'
+import type { Services } from '../../services/services.ts'
+import { startRun } from '../../services/start.ts'
+import { route } from '../contract.ts'
+import type { Route } from '../contract.ts'
+import { presentJudge, presentPage, presentPreference, presentRun } from '../present.ts'
+
+export const judgeRoutes = (services: Services): Route[] => [
+  route(
+    {
+      method: 'post',
+      path: '/v1/judge',
+      tag: 'judging',
+      summary: 'Compare pairs of answers, each in both orders',
+      body: JudgeRequest,
+      reply: JudgeReply,
+    },
+    async ({ body }) => {
+      const judge = await openJudge(services.store, services.serving, body.judge)
+      const verdicts = await judge.compare(body.comparisons)
+      return {
+        object: 'list',
+        judge: judge.name,
+        prompt_version: judge.promptVersion,
+        data: verdicts.map((verdict, index) => ({ index, ...verdict })),
+      }
+    },
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/judges',
+      tag: 'judging',
+      summary: 'Judge profiles',
+      reply: JudgeProfileList,
+    },
+    async () => presentPage((await listJudges(services.store)).map(presentJudge), false),
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/judges',
+      tag: 'judging',
+      summary: 'Add a judge: a local model or an OpenAI-compatible server',
+      body: JudgeProfile,
+      reply: JudgeProfileReply,
+      status: 201,
+    },
+    async ({ body }) => presentJudge(await addJudge(services.store, body)),
+  ),
+]
+
+export const preferenceRoutes = (services: Services): Route[] => [
+  route(
+    {
+      method: 'get',
+      path: '/v1/preferences',
+      tag: 'preferences',
+      summary: 'Preference pairs, newest first',
+      query: PreferenceQuery,
+      reply: PreferenceList,
+    },
+    async ({ query }) => {
+      const { data, hasMore } = await services.store.pagePairs(query)
+      return presentPage(data.map(presentPreference), hasMore)
+    },
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/preferences',
+      tag: 'preferences',
+      summary: 'Store preference pairs from people or judges',
+      body: PreferencesRequest,
+      reply: PreferencesCreated,
+      status: 201,
+    },
+    async ({ body }) => {
+      const ids = await storePairs(services, body.preferences, null)
+      return { object: 'list', data: ids.map((id) => ({ id, object: 'preference' })) }
+    },
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/preferences/label',
+      tag: 'preferences',
+      summary: 'Label prompts in bulk: two answers each, compared by a judge, stored as pairs',
+      body: bodyOf('label'),
+      reply: RunReply,
+      status: 202,
+    },
+    async ({ body }) => {
+      return presentRun(await startRun(services, { kind: 'label', ...body } as RunRequest))
+    },
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/preferences/export',
+      tag: 'preferences',
+      summary: 'All pairs as JSON Lines for Libra, TRL, OpenAI or in the layout of HH',
+      query: ExportQuery,
+      reply: 'application/jsonl',
+    },
+    async ({ c, query }) => {
+      const axes = query.axis === undefined ? AXES : [query.axis]
+      const rows = (await Promise.all(axes.map((axis) => services.store.pairsOf(axis)))).flat()
+      if (rows.length === 0) throw new LibraError('not_found', 'there are no pairs to export')
+      const lines = rows.map((row) =>
+        JSON.stringify(exportPair(toPreferenceRow(row), query.format)),
+      )
+      return c.body(lines.join('\n') + '\n', 200, { 'content-type': 'application/jsonl' })
+    },
+  ),
+]

@@ -1,0 +1,54 @@
+import { LibraError } from '../../errors.ts'
+import { RankReply, RankRequest, ScoreReply, ScoreRequest } from '../../schemas/http.ts'
+import { rankCandidates } from '../../services/ranking.ts'
+import { scoreConversations } from '../../services/scoring.ts'
+import type { Services } from '../../services/services.ts'
+import { route } from '../contract.ts'
+import type { Route } from '../contract.ts'
+
+export const scoreRoutes = (services: Services): Route[] => [
+  route(
+    {
+      method: 'post',
+      path: '/v1/score',
+      tag: 'scoring',
+      summary: 'Score conversations on both axes and combine them by the gate',
+      body: ScoreRequest,
+      reply: ScoreReply,
+    },
+    async ({ body }) => {
+      const { data, tokens, models } = await scoreConversations(services, body)
+      const usage = { prompt_tokens: tokens, total_tokens: tokens }
+      return { object: 'list', model: models, data, usage }
+    },
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/scores/{id}',
+      tag: 'scoring',
+      summary: 'Where a score came from: its model, calibration and conversation',
+      reply: 'application/json',
+    },
+    async ({ id }) => {
+      const score = await services.store.scores.get(id)
+      if (score === null) throw new LibraError('not_found', `no score ${id}`)
+      return score
+    },
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/rank',
+      tag: 'scoring',
+      summary: 'Order candidate answers by combined reward, one axis, Pareto front or judge',
+      body: RankRequest,
+      reply: RankReply,
+    },
+    async ({ body }) => ({
+      object: 'list',
+      by: body.by,
+      data: await rankCandidates(services, body),
+    }),
+  ),
+]

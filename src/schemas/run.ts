@@ -1,0 +1,108 @@
+import { z } from 'zod'
+import { AXES, Axis } from './feedback.ts'
+import { RlaifOptions } from './rlaif.ts'
+import { PpoOptions, PretrainOptions, RewardModelOptions, SftOptions } from './training.ts'
+
+export const RUN_KINDS = [
+  'pretrain',
+  'sft',
+  'reward_model',
+  'policy_update',
+  'label',
+  'evaluation',
+  'rlaif',
+] as const
+export const RUN_STATES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
+export type RunState = (typeof RUN_STATES)[number]
+
+/** The name of a model, or of a role, which stands for the model that plays it when the run is asked for. */
+export const ModelRef = z.string().min(1).max(200)
+const file = z.string().min(1).max(200).describe('id of an uploaded file')
+const suffix = z
+  .string()
+  .regex(/^[\w.-]{1,40}$/)
+  .optional()
+  .describe('a part of the name of the model that comes out')
+
+export const LabelOptions = z.strictObject({
+  axes: z
+    .array(Axis)
+    .min(1)
+    .default([...AXES]),
+  max_new_tokens: z.int().min(1).max(4096).default(32),
+  temperature: z.number().positive().max(2).default(1),
+  seed: z.int().min(0).default(0),
+})
+
+export const EVALUATION_TARGETS = ['reward_model', 'judge', 'policy'] as const
+export const EvaluationOptions = z.strictObject({
+  target: z.enum(EVALUATION_TARGETS),
+  model: ModelRef.describe('the reward model or policy; for a judge its profile').optional(),
+  against: ModelRef.optional().describe(
+    'policy: the model to compare with; default: the reference',
+  ),
+  file: file.optional().describe('preference pairs (reward_model, judge) or prompts (policy)'),
+  axis: Axis.default('helpfulness'),
+  judge: z.string().optional().describe('profile of the judge that compares two policies'),
+  max_new_tokens: z.int().min(1).max(4096).default(32),
+  limit: z.int().min(1).max(100000).default(400),
+  seed: z.int().min(0).default(0),
+})
+
+/** What can be started, and with what. `POST /v1/runs` takes it; the other routes that start runs build it. */
+export const RunRequest = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('pretrain'),
+    tokenizer: ModelRef.default('starter-base').describe('the model whose tokenizer is used'),
+    training_file: file,
+    suffix,
+    options: PretrainOptions,
+  }),
+  z.strictObject({
+    kind: z.literal('sft'),
+    model: ModelRef.default('starter-base'),
+    training_file: file,
+    suffix,
+    options: SftOptions.prefault({}),
+  }),
+  z.strictObject({
+    kind: z.literal('reward_model'),
+    model: ModelRef.default('reference').describe('where it starts: the policy’s own start'),
+    training_file: file.optional().describe('preference pairs; default: those stored for the axis'),
+    suffix,
+    options: RewardModelOptions,
+  }),
+  z.strictObject({
+    kind: z.literal('policy_update'),
+    policy: ModelRef.default('reference').describe('the reference, or a policy to go on from'),
+    helpfulness: ModelRef.default('helpfulness'),
+    safety: ModelRef.default('safety'),
+    training_file: file.describe('prompts'),
+    suffix,
+    options: PpoOptions.prefault({}),
+  }),
+  z.strictObject({
+    kind: z.literal('label'),
+    model: ModelRef.default('policy').describe('writes two answers to each prompt'),
+    judge: z.string().default('default'),
+    training_file: file.describe('prompts'),
+    options: LabelOptions.prefault({}),
+  }),
+  z.strictObject({ kind: z.literal('evaluation'), options: EvaluationOptions }),
+  z.strictObject({
+    kind: z.literal('rlaif'),
+    base: ModelRef.default('starter-base'),
+    judge: z.string().default('default'),
+    dialogues_file: file.optional().describe('default: the starter world’s'),
+    prompts_file: file.optional().describe('default: the starter world’s'),
+    options: RlaifOptions.prefault({}),
+  }),
+])
+export type RunRequest = z.infer<typeof RunRequest>
+
+/** The body of a route that starts one kind of run: the request without its kind. */
+export function bodyOf(kind: RunRequest['kind']): z.ZodObject {
+  const option = RunRequest.options.find(({ shape }) => shape.kind.value === kind)
+  if (option === undefined) throw new Error(`no run of kind ${kind}`)
+  return (option as z.ZodObject).omit({ kind: true })
+}

@@ -1,0 +1,100 @@
+import { join } from 'node:path'
+import { starterFolder } from '../config.ts'
+import type { Engine, ModelFiles, ModelInfo } from '../engine/engine.ts'
+import { LibraError } from '../errors.ts'
+import { ROLE_NAMES } from '../schemas/model.ts'
+import type { RoleName } from '../schemas/model.ts'
+import type { ModelRow, Store } from '../store/store.ts'
+
+/** The models that come with the project, and the roles that they play until told otherwise. */
+const STARTER: readonly Omit<ModelRow, 'base' | 'createdAt' | 'run'>[] = [
+  { id: 'starter-base', kind: 'base', adapters: [], axis: null },
+  { id: 'starter-judge', kind: 'judge', adapters: ['judge'], axis: null },
+  { id: 'starter-sft', kind: 'policy', adapters: ['sft'], axis: null },
+  { id: 'starter-policy', kind: 'policy', adapters: ['sft', 'policy'], axis: null },
+  {
+    id: 'starter-helpfulness',
+    kind: 'reward_model',
+    adapters: ['sft', 'helpfulness'],
+    axis: 'helpfulness',
+  },
+  { id: 'starter-safety', kind: 'reward_model', adapters: ['sft', 'safety'], axis: 'safety' },
+]
+const STARTER_ROLES: Record<RoleName, string> = {
+  policy: 'starter-policy',
+  reference: 'starter-sft',
+  helpfulness: 'starter-helpfulness',
+  safety: 'starter-safety',
+  judge: 'starter-judge',
+}
+
+export const filesOf = ({ base, adapters }: Pick<ModelRow, 'base' | 'adapters'>): ModelFiles => ({
+  base,
+  adapters,
+})
+
+/** Puts the starter models into the catalogue, where this installation has them now, and fills empty roles. */
+export async function registerStarter(store: Store, folder = starterFolder): Promise<void> {
+  for (const model of STARTER) {
+    const base = join(folder, 'base')
+    const adapters = model.adapters.map((name) => join(folder, name))
+    if ((await store.models.get(model.id)) === null)
+      await store.models.insert([{ ...model, base, adapters, run: null, createdAt: Date.now() }])
+    else await store.models.update(model.id, { base, adapters })
+  }
+  const roles = await store.roles()
+  await store.setRoles({ ...STARTER_ROLES, ...roles })
+}
+
+/** A model by its id, or by the role it plays. Throws `model_not_found`. */
+export async function findModel(store: Store, ref: string): Promise<ModelRow> {
+  const id = (await store.roles())[ref as RoleName] ?? ref
+  const model = await store.models.get(id)
+  if (model === null)
+    throw new LibraError(
+      'model_not_found',
+      `no model ${JSON.stringify(ref)}: give the id of one (GET /v1/models) or a role (${ROLE_NAMES.join(', ')})`,
+      { details: { field: 'model' } },
+    )
+  return model
+}
+
+export async function describeModel(
+  engine: Engine,
+  model: ModelRow,
+): Promise<ModelRow & { info: ModelInfo }> {
+  return { ...model, info: await engine.describe(filesOf(model)) }
+}
+
+/** Gives roles to models after checking that each can play its part: a reward model needs a score head. */
+export async function assignRoles(
+  store: Store,
+  engine: Engine,
+  change: Partial<Record<RoleName, string>>,
+): Promise<Partial<Record<RoleName, string>>> {
+  for (const [role, ref] of Object.entries(change)) {
+    const model = await findModel(store, ref)
+    const { hasScoreHead } = await engine.describe(filesOf(model))
+    const wantsHead = role === 'helpfulness' || role === 'safety'
+    if (wantsHead !== hasScoreHead)
+      throw new LibraError(
+        'wrong_model_kind',
+        `${role}: ${model.id} ${hasScoreHead ? 'is a reward model, a language model is needed' : 'has no score head, a reward model is needed'}`,
+        { details: { field: role } },
+      )
+  }
+  await store.setRoles(change)
+  return store.roles()
+}
+
+/** Removes a model from the catalogue; its files stay with the run that made them. Throws `model_in_use`. */
+export async function removeModel(store: Store, id: string): Promise<void> {
+  const model = await findModel(store, id)
+  const role = Object.entries(await store.roles()).find(([, of]) => of === model.id)?.[0]
+  if (role !== undefined)
+    throw new LibraError(
+      'model_in_use',
+      `${model.id} plays ${role}: give the role to another model first`,
+    )
+  await store.models.remove(model.id)
+}

@@ -1,0 +1,56 @@
+import type { ZodType } from 'zod'
+import { LibraError } from '../errors.ts'
+import { PreferenceRow } from '../schemas/feedback.ts'
+import type { Axis } from '../schemas/feedback.ts'
+import type { PreferenceRecord } from '../store/store.ts'
+import { parseRows } from '../text/rows.ts'
+import type { Services } from './services.ts'
+
+export type DataSet<T> = { rows: T[]; path: string; hash: string }
+
+/** An uploaded file, every row checked. Throws `file_not_found`, `invalid_data`, `empty_data`. */
+export async function openData<T>(
+  { files }: Services,
+  id: string,
+  schema: ZodType<T>,
+): Promise<DataSet<T>> {
+  const file = await files.get(id)
+  const text = new TextDecoder().decode(await files.read(id))
+  const rows = parseRows(text, `${id} (${file.filename})`, schema)
+  if (rows.length === 0) throw new LibraError('empty_data', `${id} (${file.filename}) is empty`)
+  return { rows, path: file.path, hash: file.sha256 }
+}
+
+/** A stored pair as a row of a data set. */
+export const toPreferenceRow = (pair: PreferenceRecord): PreferenceRow => ({
+  id: pair.id,
+  axis: pair.axis,
+  prompt: pair.prompt,
+  chosen: pair.chosen,
+  rejected: pair.rejected,
+  strength: pair.strength,
+  probability: pair.probability,
+  chosen_safe: pair.chosenSafe,
+  rejected_safe: pair.rejectedSafe,
+  source: pair.source,
+})
+
+/** Pairs of one axis: from a file, else those that are stored. Throws `empty_data` where there are none. */
+export async function openPairs(
+  services: Services,
+  file: string | undefined,
+  axis: Axis,
+): Promise<PreferenceRow[]> {
+  const all =
+    file === undefined
+      ? (await services.store.pairsOf(axis)).map(toPreferenceRow)
+      : (await openData(services, file, PreferenceRow)).rows
+  const pairs = all.filter((pair) => pair.axis === axis)
+  if (pairs.length === 0)
+    throw new LibraError(
+      'empty_data',
+      `there is no ${axis} pair: POST /v1/preferences or /v1/preferences/label makes some`,
+      { details: { field: 'training_file' } },
+    )
+  return pairs
+}

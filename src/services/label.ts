@@ -1,0 +1,61 @@
+import { labelPrompts } from '../rlaif/label.ts'
+import { PromptRow } from '../schemas/feedback.ts'
+import type { PreferenceRow } from '../schemas/feedback.ts'
+import type { RunRequest } from '../schemas/run.ts'
+import { filesOf, findModel } from './catalog.ts'
+import { openData } from './data.ts'
+import { openJudge } from './judges.ts'
+import { newId } from './runs.ts'
+import type { Services } from './services.ts'
+import type { Plan } from './start.ts'
+
+/** Bulk AI labelling: two answers to each prompt, compared on each axis, stored as preference pairs. */
+export async function planLabel(
+  services: Services,
+  request: Extract<RunRequest, { kind: 'label' }>,
+): Promise<Plan> {
+  const { store, serving } = services
+  const model = filesOf(await findModel(store, request.model))
+  const judge = await openJudge(store, serving, request.judge)
+  const prompts = await openData(services, request.training_file, PromptRow)
+  const { axes, seed, temperature, max_new_tokens: maxNewTokens } = request.options
+  return {
+    seed,
+    dataHash: prompts.hash,
+    parentCheckpoint: model.adapters.at(-1) ?? model.base,
+    async work({ id, emit, signal }) {
+      const sampling = { maxNewTokens, temperature, seed }
+      let said = ''
+      const { pairs, figures } = await labelPrompts(
+        ...([serving, judge, model, prompts.rows, axes, sampling] as const),
+        (stage, done, total) => {
+          signal.throwIfAborted()
+          if (stage !== said) void emit({ type: 'stage', stage, done, total })
+          said = stage
+        },
+      )
+      await storePairs(services, Object.values(pairs).flat(), id)
+      await emit({ type: 'metrics', step: 1, metrics: figures })
+      return figures
+    },
+  }
+}
+
+/** Stores pairs; returns their ids in order. */
+export async function storePairs(
+  { store }: Services,
+  pairs: readonly PreferenceRow[],
+  run: string | null,
+): Promise<string[]> {
+  const now = Date.now()
+  const rows = pairs.map((pair) => ({
+    ...{ id: newId('pref'), axis: pair.axis, prompt: pair.prompt, run, createdAt: now },
+    ...{ chosen: pair.chosen, rejected: pair.rejected, source: pair.source ?? 'unknown' },
+    ...{ strength: pair.strength ?? null, probability: pair.probability ?? null },
+    ...{ chosenSafe: pair.chosen_safe ?? null, rejectedSafe: pair.rejected_safe ?? null },
+  }))
+  // SQLite takes 32,766 values in a statement
+  for (let i = 0; i < rows.length; i += 1000)
+    await store.preferences.insert(rows.slice(i, i + 1000))
+  return rows.map(({ id }) => id)
+}

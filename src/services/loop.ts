@@ -1,0 +1,207 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Engine } from '../engine/engine.ts'
+import { renderReport } from '../evaluation/report.ts'
+import type { Interval } from '../evaluation/statistics.ts'
+import type { Judge } from '../judging/judge.ts'
+import { alignByAiFeedback } from '../rlaif/loop.ts'
+import type { LoopInput, LoopResult } from '../rlaif/loop.ts'
+import { AXES, DialogueRow, PromptRow } from '../schemas/feedback.ts'
+import type { RlaifOptions } from '../schemas/rlaif.ts'
+import type { RunRequest } from '../schemas/run.ts'
+import { sftDialogues } from '../starter/corpus.ts'
+import { answerAndGrade, compareGraded } from '../starter/evaluate.ts'
+import { prompts as starterPrompts } from '../starter/world.ts'
+import { findModel } from './catalog.ts'
+import { openData } from './data.ts'
+import { comparePolicies } from './evaluate.ts'
+import { openJudge } from './judges.ts'
+import { recordRun } from './runs.ts'
+import type { RunContext } from './runs.ts'
+import type { Services } from './services.ts'
+import { withTraining } from './services.ts'
+import type { Plan } from './start.ts'
+
+export type LoopFigure = { figure: string; before: Interval | null; after: Interval | null } & {
+  difference: Interval
+}
+export type LoopProgress = (stage: string, done: number, total: number, note?: string) => void
+
+/** The share of given prompts that is kept for the evaluation. */
+const HELD_OUT = 0.2
+
+/** The whole loop as one run with a child run for each part; the models that come out are put into the catalogue. */
+export async function planLoop(
+  services: Services,
+  request: Extract<RunRequest, { kind: 'rlaif' }>,
+  progress: LoopProgress = () => {},
+): Promise<Plan> {
+  const { store, serving, dataDir } = services
+  const { options } = request
+  const { base } = await findModel(store, request.base)
+  const judge = await openJudge(store, serving, request.judge)
+  const dialogues =
+    request.dialogues_file === undefined
+      ? sftDialogues(options.seed, options.dialogues)
+      : (await openData(services, request.dialogues_file, DialogueRow)).rows
+  const given =
+    request.prompts_file === undefined
+      ? null
+      : (await openData(services, request.prompts_file, PromptRow)).rows
+  const kept = given === null ? 0 : Math.max(1, Math.floor(given.length * HELD_OUT))
+  const prompts =
+    given?.slice(kept) ??
+    starterPrompts('train', options.seed).map(({ id, messages }) => ({ id, messages }))
+  return {
+    seed: options.seed,
+    parentCheckpoint: base,
+    work: (context) =>
+      withTraining(services, async (training) => {
+        const folder = join(dataDir, 'runs', context.id)
+        const parts = { serving, training, judge, folder, progress }
+        const result = await align(services, context, parts, { base, dialogues, prompts }, options)
+        await registerAll(services, context, result)
+        const evaluated =
+          given === null
+            ? await evaluateStarter(serving, result, options, progress)
+            : await evaluateGiven(services, judge, result, given.slice(0, kept), options)
+        const report = join(folder, 'report.html')
+        await mkdir(folder, { recursive: true })
+        await writeFile(
+          report,
+          renderReport({
+            title: `RLAIF loop ${context.id}`,
+            rounds: result.rounds,
+            rows: [['figure', 'before', 'after', 'difference'], ...evaluated.figures.map(cells)],
+            config: options,
+            samples: evaluated.samples,
+            ...(evaluated.scatter ?? {}),
+          }),
+        )
+        return {
+          figures: evaluated.figures,
+          report,
+          judge: result.judge,
+          accuracy: {
+            helpfulness: result.rewardModels.helpfulness.accuracy,
+            safety: result.rewardModels.safety.accuracy,
+          },
+        }
+      }),
+  }
+}
+
+export const showInterval = (x: Interval | null): string =>
+  x === null ? '' : `${x.value.toFixed(3)} [${x.low.toFixed(3)}, ${x.high.toFixed(3)}]`
+const cells = ({ figure, before, after, difference }: LoopFigure): string[] => [
+  figure,
+  ...[before, after, difference].map(showInterval),
+]
+
+function align(
+  { store }: Services,
+  { id: parent, signal }: RunContext,
+  parts: {
+    serving: Engine
+    training: Engine
+    judge: Judge
+    folder: string
+    progress: LoopProgress
+  },
+  input: LoopInput,
+  options: RlaifOptions,
+): Promise<LoopResult> {
+  const { seed } = options
+  return alignByAiFeedback(
+    {
+      ...parts,
+      signal,
+      run: (kind, config, details, work) =>
+        recordRun(
+          store,
+          { kind, config, seed, parent, ...details },
+          ({ emit }) => work(emit),
+          signal,
+        ),
+    },
+    input,
+    options,
+  )
+}
+
+async function registerAll(
+  { store }: Services,
+  { id: run }: RunContext,
+  { sft, policy, rewardModels }: LoopResult,
+): Promise<void> {
+  const name = run.replace('run_', '')
+  const common = { run, createdAt: Date.now() }
+  const spread = ({ base, adapters }: typeof sft) => ({ base, adapters: [...adapters] })
+  await store.models.insert([
+    { id: `sft-${name}`, kind: 'policy', ...spread(sft), ...common },
+    { id: `policy-${name}`, kind: 'policy', ...spread(policy), ...common },
+    ...AXES.map((axis) => {
+      const files = spread(rewardModels[axis].files)
+      return { id: `${axis}-${name}`, kind: 'reward_model' as const, axis, ...files, ...common }
+    }),
+  ])
+}
+
+type Evaluated = {
+  figures: LoopFigure[]
+  samples: { prompt: string; before: string; after: string }[]
+  scatter?: { before: [number, number][]; after: [number, number][] }
+}
+
+/** The starter world knows the truth: both policies answer its test prompts and gold grades them. */
+async function evaluateStarter(
+  serving: Engine,
+  { sft, policy }: LoopResult,
+  options: RlaifOptions,
+  progress: LoopProgress,
+): Promise<Evaluated> {
+  const test = starterPrompts('test', options.seed, options.evaluation_prompts)
+  const grade = (name: string, model: typeof sft) =>
+    answerAndGrade(
+      ...([serving, model, test, options.ppo.max_new_tokens, options.seed * 7919] as const),
+      (done) => progress(`evaluate ${name}`, done, test.length),
+    )
+  const [before, after] = [await grade('sft', sft), await grade('policy', policy)]
+  return {
+    figures: compareGraded(before, after, options.seed),
+    samples: test.slice(0, 24).map((prompt, i) => ({
+      prompt: prompt.text,
+      before: before[i]?.answer ?? '',
+      after: after[i]?.answer ?? '',
+    })),
+    scatter: {
+      before: before.map(({ gold }) => [gold.helpfulness, gold.safety]),
+      after: after.map(({ gold }) => [gold.helpfulness, gold.safety]),
+    },
+  }
+}
+
+/** Elsewhere nobody knows the truth: reward models and judge compare the policy with what it started from. */
+async function evaluateGiven(
+  services: Services,
+  judge: Judge,
+  { sft, policy, rewardModels }: LoopResult,
+  prompts: readonly PromptRow[],
+  options: RlaifOptions,
+): Promise<Evaluated> {
+  const { figures, samples } = await comparePolicies(services, {
+    ours: policy,
+    theirs: sft,
+    judge,
+    rewards: {
+      helpfulness: rewardModels.helpfulness.files,
+      safety: rewardModels.safety.files,
+    },
+    prompts: prompts.slice(0, options.evaluation_prompts),
+    options: { seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
+  })
+  const rows = figures.map(({ figure, ...difference }) => ({
+    ...{ figure, before: null, after: null, difference },
+  }))
+  return { figures: rows, samples }
+}

@@ -1,0 +1,89 @@
+import type { z } from 'zod'
+import { LibraError } from '../errors.ts'
+import type { RankRequest } from '../schemas/http.ts'
+import { openJudge } from './judges.ts'
+import { scoreConversations } from './scoring.ts'
+import type { Services } from './services.ts'
+
+type Request = z.output<typeof RankRequest>
+export type Ranked = { index: number; rank: number; value: number }
+
+/**
+ * Orders candidates, best first. combined and the axes: by the reward models; pareto: by the front on both axes
+ * (1 is beaten by nobody); judge: by the mean P(win) over all other candidates, each pair asked in both orders.
+ * Throws `judge_failed` when a verdict is missing: an order with holes would be a guess.
+ */
+export async function rankCandidates(services: Services, request: Request): Promise<Ranked[]> {
+  const values = request.by === 'judge' ? await winRates(services, request) : null
+  if (values !== null) return order(values)
+  const { data } = await scoreConversations(services, {
+    inputs: request.candidates.map((content) => ({
+      messages: [...request.prompt, { role: 'assistant' as const, content }],
+      prompt_class: request.prompt_class ?? null,
+    })),
+    axes: ['helpfulness', 'safety'],
+    on_too_long: request.on_too_long,
+    threshold: request.threshold,
+  })
+  const points = data.map(({ helpfulness, safety }) => [
+    helpfulness?.logit ?? NaN,
+    safety?.logit ?? NaN,
+  ])
+  switch (request.by) {
+    case 'helpfulness':
+      return order(points.map(([h]) => h ?? NaN))
+    case 'safety':
+      return order(points.map(([, s]) => s ?? NaN))
+    case 'pareto':
+      return order(paretoFronts(points).map((front) => -front)).map((r) => ({
+        ...r,
+        value: -r.value,
+      }))
+    default:
+      return order(data.map(({ combined }) => combined?.reward ?? NaN))
+  }
+}
+
+/** Highest value first; equal values share a rank. */
+export function order(values: readonly number[]): Ranked[] {
+  return values
+    .map((value, index) => ({ index, value, rank: 1 + values.filter((v) => v > value).length }))
+    .sort((a, b) => a.rank - b.rank || a.index - b.index)
+}
+
+/** The number of each point's front: 1 where no point is at least as good on all axes and better on one. */
+export function paretoFronts(points: readonly (readonly number[])[]): number[] {
+  const fronts = new Array<number>(points.length).fill(0)
+  const dominates = (a: readonly number[], b: readonly number[]): boolean =>
+    a.every((x, i) => x >= (b[i] ?? NaN)) && a.some((x, i) => x > (b[i] ?? NaN))
+  for (let front = 1; fronts.includes(0); front++) {
+    const left = points.flatMap((_, i) => (fronts[i] === 0 ? [i] : []))
+    const best = left.filter((i) => !left.some((j) => dominates(points[j] ?? [], points[i] ?? [])))
+    for (const i of best) fronts[i] = front
+  }
+  return fronts
+}
+
+async function winRates(services: Services, request: Request): Promise<number[]> {
+  const { candidates, prompt, axis } = request
+  const judge = await openJudge(services.store, services.serving, request.judge)
+  const pairs = candidates.flatMap((_, i) => candidates.slice(i + 1).map((_, k) => [i, i + 1 + k]))
+  const verdicts = await judge.compare(
+    pairs.map(([i = 0, j = 0]) => ({
+      ...{ axis, prompt, a: candidates[i] ?? '', b: candidates[j] ?? '' },
+    })),
+  )
+  const wins = new Array<number>(candidates.length).fill(0)
+  verdicts.forEach((verdict, n) => {
+    const [i = 0, j = 0] = pairs[n] ?? []
+    if (!verdict.ok)
+      throw new LibraError(
+        'judge_failed',
+        `the judge gave no verdict on candidates ${i} and ${j}: ${verdict.failure}, ${verdict.message}`,
+        { fault: 'engine' },
+      )
+    wins[i] = (wins[i] ?? 0) + verdict.probability
+    wins[j] = (wins[j] ?? 0) + 1 - verdict.probability
+  })
+  return wins.map((w) => w / (candidates.length - 1))
+}

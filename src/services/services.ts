@@ -1,0 +1,43 @@
+import type { Engine } from '../engine/engine.ts'
+import type { Store } from '../store/store.ts'
+import { registerStarter } from './catalog.ts'
+import { createFiles } from './files.ts'
+import type { Files } from './files.ts'
+import { createRunner } from './runs.ts'
+import type { Runner } from './runs.ts'
+
+/** Everything a use case may need. */
+export type Services = {
+  store: Store
+  /** scores, samples and judges; always there */
+  serving: Engine
+  /** an engine that exists while a run needs it */
+  startTraining(): Promise<Engine>
+  files: Files
+  runner: Runner
+  dataDir: string
+}
+
+export async function createServices(parts: {
+  store: Store
+  serving: Engine
+  startTraining(): Promise<Engine>
+  dataDir: string
+}): Promise<Services> {
+  await registerStarter(parts.store)
+  const files = createFiles(parts.store, parts.dataDir)
+  return { ...parts, files, runner: await createRunner(parts.store) }
+}
+
+/** Lends a training engine to some work and ends it afterwards, whatever happened. */
+export async function withTraining<T>(
+  services: Services,
+  work: (engine: Engine) => Promise<T>,
+): Promise<T> {
+  const engine = await services.startTraining()
+  try {
+    return await work(engine)
+  } finally {
+    await engine.close().catch(() => {}) // it may be gone already: the work's error says so
+  }
+}

@@ -1,0 +1,186 @@
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { ModelFiles } from '../engine/engine.ts'
+import { LibraError } from '../errors.ts'
+import { calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
+import { DialogueRow, PromptRow, TextRow } from '../schemas/feedback.ts'
+import type { Axis } from '../schemas/feedback.ts'
+import type { RunRequest } from '../schemas/run.ts'
+import type { TrainSpec } from '../schemas/training.ts'
+import type { ModelRow } from '../store/store.ts'
+import { readCard } from '../weights/folder.ts'
+import { filesOf, findModel } from './catalog.ts'
+import { openData, openPairs } from './data.ts'
+import { follow } from './runs.ts'
+import type { RunContext } from './runs.ts'
+import type { Services } from './services.ts'
+import { withTraining } from './services.ts'
+import type { Plan } from './start.ts'
+
+type Of<K extends RunRequest['kind']> = Extract<RunRequest, { kind: K }>
+const spread = ({ base, adapters }: ModelFiles) => ({ base, adapters: [...adapters] })
+
+/** The folder of a run: what it writes lies there. */
+async function runFolder({ dataDir }: Services, { id }: RunContext): Promise<string> {
+  const folder = join(dataDir, 'runs', id)
+  await mkdir(folder, { recursive: true })
+  return folder
+}
+
+/** Trains, then puts the result into the catalogue under a name of its own. */
+async function trainModel(
+  services: Services,
+  context: RunContext,
+  spec: TrainSpec,
+): Promise<Record<string, number>> {
+  return withTraining(services, async (engine) => ({
+    ...(await follow(engine.train(spec, context.signal), context.emit)).at(-1),
+  }))
+}
+
+async function register(
+  { store }: Services,
+  { id: run }: RunContext,
+  suffix: string,
+  model: Pick<ModelRow, 'kind' | 'axis'> & ModelFiles,
+): Promise<string> {
+  const id = `${suffix}-${run.replace('run_', '')}`
+  const { kind, axis, base, adapters } = model
+  const row = { id, kind, axis, base, adapters: [...adapters], run, createdAt: Date.now() }
+  await store.models.insert([row])
+  return id
+}
+
+export async function planPretrain(services: Services, request: Of<'pretrain'>): Promise<Plan> {
+  const { base } = await findModel(services.store, request.tokenizer)
+  const data = await openData(services, request.training_file, z.union([DialogueRow, TextRow]))
+  const { options } = request
+  return {
+    seed: options.seed,
+    dataHash: data.hash,
+    async work(context) {
+      const output = join(await runFolder(services, context), 'model')
+      const spec = { kind: 'pretrain', output, tokenizer: base, data: data.path, options } as const
+      const metrics = await trainModel(services, context, spec)
+      const files = { base: output, adapters: [] }
+      const name = request.suffix ?? 'base'
+      return {
+        model: await register(services, context, name, { kind: 'base', axis: null, ...files }),
+        ...metrics,
+      }
+    },
+  }
+}
+
+export async function planSft(services: Services, request: Of<'sft'>): Promise<Plan> {
+  const start = spread(filesOf(await findModel(services.store, request.model)))
+  const data = await openData(services, request.training_file, DialogueRow)
+  const { options } = request
+  return {
+    seed: options.seed,
+    dataHash: data.hash,
+    parentCheckpoint: start.adapters.at(-1) ?? start.base,
+    async work(context) {
+      const output = join(await runFolder(services, context), 'model')
+      const spec = { kind: 'sft', output, model: start, data: data.path, options } as const
+      const metrics = await trainModel(services, context, spec)
+      const files = { base: start.base, adapters: [...start.adapters, output] }
+      const name = request.suffix ?? 'sft'
+      return {
+        model: await register(services, context, name, { kind: 'policy', axis: null, ...files }),
+        ...metrics,
+      }
+    },
+  }
+}
+
+export async function planRewardModel(
+  services: Services,
+  request: Of<'reward_model'>,
+): Promise<Plan> {
+  const start = spread(filesOf(await findModel(services.store, request.model)))
+  const { options } = request
+  const { axis, seed } = options
+  const pairs = await openPairs(services, request.training_file, axis)
+  const { training, held } = splitForCalibration(pairs, seed)
+  if (held.length === 0)
+    throw new LibraError(
+      'too_little_data',
+      `${pairs.length} pairs are too few: one in five calibrates the model, so give at least five`,
+    )
+  const text = training.map((row) => JSON.stringify(row)).join('\n')
+  const dataHash = createHash('sha256').update(text).digest('hex')
+  return {
+    seed,
+    dataHash,
+    parentCheckpoint: start.adapters.at(-1) ?? start.base,
+    async work(context) {
+      const folder = await runFolder(services, context)
+      const data = join(folder, 'pairs.jsonl')
+      await writeFile(data, text)
+      const [raw, output] = [join(folder, 'raw'), join(folder, 'model')]
+      const spec = { kind: 'reward_model', output: raw, model: start, data, options } as const
+      const metrics = await trainModel(services, context, spec)
+      const { serving } = services
+      const fitted = await calibrateReward(serving, start, raw, output, axis, held, dataHash)
+      const files = { base: start.base, adapters: [...start.adapters, output] }
+      return {
+        model: await register(services, context, request.suffix ?? axis, {
+          kind: 'reward_model',
+          axis,
+          ...files,
+        }),
+        ...metrics,
+        held_out_accuracy: fitted.accuracy,
+        held_out_pairs: held.length,
+        calibration: fitted.calibration,
+      }
+    },
+  }
+}
+
+export async function planPolicyUpdate(
+  services: Services,
+  request: Of<'policy_update'>,
+): Promise<Plan> {
+  const policy = spread(filesOf(await findModel(services.store, request.policy)))
+  const data = await openData(services, request.training_file, PromptRow)
+  const scorer = async (axis: Axis) => {
+    const model = await findModel(services.store, request[axis])
+    if (!(await services.serving.describe(filesOf(model))).hasScoreHead)
+      throw new LibraError('no_score_head', `${axis}: ${model.id} is not a reward model`, {
+        details: { field: axis },
+      })
+    const card = await readCard(model.adapters.at(-1) ?? model.base)
+    return { files: spread(filesOf(model)), calibration: card?.calibration ?? null }
+  }
+  const [helpfulness, safety] = [await scorer('helpfulness'), await scorer('safety')]
+  // a policy that came out of a round goes on from its state; any other model is the reference itself
+  const last = policy.adapters.at(-1)
+  const parent = last !== undefined && existsSync(join(last, 'trainer_state.json')) ? last : null
+  const reference =
+    parent === null ? policy : { base: policy.base, adapters: policy.adapters.slice(0, -1) }
+  const { options } = request
+  return {
+    seed: options.seed,
+    dataHash: data.hash,
+    parentCheckpoint: last ?? policy.base,
+    async work(context) {
+      const output = join(await runFolder(services, context), 'model')
+      const spec = {
+        ...{ kind: 'policy_update' as const, output, reference, parent, data: data.path },
+        ...{ helpfulness, safety, options },
+      }
+      const metrics = await trainModel(services, context, spec)
+      const files = { base: reference.base, adapters: [...reference.adapters, output] }
+      const name = request.suffix ?? 'policy'
+      return {
+        model: await register(services, context, name, { kind: 'policy', axis: null, ...files }),
+        ...metrics,
+      }
+    },
+  }
+}
