@@ -34,6 +34,14 @@ program
   })
 
 program
+  .command('doctor')
+  .description('say what is missing and which device is in use')
+  .action(async () => {
+    const { doctor } = await import('./cli/doctor.ts')
+    await doctor()
+  })
+
+program
   .command('openapi')
   .description('write the OpenAPI document of the service')
   .argument('<file>')

@@ -56,7 +56,7 @@ const MAY: Record<string, readonly string[]> = {
     'schemas',
   ],
   http: ['services', 'store', 'engine', 'schemas'],
-  cli: ['http', 'services', 'store', 'engine', 'starter', 'text', 'schemas'],
+  cli: ['weights', 'http', 'services', 'store', 'engine', 'starter', 'text', 'schemas'],
 }
 const COMMON = ['errors.ts', 'config.ts', 'random.ts']
 
