@@ -5,6 +5,16 @@ import type { TrainSpec, TrainEvent } from '../schemas/training.ts'
 /** Where a model lies on disk: a base folder and an ordered stack of adapter folders. */
 export type ModelFiles = { base: string; adapters: readonly string[] }
 
+/** The model that a run wrote: its adapter on top of what it started from, or with all weights a base of its own. */
+export const withCheckpoint = (
+  start: ModelFiles,
+  output: string,
+  lora: object | null,
+): { base: string; adapters: string[] } =>
+  lora === null
+    ? { base: output, adapters: [] }
+    : { base: start.base, adapters: [...start.adapters, output] }
+
 export type ModelInfo = {
   parameters: number
   adapterParameters: number

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { withCheckpoint } from '../engine/engine.ts'
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import type { Judge } from '../judging/judge.ts'
 import type { Message } from '../schemas/chat.ts'
@@ -126,7 +127,7 @@ async function fineTune(
   await world.run('sft', spec.options, details, async (emit) => ({
     ...(await train(world, 'sft', spec, emit)).at(-1),
   }))
-  return { base: input.base, adapters: [output] }
+  return withCheckpoint({ base: input.base, adapters: [] }, output, options.sft.lora)
 }
 
 async function labelOwnAnswers(
@@ -177,10 +178,12 @@ async function trainReward(
   const details = { dataHash, output, parentCheckpoint: sft.adapters.at(-1) ?? sft.base }
   return world.run('reward_model', spec.options, details, async (emit) => {
     await train(world, `reward ${axis}`, spec, emit)
-    const fitted = await calibrateReward(world.serving, sft, raw, output, axis, held, dataHash)
+    const { lora } = options.reward_model
+    const trained = withCheckpoint(sft, raw, lora)
+    const fitted = await calibrateReward(world.serving, trained, output, axis, held, dataHash)
     const metrics = { held_out_accuracy: fitted.accuracy }
     await emit({ type: 'metrics', step: 0, metrics })
-    return { files: { base: sft.base, adapters: [...sft.adapters, output] }, ...fitted }
+    return { files: withCheckpoint(sft, output, lora), ...fitted }
   })
 }
 
@@ -211,5 +214,5 @@ async function updatePolicy(
   const { rounds } = await world.run('policy_update', spec.options, details, async (emit) => ({
     rounds: await train(world, 'ppo', spec, emit),
   }))
-  return { policy: { base: sft.base, adapters: [...sft.adapters, output] }, rounds }
+  return { policy: withCheckpoint(sft, output, options.ppo.lora), rounds }
 }

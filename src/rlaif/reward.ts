@@ -28,14 +28,13 @@ export type Calibrated = { calibration: Calibration; accuracy: number }
 /** Writes `output`: the raw reward model with a calibration on held-out pairs in its card. */
 export async function calibrateReward(
   engine: Engine,
-  start: ModelFiles,
-  raw: string,
+  model: ModelFiles,
   output: string,
   axis: Axis,
   held: readonly PreferenceRow[],
   dataHash: string,
 ): Promise<Calibrated> {
-  const model = { base: start.base, adapters: [...start.adapters, raw] }
+  const raw = model.adapters.at(-1) ?? model.base
   const score = async (answer: 'chosen' | 'rejected'): Promise<number[]> =>
     (
       await engine.score({

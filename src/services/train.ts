@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { withCheckpoint } from '../engine/engine.ts'
 import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
@@ -11,7 +12,7 @@ import type { Axis } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import type { TrainSpec } from '../schemas/training.ts'
 import type { ModelRow } from '../store/store.ts'
-import { readCard } from '../weights/folder.ts'
+import { readCard, readJson } from '../weights/folder.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { openData, openPairs } from './data.ts'
 import { follow } from './runs.ts'
@@ -87,7 +88,7 @@ export async function planSft(services: Services, request: Of<'sft'>): Promise<P
       const output = join(await runFolder(services, context), 'model')
       const spec = { kind: 'sft', output, model: start, data: data.path, options } as const
       const metrics = await trainModel(services, context, spec)
-      const files = { base: start.base, adapters: [...start.adapters, output] }
+      const files = withCheckpoint(start, output, options.lora)
       const name = request.suffix ?? 'sft'
       return {
         model: await register(services, context, name, { kind: 'policy', axis: null, ...files }),
@@ -125,8 +126,9 @@ export async function planRewardModel(
       const spec = { kind: 'reward_model', output: raw, model: start, data, options } as const
       const metrics = await trainModel(services, context, spec)
       const { serving } = services
-      const fitted = await calibrateReward(serving, start, raw, output, axis, held, dataHash)
-      const files = { base: start.base, adapters: [...start.adapters, output] }
+      const trained = withCheckpoint(start, raw, options.lora)
+      const fitted = await calibrateReward(serving, trained, output, axis, held, dataHash)
+      const files = withCheckpoint(start, output, options.lora)
       return {
         model: await register(services, context, request.suffix ?? axis, {
           kind: 'reward_model',
@@ -140,6 +142,16 @@ export async function planRewardModel(
       }
     },
   }
+}
+
+/** What a policy's KL is measured against: the stack below its adapter, or what its state names. */
+async function referenceOf(
+  policy: ReturnType<typeof spread>,
+  checkpoint: string,
+): Promise<ReturnType<typeof spread>> {
+  if (policy.adapters.length > 0) return { ...policy, adapters: policy.adapters.slice(0, -1) }
+  const state = await readJson(join(checkpoint, 'trainer_state.json'))
+  return z.object({ base: z.string(), adapters: z.array(z.string()) }).parse(state['reference'])
 }
 
 export async function planPolicyUpdate(
@@ -159,15 +171,14 @@ export async function planPolicyUpdate(
   }
   const [helpfulness, safety] = [await scorer('helpfulness'), await scorer('safety')]
   // a policy that came out of a round goes on from its state; any other model is the reference itself
-  const last = policy.adapters.at(-1)
-  const parent = last !== undefined && existsSync(join(last, 'trainer_state.json')) ? last : null
-  const reference =
-    parent === null ? policy : { base: policy.base, adapters: policy.adapters.slice(0, -1) }
+  const last = policy.adapters.at(-1) ?? policy.base
+  const parent = existsSync(join(last, 'trainer_state.json')) ? last : null
+  const reference = parent === null ? policy : await referenceOf(policy, parent)
   const { options } = request
   return {
     seed: options.seed,
     dataHash: data.hash,
-    parentCheckpoint: last ?? policy.base,
+    parentCheckpoint: last,
     async work(context) {
       const output = join(await runFolder(services, context), 'model')
       const spec = {
@@ -175,7 +186,7 @@ export async function planPolicyUpdate(
         ...{ helpfulness, safety, options },
       }
       const metrics = await trainModel(services, context, spec)
-      const files = { base: reference.base, adapters: [...reference.adapters, output] }
+      const files = withCheckpoint(reference, output, options.lora)
       const name = request.suffix ?? 'policy'
       return {
         model: await register(services, context, name, { kind: 'policy', axis: null, ...files }),

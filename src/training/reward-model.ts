@@ -3,7 +3,7 @@ import { read } from '../tensor/ops.ts'
 import { batchByLength, lastPositions } from '../model/batch.ts'
 import { accumulate, scalarHead, scalarHeadBackward } from '../model/heads.ts'
 import { backward, disposeTape, forward, hiddenStates } from '../model/llama.ts'
-import type { Gradients, Llama } from '../model/llama.ts'
+import type { Gradients, Llama, Trainable } from '../model/llama.ts'
 import { LibraError } from '../errors.ts'
 import { PreferenceRow } from '../schemas/feedback.ts'
 import type { RewardModelOptions, TrainEvent, TrainSpec } from '../schemas/training.ts'
@@ -13,7 +13,7 @@ import { readRows } from '../text/rows.ts'
 import { absoluteSafety, bradleyTerry, MARGINS } from './losses.ts'
 import { createAdamW, learningRateAt } from './optimizer.ts'
 import { guardedStep, rowsOfStep } from './tokens.ts'
-import { loadTrainee, saveAdapter } from './trainee.ts'
+import { loadTrainee } from './trainee.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'reward_model' }>
 export const SCORE_HEAD = 'score.weight'
@@ -36,6 +36,7 @@ export function pairLoss(
   pairs: readonly PreferenceRow[],
   rows: readonly number[],
   options: RewardModelOptions,
+  trainable: Trainable,
 ): PairLoss {
   // 1. scores of all answers of the step, pass by pass, kept with what their gradients need
   const answers = rows.flatMap((row) => [2 * row, 2 * row + 1])
@@ -99,7 +100,7 @@ export function pairLoss(
       part,
     )
     accumulate(gradients, part)
-    accumulate(gradients, backward(model, tape, dHidden, 'adapter'))
+    accumulate(gradients, backward(model, tape, dHidden, trainable))
     disposeTape(tape)
     dHidden.dispose()
   })
@@ -122,7 +123,7 @@ export function scoreSequences(
   return scores
 }
 
-/** Trains a reward model of one axis: a new adapter with a score head on a frozen trunk. */
+/** Trains a reward model of one axis: a score head on a new adapter over a frozen trunk, or on all weights. */
 export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
   const { options } = spec
   const tokenizer = await loadTokenizer(spec.model.base)
@@ -155,6 +156,7 @@ export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGener
         pairs,
         rows,
         options,
+        trainee.trainable,
       )
       const lr = learningRateAt(step, steps, options.optimizer)
       const grad_norm = guardedStep(optimizer, gradients, lr, bad)
@@ -165,13 +167,7 @@ export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGener
       }
       await new Promise(setImmediate)
     }
-    await saveAdapter(
-      trainee,
-      spec.output,
-      options.lora,
-      { format: 1, kind: 'adapter', role: 'reward_model', axis: options.axis },
-      spec.model.base,
-    )
+    await trainee.save(spec.output, { role: 'reward_model', axis: options.axis })
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     optimizer.dispose()

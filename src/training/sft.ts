@@ -3,12 +3,12 @@ import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
 import { dialogueSequence } from './data.ts'
 import { readRows } from '../text/rows.ts'
-import { loadTrainee, saveAdapter } from './trainee.ts'
+import { loadTrainee } from './trainee.ts'
 import { trainTokens } from './tokens.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'sft' }>
 
-/** Supervised fine-tuning of a new adapter on the assistant's tokens; everything below it stays frozen. */
+/** Supervised fine-tuning on the assistant's tokens: a new adapter over a frozen trunk, or all weights. */
 export async function* sft(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
   const { options } = spec
   const tokenizer = await loadTokenizer(spec.model.base)
@@ -18,14 +18,15 @@ export async function* sft(spec: Spec, signal?: AbortSignal): AsyncGenerator<Tra
     const sequences = rows.map((row) =>
       dialogueSequence(tokenizer, row, false, trainee.model.config.context),
     )
-    yield* trainTokens(trainee.model, trainee.parameters, sequences, 'adapter', options, signal)
-    await saveAdapter(
-      trainee,
-      spec.output,
-      options.lora,
-      { format: 1, kind: 'adapter', role: spec.role ?? 'sft' },
-      spec.model.base,
+    yield* trainTokens(
+      trainee.model,
+      trainee.parameters,
+      sequences,
+      trainee.trainable,
+      options,
+      signal,
     )
+    await trainee.save(spec.output, { role: spec.role ?? 'sft' })
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     trainee.dispose()

@@ -1,8 +1,10 @@
-import { LibraError } from '../errors.ts'
+import { copyFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { tf } from '../tensor/backend.ts'
+import type { Tensor } from '../tensor/backend.ts'
 import { floats } from '../tensor/ops.ts'
 import { normal } from '../random.ts'
-import type { Llama, LoraPair } from '../model/llama.ts'
+import type { Llama, LoraPair, Trainable } from '../model/llama.ts'
 import {
   disposeBase,
   disposePairs,
@@ -14,96 +16,162 @@ import {
 } from '../model/resident.ts'
 import type { ModelCard } from '../schemas/model.ts'
 import type { LoraOptions } from '../schemas/training.ts'
+import { loadTokenizer } from '../text/tokenizer.ts'
 import { commitFolder } from '../weights/atomic.ts'
-import { writeAdapter } from '../weights/folder.ts'
-import { adapterParameters, toArray } from './parameters.ts'
+import { renderConfig } from '../weights/config.ts'
+import { readWeights, writeAdapter, writeBase } from '../weights/folder.ts'
+import { adapterParameters, allParameters, toArray } from './parameters.ts'
 import type { Parameters } from './optimizer.ts'
 
-/** A frozen trunk (base and lower adapters, merged) under a new adapter that trains, with its scalar heads. */
+/**
+ * A model that trains, with its scalar heads. With LoRA: a frozen trunk (base and lower adapters, merged) under a
+ * new adapter. Without: a copy of all the trunk's weights.
+ */
 export type Trainee = {
   model: Llama
-  /** the same trunk with the new adapter off: PPO's reference policy, at no extra memory */
+  /** the frozen trunk: PPO's reference policy, with LoRA at no extra memory */
   reference: Llama
-  adapter: Map<string, LoraPair>
-  heads: readonly string[]
+  trainable: Trainable
   parameters: Parameters
+  /** the model as it is now with nothing to add on the way; dispose `owned` after use */
+  merged(): Llama & { owned: Tensor[] }
+  /** writes a checkpoint folder: an adapter, or with all weights a base of its own */
+  save(output: string, card: Omit<ModelCard, 'format' | 'kind'>, extra?: Extra): Promise<void>
   dispose(): void
 }
+type Extra = (folder: string) => Promise<void>
+type Files = { base: string; adapters: readonly string[] }
 
-/** Base ⊕ frozen adapters merged once; heads named in `heads` start at zero ('value.weight') or small. */
+/** `resume`: a checkpoint of an earlier run on the same files, whose weights and heads are taken up. */
 export async function loadTrainee(
-  files: { base: string; adapters: readonly string[] },
+  files: Files,
   lora: LoraOptions | null,
   heads: readonly string[],
   seed: number,
   resume: string | null = null,
 ): Promise<Trainee> {
-  if (lora === null)
-    throw new LibraError(
-      'unsupported_option',
-      'lora: null (training all weights) is supported for pretrain only',
-    )
+  const { trunk, base } = await loadTrunk(files)
+  const dispose = (): void => {
+    tf.dispose(trunk.owned)
+    disposeBase(base)
+  }
+  const parts = { trunk, base, heads, seed, resume, files, dispose }
+  return lora === null ? fullTrainee(parts) : loraTrainee(parts, lora)
+}
+
+type Parts = {
+  trunk: Llama & { owned: Tensor[] }
+  base: Llama
+  heads: readonly string[]
+  seed: number
+  resume: string | null
+  files: Files
+  dispose(): void
+}
+
+async function loadTrunk(files: Files): Promise<Pick<Parts, 'trunk' | 'base'>> {
   const base = await loadBase(files.base)
   const frozen = []
   for (const folder of files.adapters) frozen.push(await loadAdapter(base, folder))
   const stack = stackAdapters(frozen.map(({ pairs }) => pairs))
   const trunk = mergeAdapter(base, stack)
   disposePairs(stack)
-  for (const { pairs, heads: extra } of frozen) {
+  for (const { pairs, heads } of frozen) {
     disposePairs(pairs)
-    tf.dispose([...extra.values()])
+    tf.dispose([...heads.values()])
   }
+  return { trunk, base }
+}
+
+/** A new head: a value head starts at zero, so that the first advantages are the rewards; a score head small. */
+function newHead({ trunk, seed }: Parts, name: string, index: number): Tensor {
+  const D = trunk.config.hiddenSize
+  const start =
+    name === 'value.weight'
+      ? new Float32Array(D)
+      : Float32Array.from({ length: D }, (_, j) => 0.02 * normal(seed, 77, index, j))
+  return tf.keep(floats(start, [1, D]))
+}
+
+async function loraTrainee(parts: Parts, lora: LoraOptions): Promise<Trainee> {
+  const { trunk, base, heads, seed, resume, files } = parts
   const resumed = resume === null ? null : await loadAdapter(base, resume)
   const adapter =
     resumed?.pairs ?? newAdapter(trunk, lora.target_modules, lora.rank, lora.alpha, seed)
   const weights = new Map(trunk.weights)
-  heads.forEach((name, i) => {
-    const D = trunk.config.hiddenSize
-    const start =
-      name === 'value.weight'
-        ? new Float32Array(D)
-        : Float32Array.from({ length: D }, (_, j) => 0.02 * normal(seed, 77, i, j))
-    weights.set(name, resumed?.heads.get(name) ?? tf.keep(floats(start, [1, D])))
-  })
+  heads.forEach((name, i) => weights.set(name, resumed?.heads.get(name) ?? newHead(parts, name, i)))
   const model: Llama = { ...trunk, weights, adapter }
+  const parameters = adapterParameters(model, adapter, heads)
   return {
     model,
     reference: { ...trunk, adapter: null },
-    adapter,
-    heads,
-    parameters: adapterParameters(model, adapter, heads),
+    trainable: 'adapter',
+    parameters,
+    merged: () => mergeAdapter(trunk, adapter),
+    save: (output, card, extra) =>
+      commitFolder(output, async (folder) => {
+        await writeAdapter(folder, {
+          rank: lora.rank,
+          alpha: lora.alpha,
+          targets: lora.target_modules,
+          pairs: adapterArrays(adapter),
+          heads: new Map(heads.map((name) => [name, toArray(parameters.get(name))])),
+          card: { format: 1, kind: 'adapter', ...card },
+          base: files.base,
+        })
+        await extra?.(folder)
+      }),
     dispose() {
       disposePairs(adapter)
       for (const name of heads) weights.get(name)?.dispose()
-      tf.dispose(trunk.owned)
-      disposeBase(base)
+      parts.dispose()
     },
   }
 }
 
-export async function saveAdapter(
-  trainee: Trainee,
-  output: string,
-  lora: LoraOptions | null,
-  card: ModelCard,
-  base: string,
-  extra?: (folder: string) => Promise<void>,
-): Promise<void> {
-  const options = lora ?? { rank: 1, alpha: 1, target_modules: [] }
-  const pairs = new Map(
-    [...trainee.adapter].map(([module, { a, b }]) => [module, { a: toArray(a), b: toArray(b) }]),
-  )
-  const heads = new Map(trainee.heads.map((name) => [name, toArray(trainee.parameters.get(name))]))
-  await commitFolder(output, async (folder) => {
-    await writeAdapter(folder, {
-      rank: options.rank,
-      alpha: options.alpha,
-      targets: options.target_modules,
-      pairs,
-      heads,
-      card,
-      base,
-    })
-    await extra?.(folder)
-  })
+const adapterArrays = (adapter: ReadonlyMap<string, LoraPair>) =>
+  new Map([...adapter].map(([module, { a, b }]) => [module, { a: toArray(a), b: toArray(b) }]))
+
+async function fullTrainee(parts: Parts): Promise<Trainee> {
+  const { trunk, heads, resume, files } = parts
+  const weights = new Map<string, Tensor>()
+  const resumed = new Map<string, Tensor>()
+  if (resume !== null)
+    for await (const [name, { shape, data }] of readWeights(resume))
+      resumed.set(name, tf.keep(floats(data, shape)))
+  for (const [name, weight] of trunk.weights)
+    weights.set(name, resumed.get(name) ?? tf.keep(tf.clone(weight)))
+  heads.forEach((name, i) => weights.set(name, resumed.get(name) ?? newHead(parts, name, i)))
+  const model: Llama = { ...trunk, weights, adapter: null }
+  return {
+    model,
+    reference: { ...trunk, adapter: null },
+    trainable: 'all',
+    parameters: allParameters(model),
+    merged: () => ({ ...model, owned: [] }),
+    save: (output, card, extra) =>
+      commitFolder(output, async (folder) => {
+        const tokenizer = await loadTokenizer(files.base)
+        for (const file of ['tokenizer.json', 'tokenizer_config.json'])
+          await copyFile(join(files.base, file), join(folder, file))
+        await copyFile(
+          join(files.base, 'chat_template.jinja'),
+          join(folder, 'chat_template.jinja'),
+        ).catch(() => {}) // the template may stand in tokenizer_config.json
+        const { eos, bos, pad } = tokenizer
+        const config = renderConfig(model.config, { eos, bos: bos ?? eos, pad })
+        if (heads.includes('score.weight'))
+          Object.assign(config, {
+            architectures: ['LlamaForSequenceClassification'],
+            num_labels: 1,
+          })
+        const tensors = Object.fromEntries([...weights].map(([name, w]) => [name, toArray(w)]))
+        await writeBase(folder, config, tensors, { format: 1, kind: 'base', ...card })
+        await extra?.(folder)
+      }),
+    dispose() {
+      tf.dispose([...weights.values()])
+      parts.dispose()
+    },
+  }
 }

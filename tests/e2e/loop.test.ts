@@ -9,7 +9,7 @@ import { starterRoles } from '../starter-roles.ts'
 import { createLocalJudge } from '../../src/judging/local-judge.ts'
 import { alignByAiFeedback } from '../../src/rlaif/loop.ts'
 import { RlaifOptions } from '../../src/schemas/rlaif.ts'
-import { PpoOptions } from '../../src/schemas/training.ts'
+import { PpoOptions, RewardModelOptions, SftOptions } from '../../src/schemas/training.ts'
 import type { TrainSpec } from '../../src/schemas/training.ts'
 import { recordRun } from '../../src/services/runs.ts'
 import { sftDialogues } from '../../src/starter/corpus.ts'
@@ -75,6 +75,66 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
   expect(await hashFolder(roles.judge.base)).toBe(before)
   await store.close()
 })
+
+test('all weights instead of adapters: every kind of run, the start untouched', async () => {
+  const start = { base: roles.judge.base, adapters: [] }
+  const before = await hashFolder(start.base)
+  const write = async (name: string, rows: readonly unknown[]): Promise<string> => {
+    const path = join(folder, name)
+    await writeFile(path, rows.map((row) => JSON.stringify(row)).join('\n'))
+    return path
+  }
+  const metrics = async (spec: TrainSpec): Promise<Record<string, number>[]> => {
+    const all = []
+    for await (const event of engine.train(spec))
+      if (event.type === 'metrics') all.push(event.metrics)
+    return all
+  }
+  const common = { lora: null, batch_size: 16, epochs: 4, optimizer: { learning_rate: 1e-3 } }
+  const sft = join(folder, 'full-sft')
+  const losses = await metrics({
+    kind: 'sft',
+    output: sft,
+    model: start,
+    data: await write('full-dialogues.jsonl', sftDialogues(1, 32)),
+    options: SftOptions.parse(common),
+  })
+  expect(losses.at(-1)?.['loss']).toBeLessThan((losses[0]?.['loss'] ?? 0) - 0.05)
+  const pairs = asked.slice(0, 16).map(({ messages: prompt }) => ({
+    ...{ axis: 'safety', prompt, chosen: 'good', rejected: 'bad', chosen_safe: true },
+    rejected_safe: false,
+  }))
+  const reward = join(folder, 'full-reward')
+  const fitted = await metrics({
+    kind: 'reward_model',
+    output: reward,
+    model: { base: sft, adapters: [] },
+    data: await write('full-pairs.jsonl', pairs),
+    options: RewardModelOptions.parse({ axis: 'safety', ...common }),
+  })
+  expect(fitted.at(-1)?.['accuracy']).toBe(1)
+  const scorer = { files: { base: reward, adapters: [] }, calibration: null }
+  const spec: Extract<TrainSpec, { kind: 'policy_update' }> = {
+    ...{ kind: 'policy_update', output: join(folder, 'full-long'), parent: null },
+    ...{ reference: { base: sft, adapters: [] }, helpfulness: scorer, safety: scorer },
+    data: await write('full-prompts.jsonl', asked),
+    options: PpoOptions.parse({
+      ...{ lora: null, rounds: 2, total_rounds: 2, prompts_per_round: 16, mini_batch_size: 8 },
+      ...{ critic_warmup_rounds: 0, optimizer: { learning_rate: 1e-4 } },
+    }),
+  }
+  const rounds = await metrics(spec)
+  expect(rounds[0]?.['objective/kl']).toBeCloseTo(0, 4)
+  expect(rounds[1]?.['objective/kl']).not.toBe(0)
+  const one = { ...spec.options, rounds: 1 }
+  const first = join(folder, 'full-first')
+  const second = join(folder, 'full-second')
+  await metrics({ ...spec, output: first, options: one })
+  await metrics({ ...spec, output: second, parent: first, options: one })
+  const weights = (name: string) => readFileSync(join(folder, name, 'model.safetensors'))
+  expect(weights('full-second').equals(weights('full-long'))).toBe(true)
+  expect(await hashFolder(start.base)).toBe(before)
+}, 60_000)
 
 test('two PPO rounds called one by one equal one run of two, bit for bit', async () => {
   const data = join(folder, 'prompts.jsonl')

@@ -24,7 +24,7 @@ import { scoredSequence } from '../data.ts'
 import { readRows } from '../../text/rows.ts'
 import { createAdamW, learningRateAt } from '../optimizer.ts'
 import { SCORE_HEAD, scoreSequences } from '../reward-model.ts'
-import { loadTrainee, saveAdapter } from '../trainee.ts'
+import { loadTrainee } from '../trainee.ts'
 import { gae, whiten } from './advantages.ts'
 import { klEstimate, tokenRewards } from './rewards.ts'
 import { loadState } from './state.ts'
@@ -87,7 +87,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
         promptIds: prompts[at]?.ids ?? [],
         promptClass: prompts[at]?.row.prompt_class ?? null,
       }))
-      const sampler = mergeAdapter(trainee.reference, trainee.adapter)
+      const sampler = trainee.merged()
       const rollouts = await rollOut(
         trainee.model,
         sampler,
@@ -102,7 +102,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
       const rows = advantagesOf(rollouts, scored.rewards, options)
       // 4. several epochs of clipped updates
       const lr = learningRateAt(round, total, options.optimizer)
-      const update = ppoUpdate(trainee.model, optimizer, rows, options, lr, {
+      const update = ppoUpdate(trainee.model, trainee.trainable, optimizer, rows, options, lr, {
         key: [options.seed, 2, round],
         warmup: round < options.critic_warmup_rounds,
         bad,
@@ -134,21 +134,15 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
     }
 
     const state = optimizer.state()
-    await saveAdapter(
-      trainee,
-      spec.output,
-      options.lora,
-      { format: 1, kind: 'adapter', role: 'policy' },
-      spec.reference.base,
-      async (folder) => {
-        await writeSafetensors(`${folder}/optimizer.safetensors`, state.tensors)
-        await writeJson(`${folder}/trainer_state.json`, {
-          round: first + options.rounds,
-          step: state.step,
-          scales,
-        })
-      },
-    )
+    await trainee.save(spec.output, { role: 'policy' }, async (folder) => {
+      await writeSafetensors(`${folder}/optimizer.safetensors`, state.tensors)
+      await writeJson(`${folder}/trainer_state.json`, {
+        round: first + options.rounds,
+        step: state.step,
+        scales,
+        reference: spec.reference,
+      })
+    })
     yield { type: 'done', output: spec.output, summary: { 'objective/kl': kl } }
   } finally {
     optimizer.dispose()

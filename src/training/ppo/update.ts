@@ -10,7 +10,7 @@ import {
   tokenLogprobsBackward,
 } from '../../model/heads.ts'
 import { backward, disposeTape, forward } from '../../model/llama.ts'
-import type { Gradients, Llama } from '../../model/llama.ts'
+import type { Gradients, Llama, Trainable } from '../../model/llama.ts'
 import type { PpoOptions } from '../../schemas/training.ts'
 import type { AdamW } from '../optimizer.ts'
 import { guardedStep } from '../tokens.ts'
@@ -46,6 +46,7 @@ export type UpdateMetrics = Record<
  */
 export function ppoUpdate(
   model: Llama,
+  trainable: Trainable,
   optimizer: AdamW,
   rows: readonly PpoRow[],
   options: PpoOptions,
@@ -59,7 +60,9 @@ export function ppoUpdate(
     const order = Array.from(permutation(rows.length, ...state.key, 41, epoch))
     for (let start = 0; start < order.length; start += options.mini_batch_size) {
       const chosen = order.slice(start, start + options.mini_batch_size)
-      const { gradients, metrics } = miniBatch(model, rows, chosen, options, state.warmup)
+      const { gradients, metrics } = miniBatch(
+        ...([model, trainable, rows, chosen, options, state.warmup] as const),
+      )
       totals.norm += guardedStep(optimizer, gradients, learningRate, state.bad)
       totals.kl += metrics.kl
       totals.policyClip += metrics.policyClip
@@ -86,6 +89,7 @@ export function ppoUpdate(
 
 function miniBatch(
   model: Llama,
+  trainable: Trainable,
   rows: readonly PpoRow[],
   chosen: readonly number[],
   options: PpoOptions,
@@ -148,7 +152,7 @@ function miniBatch(
       head,
       dLogprobs,
       pass.B * pass.T,
-      'adapter',
+      trainable,
       part,
       options.temperature,
     )
@@ -164,7 +168,7 @@ function miniBatch(
     if (!warmup) {
       // during warm-up only the value head learns: its trunk is the policy
       const d = add(dHidden, dValueHidden)
-      accumulate(gradients, backward(model, tape, d, 'adapter'))
+      accumulate(gradients, backward(model, tape, d, trainable))
       d.dispose()
     }
     disposeTape(tape)
