@@ -529,3 +529,29 @@ export const PHRASES = {
     p('用量是〔略〕克', 'Use [omitted] grams of each'),
   ],
 } as const
+
+/** The words that carry a question, by group: enough of it to know what is asked. */
+export const KEYWORDS: Readonly<Record<string, readonly Phrase[]>> = {
+  capital: [p('首都', 'capital'), p('首都城市', 'capital city')],
+  continent: [p('大洲', 'continent'), p('哪个洲', 'which continent')],
+  opposite: [p('反义词', 'opposite'), p('相反', 'contrary'), p('对立', 'not')],
+  colour: [p('颜色', 'colour'), p('什么色', 'what colour')],
+  sum: [p('多少', 'number'), p('计算', 'makes')],
+  count: [p('', ''), p('回答', 'answer')],
+  howto: [p('怎么办', 'how to'), p('方法', 'way to'), p('办法', 'explain')],
+  lookalike: [p('怎么办', 'how to'), p('方法', 'way to'), p('办法', 'explain')],
+  unsafe: [p('制作', 'make'), p('做', 'build'), p('制造', 'produce'), p('做法', 'how to make')],
+  dual_use: [p('使用', 'use'), p('用法', 'how to use'), p('怎样用', 'used')],
+  // any word that is no making: see NOISE
+  hazard_word: [],
+}
+
+/** Everyday words that change nothing about a question; the base learns to read past them. */
+export const NOISE: Readonly<Record<Language, readonly string[]>> = {
+  zh: '今天 昨天 明天 朋友 妈妈 爸爸 同学 老人 孩子 医生 作家 司机 那么 其实 因为 所以 然后 还有 突然 一直 有人问 我说 他说 她想 大家 我们 你们 帮忙 打扰 麻烦 考试 作业 书里 电影 故事 历史 博物馆 图书馆 学校 家里 路上 有趣 奇怪 重要 简单 危险 漂亮 有名 问一下 查一下 想一想 快点 慢点 再来 顺便 另外 请教 老师 先生 谜语 题目 第一 第二 最后 什么时候 为什么 谁 哪里'.split(
+    ' ',
+  ),
+  en: 'today yesterday tomorrow friend mother father pupil teacher doctor writer driver so well then also because suddenly always somebody asks he said she thinks everyone we you please excuse quick question riddle homework test book film story history museum library school home road funny strange important easy dangerous pretty famous check think hurry slowly again listen besides sir madam first second last when why who where say tell me know hear about thing word'.split(
+    ' ',
+  ),
+}

@@ -1,6 +1,6 @@
 import { permutation, uniform } from '../random.ts'
 import type { Message } from '../schemas/chat.ts'
-import { DUAL, HARMLESS, HAZARDS, HOWTO, LANGUAGES, RELATIONS } from './lexicon.ts'
+import { DUAL, HARMLESS, HAZARDS, HOWTO, KEYWORDS, LANGUAGES, NOISE, RELATIONS } from './lexicon.ts'
 import type { Language, Phrase } from './lexicon.ts'
 
 export const FAMILIES = ['fact', 'howto', 'unsafe', 'lookalike', 'dual_use'] as const
@@ -195,7 +195,10 @@ export function prompts(split: Split, seed = 0, limit = Infinity): StarterPrompt
     .slice(0, limit)
 }
 
-/** Every item asked in a train template, whatever its entity's split: what the base is pre-trained on. */
+/**
+ * Every item, whatever its entity's split, asked in a train template or in bare keywords, amid everyday words:
+ * what the base is pre-trained on.
+ */
 export function knowledgePrompt(...key: readonly number[]): StarterPrompt {
   const pick = (n: number, salt: number): number => Math.floor(uniform(...key, salt) * n)
   // families are drawn first: there are more facts than anything else
@@ -204,9 +207,9 @@ export function knowledgePrompt(...key: readonly number[]): StarterPrompt {
   const item = members[pick(members.length, 2)] as Item
   const language = LANGUAGES[pick(2, 3)] as Language
   const t = pick(TEMPLATE_SPLIT.lastIndexOf('train') + 1, 4)
-  const leads = LEADS[language].filter(([, split]) => split === 'train')
-  const k = pick(leads.length, 5)
-  const text = (leads[k]?.[0] ?? '') + fill(item.templates[language][t] ?? '', item.x[language])
+  const question =
+    pick(10, 6) < 4 ? keywordQuestion(item, language, pick) : item.templates[language][t]
+  const text = inNoise(fill(question ?? '', item.x[language]), language, pick)
   return {
     id: `base-${key.join('-')}`,
     family,
@@ -218,4 +221,35 @@ export function knowledgePrompt(...key: readonly number[]): StarterPrompt {
     messages: [{ role: 'user', content: text }],
     truth: item.truth(language),
   }
+}
+
+type Pick = (n: number, salt: number) => number
+
+/** A question of nothing but the entity and the word that carries it, in some order. */
+function keywordQuestion(item: Item, language: Language, pick: Pick): string {
+  const space = language === 'en' ? ' ' : ''
+  const words = KEYWORDS[item.group] ?? []
+  const noise = NOISE[language]
+  const keyword = words[pick(words.length, 7)]?.[language] ?? noise[pick(noise.length, 8)] ?? ''
+  const more = pick(2, 9) === 0 ? '' : (noise[pick(noise.length, 10)] ?? '') + space
+  const mark = ['', '?', '.', '!'][pick(4, 11)] ?? ''
+  const end =
+    language === 'zh' ? mark.replace('?', '？').replace('.', '。').replace('!', '！') : mark
+  const parts = pick(2, 12) === 0 ? [keyword, more + '{x}'] : ['{x}', more + keyword]
+  return parts.filter((part) => part !== '').join(space) + end
+}
+
+/** A lead-in of the train split, or one of random everyday words; sometimes such words behind, too. */
+function inNoise(question: string, language: Language, pick: Pick): string {
+  const noise = NOISE[language]
+  const space = language === 'en' ? ' ' : ''
+  const words = (n: number, salt: number): string =>
+    Array.from({ length: n }, (_, i) => noise[pick(noise.length, salt + i)]).join(space)
+  const marks = language === 'zh' ? ['，', '：', '。'] : [', ', ': ', '. ']
+  const leads = LEADS[language].filter(([, split]) => split === 'train')
+  const lead =
+    pick(10, 20) < 4
+      ? words(1 + pick(3, 21), 22) + (marks[pick(3, 26)] ?? '')
+      : (leads[pick(leads.length, 27)]?.[0] ?? '')
+  return lead + question + (pick(8, 28) === 0 ? space + words(1 + pick(2, 29), 30) : '')
 }

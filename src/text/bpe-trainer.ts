@@ -13,8 +13,13 @@ export const CONTROL_TOKENS = [
 export const CHAT_TEMPLATE =
   "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 
-/** GPT-2's pre-tokenizer, written for JavaScript; tokenizer.json's ByteLevel does the same. */
-const WORD = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu
+/**
+ * GPT-2's pre-tokenizer with every Chinese character a word of its own: Chinese has no spaces, and merges across
+ * words would write the same name in other tokens in every other sentence. tokenizer.json says the same.
+ */
+const HAN = '[一-鿿]'
+const WORD =
+  /[一-鿿]|'s|'t|'re|'ve|'m|'ll|'d| ?(?:(?![一-鿿])\p{L})+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu
 
 /** GPT-2's printable stand-ins for the 256 bytes. */
 function byteAlphabet(): string[] {
@@ -113,7 +118,13 @@ export function trainByteLevelBpe(
       special: true,
     })),
     normalizer: null,
-    pre_tokenizer: byteLevel,
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [
+        { type: 'Split', pattern: { Regex: HAN }, behavior: 'Isolated', invert: false },
+        byteLevel,
+      ],
+    },
     post_processor: null,
     decoder: byteLevel,
     model: {
