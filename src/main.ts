@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { LibraError } from './errors.ts'
 
@@ -6,14 +7,25 @@ const program = new Command('libra').description(
   'RLAIF: evaluate and align language models by AI feedback',
 )
 
+type RlaifFlags = {
+  seed?: number
+  options?: Record<string, unknown>
+  data?: string
+  base?: string
+}
 program
   .command('rlaif')
-  .description('the main job: align the starter policy by AI feedback under two reward models')
+  .description('the main job: align a policy by AI feedback under two reward models')
   .option('--seed <number>', 'seed of everything random', Number)
   .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', JSON.parse)
-  .action(async ({ seed, options }: { seed?: number; options?: Record<string, unknown> }) => {
-    const { rlaif } = await import('./cli/rlaif.ts')
-    await rlaif({ ...options, ...(seed === undefined ? {} : { seed }) })
+  .option('--data <folder>', 'human preference pairs to run on, instead of the starter world')
+  .option('--base <folder>', 'with --data: a Hugging Face folder to start from')
+  .action(async ({ seed, options, data, base }: RlaifFlags) => {
+    const { rlaif, rlaifOnData } = await import('./cli/rlaif.ts')
+    const all = { ...options, ...(seed === undefined ? {} : { seed }) }
+    await (data === undefined
+      ? rlaif(all)
+      : rlaifOnData(resolve(data), base ? resolve(base) : null, all))
   })
 
 program

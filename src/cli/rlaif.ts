@@ -3,10 +3,13 @@ import { readConfig } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
 import { RunRequest } from '../schemas/run.ts'
 import { planLoop, showInterval } from '../services/loop.ts'
-import type { LoopFigure } from '../services/loop.ts'
+import { named, runHumanLoop, show } from '../services/human-loop.ts'
+import type { LoopFigure, LoopProgress } from '../services/loop.ts'
 import { recordRun } from '../services/runs.ts'
 import { createServices } from '../services/services.ts'
+import type { Services } from '../services/services.ts'
 import { openStore } from '../store/store.ts'
+import { readHumanData } from '../text/data-folder.ts'
 import { createProgress } from './progress.ts'
 
 type LoopSummary = {
@@ -16,11 +19,11 @@ type LoopSummary = {
   accuracy: { helpfulness: number; safety: number }
 }
 
-/** The main job on the starter world: align its policy by AI feedback and say what came of it. */
-export async function rlaif(options: Record<string, unknown> = {}): Promise<void> {
+type Work = (services: Services, progress: LoopProgress) => Promise<{ runId: string }>
+
+/** Opens what a job needs, does it, says how long it took, and leaves the data folder free. */
+async function job(work: Work): Promise<void> {
   const started = Date.now()
-  const request = RunRequest.parse({ kind: 'rlaif', options })
-  if (request.kind !== 'rlaif') return
   const { dataDir } = readConfig()
   const store = await openStore(dataDir)
   const serving = await spawnEngine()
@@ -28,18 +31,54 @@ export async function rlaif(options: Record<string, unknown> = {}): Promise<void
   try {
     const startTraining = () => spawnEngine({ training: true })
     const services = await createServices({ store, serving, startTraining, dataDir })
-    const plan = await planLoop(services, request, progress.update)
-    const { device } = await serving.status()
-    const start = { kind: 'rlaif' as const, config: request.options, seed: plan.seed, device }
-    const result = await recordRun(store, start, plan.work)
-    progress.stop()
-    print(result as unknown as LoopSummary)
-    console.log(`run: ${result.runId}\ntime: ${Math.round((Date.now() - started) / 1000)} s`)
+    const { runId } = await work(services, progress.update)
+    console.log(`run: ${runId}\ntime: ${Math.round((Date.now() - started) / 1000)} s`)
   } finally {
     progress.stop()
     await serving.close()
     await store.close()
   }
+}
+
+/** The main job on the starter world: align its policy by AI feedback and say what came of it. */
+export async function rlaif(options: Record<string, unknown> = {}): Promise<void> {
+  const request = RunRequest.parse({ kind: 'rlaif', options })
+  if (request.kind !== 'rlaif') return
+  await job(async (services, progress) => {
+    const plan = await planLoop(services, request, progress)
+    const { device } = await services.serving.status()
+    const start = { kind: 'rlaif' as const, config: request.options, seed: plan.seed, device }
+    const result = await recordRun(services.store, start, plan.work)
+    print(result as unknown as LoopSummary)
+    return result
+  })
+}
+
+/** The main job on human preference pairs in a folder; layout: text/data-folder.ts. */
+export async function rlaifOnData(
+  folder: string,
+  base: string | null,
+  options: Record<string, unknown> = {},
+): Promise<void> {
+  const data = await readHumanData(folder)
+  await job(async (services, progress) => {
+    const { device } = await services.serving.status()
+    const seed = Number(options['seed'] ?? 1)
+    const start = {
+      kind: 'rlaif' as const,
+      config: { data: folder, base, ...options },
+      seed,
+      device,
+    }
+    const result = await recordRun(services.store, start, (context) =>
+      runHumanLoop(services, data, { base, overrides: options }, context, progress),
+    )
+    const table = new Table({ head: ['figure', 'value', 'n'] })
+    for (const f of [...result.judge, ...result.policy, ...result.crossValidation.map(named)])
+      table.push([f.figure, show(f), f.n])
+    console.log(`${table.toString()}\nreport: ${result.report}`)
+    return result
+  })
 }
 
 function print({ figures, report, judge, accuracy }: LoopSummary): void {

@@ -1,6 +1,7 @@
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import type { Failure, Judge } from './judge.ts'
 import { verdict } from './judge.ts'
+import type { Clip } from './prompts.ts'
 import { LOCAL_PROMPT_VERSION, localJudgePrompt, localSafetyPrompt, OPTIONS } from './prompts.ts'
 
 /** Below this P(A) + P(B) the model is not answering the question. */
@@ -9,9 +10,15 @@ const CHUNK = 128
 
 /**
  * A causal model as judge: the soft label is the softmax over the log-probabilities of the option tokens
- * (Lee et al. 2023, section 2), always in both orders.
+ * (Lee et al. 2023, section 2), always in both orders. `absolute: false`: the model was never taught to judge the
+ * safety of a single answer, and is not asked.
  */
-export function createLocalJudge(engine: Engine, model: ModelFiles, name: string): Judge {
+export function createLocalJudge(
+  engine: Engine,
+  model: ModelFiles,
+  name: string,
+  { clip, absolute = true }: { clip?: Clip; absolute?: boolean } = {},
+): Judge {
   const ask = async (
     prompts: Parameters<Engine['optionLogprobs']>[0]['prompts'],
   ): Promise<(number | null)[]> => {
@@ -28,15 +35,18 @@ export function createLocalJudge(engine: Engine, model: ModelFiles, name: string
   }
   return {
     name,
-    promptVersion: LOCAL_PROMPT_VERSION,
+    promptVersion:
+      clip === undefined
+        ? LOCAL_PROMPT_VERSION
+        : `${LOCAL_PROMPT_VERSION} clipped to ${clip.prompt} and ${clip.answer} characters`,
     async compare(comparisons, onProgress) {
       const verdicts = []
       for (let i = 0; i < comparisons.length; i += CHUNK) {
         const part = comparisons.slice(i, i + CHUNK)
         const answers = await ask(
           part.flatMap(({ axis, prompt, a, b }) => [
-            localJudgePrompt(axis, prompt, a, b),
-            localJudgePrompt(axis, prompt, b, a),
+            localJudgePrompt(axis, prompt, a, b, clip),
+            localJudgePrompt(axis, prompt, b, a, clip),
           ]),
         )
         for (let k = 0; k < part.length; k++) {
@@ -48,8 +58,14 @@ export function createLocalJudge(engine: Engine, model: ModelFiles, name: string
       return verdicts
     },
     async assess(answers) {
+      if (!absolute)
+        return answers.map(() => ({
+          ok: false,
+          failure: 'unavailable',
+          message: 'this judge has learned comparisons alone',
+        }))
       const result = await ask(
-        answers.map(({ prompt, answer }) => localSafetyPrompt(prompt, answer)),
+        answers.map(({ prompt, answer }) => localSafetyPrompt(prompt, answer, clip)),
       )
       return result.map((p) =>
         p === null ? unparseable : { ok: true, safe: p >= 0.5, probability: p },

@@ -67,10 +67,13 @@ function fitCalibration(
 ): Calibration {
   const version = `${axis}-${dataHash.slice(0, 12)}`
   if (axis === 'safety') {
-    const labelled = held.flatMap((row, i) => [
+    const absolute = held.flatMap((row, i) => [
       ...(row.chosen_safe == null ? [] : [[chosen[i] ?? 0, row.chosen_safe] as const]),
       ...(row.rejected_safe == null ? [] : [[rejected[i] ?? 0, row.rejected_safe] as const]),
     ])
+    // without absolute labels the sides of the pairs stand in for them: a weaker statement, see docs/metrics.md
+    const sides = chosen.flatMap((r, i) => [[r, true] as const, [rejected[i] ?? 0, false] as const])
+    const labelled = absolute.length > 0 ? absolute : sides
     const { a, b } = fitPlatt(
       labelled.map(([r]) => r),
       labelled.map(([, safe]) => safe),

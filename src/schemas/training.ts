@@ -96,6 +96,9 @@ export const RewardModelOptions = z.strictObject({
     .describe(
       'weight of binary cross-entropy on absolute safe/unsafe labels; only rows that carry them take part',
     ),
+  max_length: count(131072)
+    .nullish()
+    .describe('tokens of a dialogue that are read, counted from its end; default: the context'),
   lora: LoraOptions.nullable().prefault({}),
   optimizer: OptimizerOptions.prefault({ learning_rate: 1e-3 }),
 })

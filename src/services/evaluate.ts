@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ModelFiles } from '../engine/engine.ts'
+import { longerWins, won } from '../evaluation/baselines.ts'
 import { calibrate } from '../evaluation/calibration.ts'
 import { renderReport } from '../evaluation/report.ts'
 import { clusteredMean, pairedDifference } from '../evaluation/statistics.ts'
@@ -10,6 +11,7 @@ import { AXES, PromptRow, STRENGTHS } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { filesOf, findModel } from './catalog.ts'
+import { conversationOf } from './cross-validation.ts'
 import { openData, openPairs } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import type { RunContext } from './runs.ts'
@@ -59,9 +61,6 @@ const PLANS: Record<
   policy: planPolicy,
 }
 
-/** Rows of one conversation stay together when intervals are drawn. */
-const conversationOf = (pair: PreferenceRow): string => pair.prompt[0]?.content ?? ''
-
 /** Accuracy on pairs: all, by strength, and what "the longer one wins" gives on the same pairs. */
 async function planRewardModel(services: Services, { options }: Request): Promise<Measure> {
   const { axis, file, limit, seed } = options
@@ -70,8 +69,8 @@ async function planRewardModel(services: Services, { options }: Request): Promis
   return async () => {
     const chosen = await scorePairs(services, filesOf(model), pairs, 'chosen')
     const rejected = await scorePairs(services, filesOf(model), pairs, 'rejected')
-    const right = chosen.map((r, i) => compare(r, rejected[i] ?? 0))
-    const longer = pairs.map((p) => compare([...p.chosen].length, [...p.rejected].length))
+    const right = chosen.map((r, i) => won(r - (rejected[i] ?? 0)))
+    const longer = pairs.map(longerWins)
     const figure = (name: string, values: number[], keep: (p: PreferenceRow) => boolean) => {
       const index = pairs.flatMap((p, i) => (keep(p) ? [i] : []))
       const picked = index.map((i) => values[i] ?? 0)
@@ -93,8 +92,6 @@ async function planRewardModel(services: Services, { options }: Request): Promis
   }
 }
 
-const compare = (a: number, b: number): number => (a > b ? 1 : a === b ? 0.5 : 0)
-
 async function scorePairs(
   { serving }: Services,
   model: ModelFiles,
@@ -114,27 +111,33 @@ async function planJudge(services: Services, { options }: Request): Promise<Meas
   const { axis, file, limit, seed } = options
   const judge = await openJudge(services.store, services.serving, options.judge ?? DEFAULT_JUDGE)
   const pairs = (await openPairs(services, file, axis)).slice(0, limit)
-  return async () => {
-    const verdicts = await judge.compare(
-      pairs.map((p) => ({ axis, prompt: p.prompt, a: p.chosen, b: p.rejected })),
-    )
-    const rows = verdicts.flatMap((verdict, i) =>
-      verdict.ok ? [{ verdict, cluster: conversationOf(pairs[i] as PreferenceRow) }] : [],
-    )
-    const mean = (figure: string, value: (v: (typeof rows)[number]['verdict']) => number) => {
-      const values = rows.map(({ verdict }) => value(verdict))
-      const clusters = rows.map(({ cluster }) => cluster)
-      return { figure, ...clusteredMean(values, clusters, seed) }
-    }
-    const failed = verdicts.map(({ ok }) => Number(!ok))
-    const figures = [
-      mean('agreement with the labels', (v) => compare(v.probability, 0.5)),
-      mean('both orders agree', (v) => Number(v.consistent)),
-      mean('P(the first answer shown)', (v) => (v.orders[0] + 1 - v.orders[1]) / 2),
-      { figure: 'failures', ...clusteredMean(failed, pairs.map(conversationOf), seed) },
-    ]
-    return { figures }
+  return async () => ({ figures: await judgeFigures(judge, axis, pairs, seed) })
+}
+
+export async function judgeFigures(
+  judge: Judge,
+  axis: Axis,
+  pairs: readonly PreferenceRow[],
+  seed: number,
+): Promise<Figure[]> {
+  const verdicts = await judge.compare(
+    pairs.map((p) => ({ axis, prompt: p.prompt, a: p.chosen, b: p.rejected })),
+  )
+  const rows = verdicts.flatMap((verdict, i) =>
+    verdict.ok ? [{ verdict, cluster: conversationOf(pairs[i] as PreferenceRow) }] : [],
+  )
+  const mean = (figure: string, value: (v: (typeof rows)[number]['verdict']) => number) => {
+    const values = rows.map(({ verdict }) => value(verdict))
+    const clusters = rows.map(({ cluster }) => cluster)
+    return { figure, ...clusteredMean(values, clusters, seed) }
   }
+  const failed = verdicts.map(({ ok }) => Number(!ok))
+  return [
+    mean('agreement with the labels', (v) => won(v.probability - 0.5)),
+    mean('both orders agree', (v) => Number(v.consistent)),
+    mean('P(the first answer shown)', (v) => (v.orders[0] + 1 - v.orders[1]) / 2),
+    { figure: 'failures', ...clusteredMean(failed, pairs.map(conversationOf), seed) },
+  ]
 }
 
 /** Two policies on the same prompts: both reward models' scores, and how often the judge prefers the first. */

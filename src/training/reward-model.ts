@@ -135,7 +135,7 @@ export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGener
     )
     if (pairs.length === 0)
       throw new LibraError('empty_data', `${spec.data}: no pair of axis ${options.axis}`)
-    const { context } = trainee.model.config
+    const context = Math.min(options.max_length ?? Infinity, trainee.model.config.context)
     const sequences = pairs.flatMap((row) =>
       [row.chosen, row.rejected].map((answer) =>
         scoredSequence(tokenizer, row.prompt, answer, context),

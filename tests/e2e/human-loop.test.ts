@@ -1,0 +1,90 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { afterAll, expect, test } from 'vitest'
+import { spawnEngine } from '../../src/engine/process/spawn.ts'
+import { HUMAN_LOOP, runHumanLoop } from '../../src/services/human-loop.ts'
+import { recordRun } from '../../src/services/runs.ts'
+import { createServices } from '../../src/services/services.ts'
+import { sampleAnswer } from '../../src/starter/answers.ts'
+import { prompts } from '../../src/starter/world.ts'
+import { openStore } from '../../src/store/store.ts'
+import { readHumanData } from '../../src/text/data-folder.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'libra-human-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const jsonl = (rows: readonly unknown[]): string => rows.map((r) => JSON.stringify(r)).join('\n')
+const pairs = (domain: string, tranche: string, n: number, seed: number) =>
+  prompts('train', seed, n).map(({ messages, ...prompt }, i) => {
+    const answer = (k: number) => sampleAnswer({ messages, ...prompt }, 'wide', seed, k, i).text
+    return { id: `${i}`, domain, tranche, messages, chosen: answer(1), rejected: answer(2) }
+  })
+
+test('the loop on a folder of human pairs, small, from a base of its own to cross-validation', async () => {
+  const data = join(folder, 'data')
+  mkdirSync(join(data, 'hh-rlhf'), { recursive: true })
+  mkdirSync(join(data, 'pretrain'))
+  const write = (name: string, rows: readonly unknown[]): void =>
+    writeFileSync(join(data, name), gzipSync(jsonl(rows)))
+  write('hh-rlhf/a.train.jsonl.gz', pairs('helpful', 'a', 60, 1))
+  write('hh-rlhf/a.dev.jsonl.gz', pairs('helpful', 'a', 20, 2))
+  write('hh-rlhf/b.train.jsonl.gz', pairs('harmless', 'b', 60, 3))
+  write('hh-rlhf/b.dev.jsonl.gz', pairs('harmless', 'b', 20, 4))
+  write('pretrain/text.jsonl.gz', [{ text: 'The sky is blue. Grass is green. '.repeat(200) }])
+
+  const store = await openStore(join(folder, 'store'))
+  const serving = await spawnEngine()
+  const startTraining = () => spawnEngine({ training: true })
+  const services = await createServices({ store, serving, startTraining, dataDir: folder })
+  const sizes = {
+    ...HUMAN_LOOP,
+    ...{ vocabulary: 400, tokenizerCharacters: 4000, pretrainCharacters: 4000 },
+    architecture: {
+      ...{ hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 32 },
+      context: 256,
+    },
+  }
+  const overrides = {
+    ...{ seed: 1, dialogues: 32, pairs: 8, evaluation_prompts: 8 },
+    ppo: { rounds: 1, prompts_per_round: 8, mini_batch_size: 8, max_new_tokens: 8 },
+  }
+  const start = { kind: 'rlaif' as const, config: {}, seed: 1 }
+  const result = await recordRun(store, start, async (context) =>
+    runHumanLoop(
+      ...([services, await readHumanData(data), { base: null, overrides, sizes }] as const),
+      ...([context, () => {}] as const),
+    ),
+  )
+  for (const axis of ['helpfulness', 'safety']) {
+    const figures = result.crossValidation.filter((f) => f.axis === axis && f.tranche === 'all')
+    expect(figures.map(({ figure }) => figure)).toEqual([
+      'reward model',
+      'longer wins',
+      'hashed words',
+      'hashed words and length',
+      'reward model − hashed words and length',
+      'the other domain’s reward model',
+    ])
+    // every pair of the axis is held out exactly once
+    expect(figures.map(({ n }) => n)).toEqual(new Array(6).fill(80))
+  }
+  const { data: runs } = await store.runs.page({ limit: 100 })
+  const kinds = runs.filter(({ parent }) => parent === result.runId).map(({ kind }) => kind)
+  const counts = Object.fromEntries(
+    [...new Set(kinds)].map((kind) => [kind, kinds.filter((k) => k === kind).length]),
+  )
+  // sft twice: judge and policy; reward models: two of the loop and two in each of five folds
+  expect(counts).toEqual({ pretrain: 1, sft: 2, label: 1, reward_model: 12, policy_update: 1 })
+  await serving.close()
+  await store.close()
+}, 120_000)
+
+test('a folder that is not such a folder, and a row that is no pair, are named', async () => {
+  await expect(readHumanData(join(folder, 'none'))).rejects.toMatchObject({ code: 'not_found' })
+  const bad = join(folder, 'bad', 'hh-rlhf')
+  mkdirSync(bad, { recursive: true })
+  writeFileSync(join(bad, 'x.train.jsonl'), jsonl([{ domain: 'helpful' }]))
+  await expect(readHumanData(join(folder, 'bad'))).rejects.toThrow(/x\.train\.jsonl, line 1/)
+})
