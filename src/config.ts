@@ -1,15 +1,36 @@
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { LibraError } from './errors.ts'
 
 /** The only reader of the environment. */
-export type Config = { host: string; port: number; dataDir: string }
+export type Config = {
+  host: string
+  port: number
+  dataDir: string
+  /** the default OpenAI-compatible judge; null: the local judge */
+  judge: { baseUrl: string; apiKey: string | null; model: string } | null
+}
 
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   return {
     host: env['LIBRA_HOST'] ?? '127.0.0.1',
     port: Number(env['LIBRA_PORT'] ?? 8080),
     dataDir: resolve(env['LIBRA_DATA_DIR'] ?? './data'),
+    judge: readJudge(env),
   }
+}
+
+/** An empty variable counts as unset: that is how container files leave one out. */
+function readJudge(env: NodeJS.ProcessEnv): Config['judge'] {
+  const baseUrl = env['LIBRA_JUDGE_BASE_URL'] || null
+  const apiKey = env['LIBRA_JUDGE_API_KEY'] || null
+  const model = env['LIBRA_JUDGE_MODEL'] || null
+  if (baseUrl !== null && model !== null) return { baseUrl, apiKey, model }
+  if (baseUrl === null && model === null) return null
+  throw new LibraError(
+    'judge_misconfigured',
+    `LIBRA_JUDGE_BASE_URL and LIBRA_JUDGE_MODEL belong together: ${baseUrl === null ? 'LIBRA_JUDGE_BASE_URL' : 'LIBRA_JUDGE_MODEL'} is missing (set neither for the local judge)`,
+  )
 }
 
 /** The models and texts that come with the project. */
