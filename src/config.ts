@@ -1,8 +1,23 @@
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { LibraError } from './errors.ts'
 
 /** The only reader of the environment. */
-export type Config = { host: string; port: number; dataDir: string; modelsDir: string }
+export type Config = {
+  host: string
+  port: number
+  dataDir: string
+  /** folder from which models may be imported */
+  modelsDir: string
+  /** the default OpenAI-compatible judge; null: the local judge */
+  judge: { baseUrl: string; apiKey: string | null; model: string } | null
+  judgeKey: JudgeKeys
+}
+/**
+ * The key of a judge profile by the name of its environment variable, and the only origin it may be sent to:
+ * `LIBRA_JUDGE_KEY_X` with `LIBRA_JUDGE_KEY_X_ORIGIN`. Who may add profiles must not be able to read keys.
+ */
+export type JudgeKeys = (name: string) => { key: string; origin: string } | null
 
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   return {
@@ -10,7 +25,25 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     port: Number(env['LIBRA_PORT'] ?? 8080),
     dataDir: resolve(env['LIBRA_DATA_DIR'] ?? './data'),
     modelsDir: resolve(env['LIBRA_MODELS_DIR'] ?? './models'),
+    judge: readJudge(env),
+    judgeKey(name) {
+      const [key, origin] = [env[name], env[`${name}_ORIGIN`]]
+      return /^LIBRA_JUDGE_KEY_\w+$/.test(name) && key && origin ? { key, origin } : null
+    },
   }
+}
+
+/** An empty variable counts as unset: that is how container files leave one out. */
+function readJudge(env: NodeJS.ProcessEnv): Config['judge'] {
+  const baseUrl = env['LIBRA_JUDGE_BASE_URL'] || null
+  const apiKey = env['LIBRA_JUDGE_API_KEY'] || null
+  const model = env['LIBRA_JUDGE_MODEL'] || null
+  if (baseUrl !== null && model !== null) return { baseUrl, apiKey, model }
+  if (baseUrl === null && model === null) return null
+  throw new LibraError(
+    'judge_misconfigured',
+    `LIBRA_JUDGE_BASE_URL and LIBRA_JUDGE_MODEL belong together: ${baseUrl === null ? 'LIBRA_JUDGE_BASE_URL' : 'LIBRA_JUDGE_MODEL'} is missing (set neither for the local judge)`,
+  )
 }
 
 /** The models and texts that come with the project. */

@@ -24,13 +24,16 @@ type Work = (services: Services, progress: LoopProgress) => Promise<{ runId: str
 /** Opens what a job needs, does it, says how long it took, and leaves the data folder free. */
 async function job(work: Work): Promise<void> {
   const started = Date.now()
-  const { dataDir } = readConfig()
+  const { dataDir, judge, judgeKey } = readConfig()
   const store = await openStore(dataDir)
   const serving = await spawnEngine()
   const progress = createProgress()
   try {
     const startTraining = () => spawnEngine({ training: true })
-    const services = await createServices({ store, serving, startTraining, dataDir })
+    const services = await createServices({
+      ...{ store, serving, startTraining, dataDir },
+      judges: { default: judge, keyOf: judgeKey },
+    })
     const { runId } = await work(services, progress.update)
     console.log(`run: ${runId}\ntime: ${Math.round((Date.now() - started) / 1000)} s`)
   } finally {

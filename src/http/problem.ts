@@ -32,6 +32,7 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   already_exists: 409,
   non_finite_output: 424,
   judge_failed: 424,
+  judge_misconfigured: 422,
   engine_lost: 503,
   not_ready: 503,
 }

@@ -9,11 +9,14 @@ import { createApp } from './app.ts'
 
 /** Serves until a signal ends it; then stops taking connections, ends runs and engine, releases the data folder. */
 export async function serve(): Promise<void> {
-  const { host, port, dataDir, modelsDir } = readConfig()
+  const { host, port, dataDir, modelsDir, judge, judgeKey } = readConfig()
   const store = await openStore(dataDir)
   const serving = await spawnEngine()
   const startTraining = () => spawnEngine({ training: true })
-  const services = await createServices({ store, serving, startTraining, dataDir })
+  const services = await createServices({
+    ...{ store, serving, startTraining, dataDir },
+    judges: { default: judge, keyOf: judgeKey },
+  })
   // what will be asked for first is loaded before the first request
   for (const role of ROLE_NAMES) await serving.describe(filesOf(await findModel(store, role)))
   const server = createAdaptorServer({ fetch: createApp(services, modelsDir).fetch })

@@ -109,7 +109,7 @@ async function scorePairs(
 /** Agreement of a judge with labelled pairs, how it depends on position, and how often it fails. */
 async function planJudge(services: Services, { options }: Request): Promise<Measure> {
   const { axis, file, limit, seed } = options
-  const judge = await openJudge(services.store, services.serving, options.judge ?? DEFAULT_JUDGE)
+  const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
   const pairs = (await openPairs(services, file, axis)).slice(0, limit)
   return async () => ({ figures: await judgeFigures(judge, axis, pairs, seed) })
 }
@@ -142,10 +142,10 @@ export async function judgeFigures(
 
 /** Two policies on the same prompts: both reward models' scores, and how often the judge prefers the first. */
 async function planPolicy(services: Services, { options }: Request): Promise<Measure> {
-  const { store, serving } = services
+  const { store } = services
   const ours = filesOf(await findModel(store, options.model ?? 'policy'))
   const theirs = filesOf(await findModel(store, options.against ?? 'reference'))
-  const judge = await openJudge(store, serving, options.judge ?? DEFAULT_JUDGE)
+  const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
   const data = await openData(services, options.file ?? '', PromptRow)
   const prompts = data.rows.slice(0, options.limit)
   const rewards = {

@@ -1,38 +1,67 @@
 import type { z } from 'zod'
-import type { Engine } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import type { Judge } from '../judging/judge.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
+import { createOpenAiJudge } from '../judging/openai-judge.ts'
 import type { JudgeProfile } from '../schemas/http.ts'
-import type { JudgeRow, Store } from '../store/store.ts'
+import type { JudgeRow } from '../store/store.ts'
 import { filesOf, findModel } from './catalog.ts'
+import type { Services } from './services.ts'
 
-/** The profile that is used where none is named: the model that plays the judge. */
+/** The profile that is used where none is named: the server of the environment, else the model that plays the judge. */
 export const DEFAULT_JUDGE = 'default'
 
-export async function listJudges(store: Store): Promise<JudgeRow[]> {
-  const model = (await store.roles()).judge ?? ''
-  const local = { id: DEFAULT_JUDGE, kind: 'local' as const, model, baseUrl: null, apiKeyEnv: null }
+type World = Pick<Services, 'store' | 'serving' | 'judges'>
+
+export async function listJudges({
+  store,
+  judges,
+}: Pick<World, 'store' | 'judges'>): Promise<JudgeRow[]> {
+  const remote = judges.default
+  const first: JudgeRow = {
+    ...{ id: DEFAULT_JUDGE, apiKeyEnv: null, createdAt: 0 },
+    kind: remote === null ? 'local' : 'openai',
+    model: remote === null ? ((await store.roles()).judge ?? '') : remote.model,
+    baseUrl: remote?.baseUrl ?? null,
+  }
   const { data } = await store.judges.page({ limit: 1000 })
-  return [{ ...local, createdAt: 0 }, ...data]
+  return [first, ...data]
 }
 
-/** A judge by the id of its profile. Throws `judge_not_found`, `model_not_found`. */
-export async function openJudge(store: Store, engine: Engine, id: string): Promise<Judge> {
-  const profile = (await listJudges(store)).find((judge) => judge.id === id)
+/** A judge by the id of its profile. Throws `judge_not_found`, `model_not_found`, `judge_misconfigured`. */
+export async function openJudge(world: World, id: string): Promise<Judge> {
+  const profile = (await listJudges(world)).find((judge) => judge.id === id)
   if (profile === undefined)
     throw new LibraError('judge_not_found', `no judge ${id}: GET /v1/judges lists them`, {
       details: { field: 'judge' },
     })
-  return createLocalJudge(engine, filesOf(await findModel(store, profile.model)), profile.id)
+  const { baseUrl, model } = profile
+  if (profile.kind === 'openai' && baseUrl !== null)
+    return createOpenAiJudge({ baseUrl, model, name: id, apiKey: keyOf(world, profile) })
+  const files = filesOf(await findModel(world.store, model))
+  return createLocalJudge(world.serving, files, profile.id)
+}
+
+/** The key of a profile, if its address is the one that the key belongs to. */
+function keyOf({ judges }: World, { id, apiKeyEnv, baseUrl }: JudgeRow): string | null {
+  if (id === DEFAULT_JUDGE) return judges.default?.apiKey ?? null
+  if (apiKeyEnv === null) return null
+  const found = judges.keyOf(apiKeyEnv)
+  if (found === null || new URL(baseUrl ?? '').origin !== found.origin)
+    throw new LibraError(
+      'judge_misconfigured',
+      `judge ${id}: set ${apiKeyEnv} to the key and ${apiKeyEnv}_ORIGIN to the origin it belongs to, which must be that of base_url`,
+    )
+  return found.key
 }
 
 /** Adds a profile. Throws `already_exists`, `model_not_found`, `invalid_request`. */
 export async function addJudge(
-  store: Store,
+  world: World,
   profile: z.output<typeof JudgeProfile>,
 ): Promise<JudgeRow> {
-  if ((await listJudges(store)).some(({ id }) => id === profile.id))
+  const { store } = world
+  if ((await listJudges(world)).some(({ id }) => id === profile.id))
     throw new LibraError('already_exists', `a judge ${profile.id} is there already`)
   if (profile.kind === 'local') await findModel(store, profile.model)
   else if (profile.base_url === undefined)

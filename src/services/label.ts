@@ -16,7 +16,7 @@ export async function planLabel(
 ): Promise<Plan> {
   const { store, serving } = services
   const model = filesOf(await findModel(store, request.model))
-  const judge = await openJudge(store, serving, request.judge)
+  const judge = await openJudge(services, request.judge)
   const prompts = await openData(services, request.training_file, PromptRow)
   const { axes, seed, temperature, max_new_tokens: maxNewTokens } = request.options
   return {

@@ -39,7 +39,7 @@ export async function planLoop(
   const { store, serving, dataDir } = services
   const { options } = request
   const { base } = await findModel(store, request.base)
-  const judge = await openJudge(store, serving, request.judge)
+  const judge = await openJudge(services, request.judge)
   const dialogues =
     request.dialogues_file === undefined
       ? sftDialogues(options.seed, options.dialogues)

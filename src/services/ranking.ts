@@ -66,7 +66,7 @@ export function paretoFronts(points: readonly (readonly number[])[]): number[] {
 
 async function winRates(services: Services, request: Request): Promise<number[]> {
   const { candidates, prompt, axis } = request
-  const judge = await openJudge(services.store, services.serving, request.judge)
+  const judge = await openJudge(services, request.judge)
   const pairs = candidates.flatMap((_, i) => candidates.slice(i + 1).map((_, k) => [i, i + 1 + k]))
   const verdicts = await judge.compare(
     pairs.map(([i = 0, j = 0]) => ({

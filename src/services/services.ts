@@ -1,3 +1,4 @@
+import type { Config, JudgeKeys } from '../config.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Store } from '../store/store.ts'
 import { registerStarter } from './catalog.ts'
@@ -16,17 +17,22 @@ export type Services = {
   files: Files
   runner: Runner
   dataDir: string
+  judges: Judges
 }
+/** What the environment says of judges on servers. */
+export type Judges = { default: Config['judge']; keyOf: JudgeKeys }
 
 export async function createServices(parts: {
   store: Store
   serving: Engine
   startTraining(): Promise<Engine>
   dataDir: string
+  judges?: Judges
 }): Promise<Services> {
   await registerStarter(parts.store)
   const files = createFiles(parts.store, parts.dataDir)
-  return { ...parts, files, runner: await createRunner(parts.store) }
+  const judges = parts.judges ?? { default: null, keyOf: () => null }
+  return { ...parts, judges, files, runner: await createRunner(parts.store) }
 }
 
 /** Lends a training engine to some work and ends it afterwards, whatever happened. */

@@ -16,6 +16,7 @@ import { sftDialogues } from '../../src/starter/corpus.ts'
 import { prompts } from '../../src/starter/world.ts'
 import { openStore } from '../../src/store/store.ts'
 import { hashFolder } from '../../src/weights/atomic.ts'
+import { completion, scriptedServer } from '../helpers/scripted-server.ts'
 
 // A service as it is served: the real engines in child processes, the real database file, the starter models.
 let services: Services
@@ -23,6 +24,7 @@ let serving: Engine
 let api: ReturnType<typeof supertest>
 const folder = mkdtempSync(join(tmpdir(), 'libra-service-'))
 const modelsDir = join(folder, 'models')
+const keys = new Map<string, { key: string; origin: string }>()
 const jsonl = (rows: readonly unknown[]): string => rows.map((r) => JSON.stringify(r)).join('\n')
 const asked = prompts('train', 1, 24).map(({ messages }) => ({ messages }))
 
@@ -30,7 +32,10 @@ beforeAll(async () => {
   const store = await openStore(folder)
   serving = await spawnEngine()
   const startTraining = () => spawnEngine({ training: true })
-  services = await createServices({ store, serving, startTraining, dataDir: folder })
+  services = await createServices({
+    ...{ store, serving, startTraining, dataDir: folder },
+    judges: { default: null, keyOf: (name) => keys.get(name) ?? null },
+  })
   api = supertest(createAdaptorServer({ fetch: createApp(services, modelsDir).fetch }))
 })
 afterAll(async () => {
@@ -266,6 +271,28 @@ test('judges: profiles', async () => {
   expect((await add({ id: 'far', kind: 'openai', model: 'm' })).body.code).toBe('invalid_request')
   const list = http.JudgeProfileList.parse((await api.get('/v1/judges')).body)
   expect(list.data.map(({ id }) => id)).toEqual(['default', 'mine'])
+})
+
+test('judges on a server: used by profile, a key goes to its own origin alone', async () => {
+  const server = await scriptedServer(() => completion('A', { A: 0.8, B: 0.2 }))
+  const { origin } = new URL(server.baseUrl)
+  keys.set('LIBRA_JUDGE_KEY_TEST', { key: 'sk-secret', origin })
+  const profile = { kind: 'openai', model: 'm', api_key_env: 'LIBRA_JUDGE_KEY_TEST' }
+  const add = (body: object) => api.post('/v1/judges').send({ ...profile, ...body })
+  expect((await add({ id: 'far', base_url: server.baseUrl })).status).toBe(201)
+  expect((await add({ id: 'thief', base_url: 'http://127.0.0.1:9/v1' })).status).toBe(201)
+  const prompt = [{ role: 'user', content: 'hi' }]
+  const ask = (judge: string) =>
+    api.post('/v1/judge').send({ judge, comparisons: [{ prompt, a: 'x', b: 'y' }] })
+  const { data } = http.JudgeReply.parse((await ask('far')).body)
+  // this server always prefers what it is shown first: undecided, and inconsistent
+  expect(data[0]).toMatchObject({ ok: true, consistent: false })
+  expect(data[0]?.ok === true && data[0].probability).toBeCloseTo(0.5, 6)
+  expect(server.received[0]?.headers.authorization).toBe('Bearer sk-secret')
+  const refused = await ask('thief')
+  expect(refused.body.code).toBe('judge_misconfigured')
+  expect(refused.text + (await api.get('/v1/judges')).text).not.toContain('sk-secret')
+  await server.close()
 })
 
 test('chat: streamed in chunks that add up to the whole answer', async () => {

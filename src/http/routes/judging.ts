@@ -36,7 +36,7 @@ export const judgeRoutes = (services: Services): Route[] => [
       reply: JudgeReply,
     },
     async ({ body }) => {
-      const judge = await openJudge(services.store, services.serving, body.judge)
+      const judge = await openJudge(services, body.judge)
       const verdicts = await judge.compare(body.comparisons)
       return {
         object: 'list',
@@ -54,7 +54,7 @@ export const judgeRoutes = (services: Services): Route[] => [
       summary: 'Judge profiles',
       reply: JudgeProfileList,
     },
-    async () => presentPage((await listJudges(services.store)).map(presentJudge), false),
+    async () => presentPage((await listJudges(services)).map(presentJudge), false),
   ),
   route(
     {
@@ -66,7 +66,7 @@ export const judgeRoutes = (services: Services): Route[] => [
       reply: JudgeProfileReply,
       status: 201,
     },
-    async ({ body }) => presentJudge(await addJudge(services.store, body)),
+    async ({ body }) => presentJudge(await addJudge(services, body)),
   ),
 ]
 
