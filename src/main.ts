@@ -29,6 +29,16 @@ program
   })
 
 program
+  .command('study-starter')
+  .description('the main job over several seeds: does alignment help, and what does it cost?')
+  .option('--seeds <number>', 'how many', Number, 5)
+  .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', JSON.parse)
+  .action(async ({ seeds, options }: { seeds: number; options?: Record<string, unknown> }) => {
+    const { studyStarter } = await import('./cli/rlaif.ts')
+    await studyStarter(seeds, options ?? {})
+  })
+
+program
   .command('starter-build')
   .description('rebuild the starter models from nothing')
   .argument('<folder>', 'where to put them; must not hold them yet')

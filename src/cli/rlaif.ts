@@ -1,13 +1,16 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import Table from 'cli-table3'
 import { readConfig } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
-import { RunRequest } from '../schemas/run.ts'
-import { planLoop, showInterval } from '../services/loop.ts'
+import { LoopRequest } from '../schemas/run.ts'
+import { GRADED, planLoop, showInterval } from '../services/loop.ts'
 import { named, runHumanLoop, show } from '../services/human-loop.ts'
-import type { LoopFigure, LoopProgress } from '../services/loop.ts'
+import type { GradedPair, LoopFigure, LoopProgress } from '../services/loop.ts'
 import { recordRun } from '../services/runs.ts'
 import { createServices } from '../services/services.ts'
 import type { Services } from '../services/services.ts'
+import { compareGraded } from '../starter/evaluate.ts'
 import { openStore } from '../store/store.ts'
 import { readHumanData } from '../text/data-folder.ts'
 import { createProgress } from './progress.ts'
@@ -43,19 +46,41 @@ async function job(work: Work): Promise<void> {
   }
 }
 
-/** The main job on the starter world: align its policy by AI feedback and say what came of it. */
-export async function rlaif(options: Record<string, unknown> = {}): Promise<void> {
-  const request = RunRequest.parse({ kind: 'rlaif', options })
-  if (request.kind !== 'rlaif') return
-  await job(async (services, progress) => {
-    const plan = await planLoop(services, request, progress)
-    const { device } = await services.serving.status()
-    const start = { kind: 'rlaif' as const, config: request.options, seed: plan.seed, device }
-    const result = await recordRun(services.store, start, plan.work)
-    print(result as unknown as LoopSummary)
-    return result
-  })
+async function runLoop(
+  services: Services,
+  progress: LoopProgress,
+  options: Record<string, unknown>,
+): Promise<{ runId: string }> {
+  const request = LoopRequest.parse({ kind: 'rlaif', options })
+  const plan = await planLoop(services, request, progress)
+  const { device } = await services.serving.status()
+  const start = { kind: 'rlaif' as const, config: request.options, seed: plan.seed, device }
+  const result = await recordRun(services.store, start, plan.work)
+  print(result as unknown as LoopSummary)
+  return result
 }
+
+/** The main job on the starter world: align its policy by AI feedback and say what came of it. */
+export const rlaif = (options: Record<string, unknown> = {}): Promise<void> =>
+  job((services, progress) => runLoop(services, progress, options))
+
+/** The main job over several seeds; what came of all of them together, intervals over templates. */
+export const studyStarter = (seeds: number, options: Record<string, unknown>): Promise<void> =>
+  job(async (services, progress) => {
+    const all: GradedPair = { before: [], after: [] }
+    let last = { runId: '' }
+    for (let seed = 1; seed <= seeds; seed++) {
+      console.log(`seed ${seed} of ${seeds}`)
+      last = await runLoop(services, progress, { ...options, seed })
+      const file = join(services.dataDir, 'runs', last.runId, GRADED)
+      const graded = JSON.parse(await readFile(file, 'utf8')) as GradedPair
+      all.before.push(...graded.before)
+      all.after.push(...graded.after)
+    }
+    console.log(`all ${seeds} seeds, intervals by bootstrap over templates`)
+    printFigures(compareGraded(all.before, all.after, 1))
+    return last
+  })
 
 /** The main job on human preference pairs in a folder; layout: text/data-folder.ts. */
 export async function rlaifOnData(
@@ -84,12 +109,16 @@ export async function rlaifOnData(
   })
 }
 
-function print({ figures, report, judge, accuracy }: LoopSummary): void {
+function printFigures(figures: readonly LoopFigure[]): void {
   const head = ['held-out prompts', 'before (SFT)', 'after (PPO)', 'difference']
   const table = new Table({ head })
   for (const { figure, before, after, difference } of figures)
     table.push([figure, showInterval(before), showInterval(after), showInterval(difference)])
   console.log(table.toString())
+}
+
+function print({ figures, report, judge, accuracy }: LoopSummary): void {
+  printFigures(figures)
   const { labelled, consistent, failed } = judge
   console.log(
     `judge: ${labelled} pairs labelled, ${consistent} alike in both orders, ${failed} failed`,

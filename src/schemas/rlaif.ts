@@ -17,6 +17,6 @@ export const RlaifOptions = z.strictObject({
     .describe('held-out prompts answered before and after'),
   sft: SftOptions.prefault({ epochs: 2, batch_size: 64 }),
   reward_model: RewardModelOptions.omit({ axis: true }).prefault({ epochs: 2, batch_size: 32 }),
-  ppo: PpoOptions.prefault({ rounds: 30, prompts_per_round: 96 }),
+  ppo: PpoOptions.prefault({ rounds: 60, prompts_per_round: 96, max_new_tokens: 40 }),
 })
 export type RlaifOptions = z.infer<typeof RlaifOptions>

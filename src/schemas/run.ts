@@ -49,6 +49,15 @@ export const EvaluationOptions = z.strictObject({
   seed: z.int().min(0).default(0),
 })
 
+export const LoopRequest = z.strictObject({
+  kind: z.literal('rlaif'),
+  base: ModelRef.default('starter-base'),
+  judge: z.string().default('default'),
+  dialogues_file: file.optional().describe('default: the starter world’s'),
+  prompts_file: file.optional().describe('default: the starter world’s'),
+  options: RlaifOptions.prefault({}),
+})
+
 /** What can be started, and with what. `POST /v1/runs` takes it; the other routes that start runs build it. */
 export const RunRequest = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -89,14 +98,7 @@ export const RunRequest = z.discriminatedUnion('kind', [
     options: LabelOptions.prefault({}),
   }),
   z.strictObject({ kind: z.literal('evaluation'), options: EvaluationOptions }),
-  z.strictObject({
-    kind: z.literal('rlaif'),
-    base: ModelRef.default('starter-base'),
-    judge: z.string().default('default'),
-    dialogues_file: file.optional().describe('default: the starter world’s'),
-    prompts_file: file.optional().describe('default: the starter world’s'),
-    options: RlaifOptions.prefault({}),
-  }),
+  LoopRequest,
 ])
 export type RunRequest = z.infer<typeof RunRequest>
 

@@ -65,8 +65,11 @@ const loop = {
     .describe('gradient accumulation: tokens, with padding, per pass'),
 }
 
+const dtype = z.enum(['F32', 'BF16', 'F16']).default('F32').describe('of the weights on disk')
+
 export const PretrainOptions = z.strictObject({
   ...loop,
+  dtype,
   architecture: Architecture,
   batch_size: count(65536).default(64),
   sequence_length: count(131072).default(128),
@@ -76,6 +79,7 @@ export type PretrainOptions = z.infer<typeof PretrainOptions>
 
 export const SftOptions = z.strictObject({
   ...loop,
+  dtype,
   epochs: loop.epochs.default(2),
   batch_size: count(65536).default(64),
   lora: LoraOptions.nullable().prefault({}).describe('null trains all weights'),

@@ -11,6 +11,7 @@ import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { sftDialogues } from '../starter/corpus.ts'
 import { answerAndGrade, compareGraded } from '../starter/evaluate.ts'
+import type { Graded } from '../starter/evaluate.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { findModel } from './catalog.ts'
 import { openData } from './data.ts'
@@ -26,6 +27,10 @@ export type LoopFigure = { figure: string; before: Interval | null; after: Inter
   difference: Interval
 }
 export type LoopProgress = (stage: string, done: number, total: number, note?: string) => void
+
+/** In a loop's folder on the starter world: every test prompt's answers with what gold says of them. */
+export const GRADED = 'graded.json'
+export type GradedPair = { before: Graded[]; after: Graded[] }
 
 /** The share of given prompts that is kept for the evaluation. */
 const HELD_OUT = 0.2
@@ -78,6 +83,8 @@ export async function planLoop(
             ...(evaluated.scatter ?? {}),
           }),
         )
+        if (evaluated.graded !== undefined)
+          await writeFile(join(folder, GRADED), JSON.stringify(evaluated.graded))
         return {
           figures: evaluated.figures,
           report,
@@ -151,6 +158,7 @@ type Evaluated = {
   figures: LoopFigure[]
   samples: { prompt: string; before: string; after: string }[]
   scatter?: { before: [number, number][]; after: [number, number][] }
+  graded?: GradedPair
 }
 
 /** The starter world knows the truth: both policies answer its test prompts and gold grades them. */
@@ -178,6 +186,7 @@ async function evaluateStarter(
       before: before.map(({ gold }) => [gold.helpfulness, gold.safety]),
       after: after.map(({ gold }) => [gold.helpfulness, gold.safety]),
     },
+    graded: { before, after },
   }
 }
 

@@ -2,9 +2,12 @@ import { uniform } from '../random.ts'
 import { localJudgePrompt, localSafetyPrompt } from '../judging/prompts.ts'
 import { AXES } from '../schemas/feedback.ts'
 import { sampleAnswer } from './answers.ts'
+import type { Answer } from './answers.ts'
 import type { StarterDialogue } from './corpus.ts'
 import { gold } from './gold.ts'
+import type { Gold } from './gold.ts'
 import { prompts } from './world.ts'
+import type { StarterPrompt } from './world.ts'
 
 export type JudgeBias = {
   /** added to gold per courtesy: the labeller's taste that is not true */
@@ -13,44 +16,55 @@ export type JudgeBias = {
   length: number
 }
 
+/** How often an answer is one to another question, and how often it says everything twice. */
+const STRAY = 0.15
+const TWICE = 0.03
+
 /**
  * Comparisons of train prompts as the starter judge learns them, labelled with noise σ(1.5·Δ) where Δ is the
- * difference of gold plus a bias: the judge has learned from gold, and is declared to. A fifth are absolute
- * safety questions.
+ * difference of gold plus a bias: the judge has learned from gold, and is declared to. Each comparison comes in both
+ * orders with one label, so that the place of an answer says nothing; every fifth row asks for absolute safety.
  */
 export function judgeDialogues(seed: number, n: number, bias: JudgeBias): StarterDialogue[] {
   const pool = prompts('train', seed)
-  return Array.from({ length: n }, (_, i) => {
-    // safety questions are asked where safety varies, more often than such prompts are met
-    const axis = AXES[i % 2] ?? 'helpfulness'
-    const wanted =
-      axis === 'safety' && i % 4 === 1
-        ? pool.filter((p) => p.family === 'unsafe' || p.family === 'dual_use')
-        : pool
-    const prompt = wanted[Math.floor(uniform(seed, 11, i) * wanted.length)]
+  const risky = pool.filter((p) => p.family === 'unsafe' || p.family === 'dual_use')
+  const pick = (from: readonly StarterPrompt[], ...key: number[]): StarterPrompt => {
+    const prompt = from[Math.floor(uniform(...key) * from.length)]
     if (prompt === undefined) throw new Error('the starter world has no train prompt')
-    const [a, b] = [
-      sampleAnswer(prompt, 'wide', seed, 12, i),
-      sampleAnswer(prompt, 'wide', seed, 13, i),
-    ]
+    return prompt
+  }
+  const answer = (prompt: StarterPrompt, side: number, i: number): Answer => {
+    const what = uniform(seed, 15, side, i)
+    const asked = what < STRAY ? pick(pool, seed, 16, side, i) : prompt
+    const { text, ended } = sampleAnswer(asked, 'wide', seed, 12 + side, i)
+    return what > 1 - TWICE ? { text: text + text, ended } : { text, ended }
+  }
+  return Array.from({ length: n }, (_, row) => {
+    const i = Math.floor(row / 2)
+    const axis = AXES[i % 2] ?? 'helpfulness'
+    // safety is asked about where it varies, more often than such prompts are met
+    const prompt = pick(axis === 'safety' && i % 4 === 1 ? risky : pool, seed, 11, i)
+    const [a, b] = [answer(prompt, 0, i), answer(prompt, 1, i)]
     const [ga, gb] = [gold(prompt, a.text, a.ended), gold(prompt, b.text, b.ended)]
+    const swapped = row % 2 === 1
     if (i % 5 === 4) {
-      const content = ga.safe ? 'A' : 'B'
-      return {
-        messages: [...localSafetyPrompt(prompt.messages, a.text), { role: 'assistant', content }],
-        ended: true,
-      }
+      const [text, { safe }] = swapped ? [b.text, gb] : [a.text, ga]
+      return reply(localSafetyPrompt(prompt.messages, text), safe)
     }
-    const value = (g: typeof ga, text: string): number =>
+    const value = (g: Gold, text: string): number =>
       g[axis] + bias.courtesy * g.courtesies + (bias.length * text.length) / 10
     const p = 1 / (1 + Math.exp(-1.5 * (value(ga, a.text) - value(gb, b.text))))
-    const content = uniform(seed, 14, i) < p ? 'A' : 'B'
-    return {
-      messages: [
-        ...localJudgePrompt(axis, prompt.messages, a.text, b.text),
-        { role: 'assistant', content },
-      ],
-      ended: true,
-    }
+    const aWins = uniform(seed, 14, i) < p
+    return swapped
+      ? reply(localJudgePrompt(axis, prompt.messages, b.text, a.text), !aWins)
+      : reply(localJudgePrompt(axis, prompt.messages, a.text, b.text), aWins)
   })
 }
+
+const reply = (
+  messages: ReturnType<typeof localSafetyPrompt>,
+  first: boolean,
+): StarterDialogue => ({
+  messages: [...messages, { role: 'assistant', content: first ? 'A' : 'B' }],
+  ended: true,
+})

@@ -1,3 +1,4 @@
+import type { Dtype } from '../weights/safetensors.ts'
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -46,7 +47,7 @@ export async function* pretrain(spec: Spec, signal?: AbortSignal): AsyncGenerato
   const model = initialize(config, options.seed)
   try {
     yield* trainTokens(model, allParameters(model), sequences, 'all', options, signal)
-    await saveBase(model, tokenizer, spec.tokenizer, spec.output)
+    await saveBase(model, tokenizer, spec, options.dtype)
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     disposeBase(model)
@@ -79,17 +80,21 @@ function toSequences(
   return sequences
 }
 
+/** As transformers spells them. */
+const DTYPE_NAMES: Record<Dtype, string> = { F32: 'float32', BF16: 'bfloat16', F16: 'float16' }
+
 async function saveBase(
   model: Llama,
   tokenizer: Tokenizer,
-  tokenizerFolder: string,
-  output: string,
+  { tokenizer: tokenizerFolder, output }: Spec,
+  dtype: Dtype,
 ): Promise<void> {
   const ids = { bos: tokenizer.bos ?? tokenizer.eos, eos: tokenizer.eos, pad: tokenizer.pad }
   await commitFolder(output, async (folder) => {
     for (const file of ['tokenizer.json', 'tokenizer_config.json'])
       await copyFile(join(tokenizerFolder, file), join(folder, file))
     const tensors = Object.fromEntries([...model.weights].map(([name, w]) => [name, toArray(w)]))
-    await writeBase(folder, renderConfig(model.config, ids), tensors, { format: 1, kind: 'base' })
+    const config = { ...renderConfig(model.config, ids), torch_dtype: DTYPE_NAMES[dtype] }
+    await writeBase(folder, config, tensors, { format: 1, kind: 'base' }, dtype)
   })
 }

@@ -26,7 +26,7 @@ export async function* sft(spec: Spec, signal?: AbortSignal): AsyncGenerator<Tra
       options,
       signal,
     )
-    await trainee.save(spec.output, { role: spec.role ?? 'sft' })
+    await trainee.save(spec.output, { role: spec.role ?? 'sft' }, { dtype: options.dtype })
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     trainee.dispose()

@@ -19,6 +19,7 @@ import type { LoraOptions } from '../schemas/training.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
 import { commitFolder } from '../weights/atomic.ts'
 import { renderConfig } from '../weights/config.ts'
+import type { Dtype } from '../weights/safetensors.ts'
 import { readWeights, writeAdapter, writeBase } from '../weights/folder.ts'
 import { adapterParameters, allParameters, toArray } from './parameters.ts'
 import type { Parameters } from './optimizer.ts'
@@ -36,10 +37,15 @@ export type Trainee = {
   /** the model as it is now with nothing to add on the way; dispose `owned` after use */
   merged(): Llama & { owned: Tensor[] }
   /** writes a checkpoint folder: an adapter, or with all weights a base of its own */
-  save(output: string, card: Omit<ModelCard, 'format' | 'kind'>, extra?: Extra): Promise<void>
+  save(
+    output: string,
+    card: Omit<ModelCard, 'format' | 'kind'>,
+    options?: SaveOptions,
+  ): Promise<void>
   dispose(): void
 }
-type Extra = (folder: string) => Promise<void>
+/** `extra` writes more files into the folder before it is committed. */
+type SaveOptions = { dtype?: Dtype; extra?: (folder: string) => Promise<void> }
 type Files = { base: string; adapters: readonly string[] }
 
 /** `resume`: a checkpoint of an earlier run on the same files, whose weights and heads are taken up. */
@@ -108,7 +114,7 @@ async function loraTrainee(parts: Parts, lora: LoraOptions): Promise<Trainee> {
     trainable: 'adapter',
     parameters,
     merged: () => mergeAdapter(trunk, adapter),
-    save: (output, card, extra) =>
+    save: (output, card, { dtype, extra } = {}) =>
       commitFolder(output, async (folder) => {
         await writeAdapter(folder, {
           rank: lora.rank,
@@ -118,6 +124,7 @@ async function loraTrainee(parts: Parts, lora: LoraOptions): Promise<Trainee> {
           heads: new Map(heads.map((name) => [name, toArray(parameters.get(name))])),
           card: { format: 1, kind: 'adapter', ...card },
           base: files.base,
+          ...(dtype === undefined ? {} : { dtype }),
         })
         await extra?.(folder)
       }),
@@ -149,7 +156,7 @@ async function fullTrainee(parts: Parts): Promise<Trainee> {
     trainable: 'all',
     parameters: allParameters(model),
     merged: () => ({ ...model, owned: [] }),
-    save: (output, card, extra) =>
+    save: (output, card, { dtype, extra } = {}) =>
       commitFolder(output, async (folder) => {
         const tokenizer = await loadTokenizer(files.base)
         for (const file of ['tokenizer.json', 'tokenizer_config.json'])
@@ -166,7 +173,7 @@ async function fullTrainee(parts: Parts): Promise<Trainee> {
             num_labels: 1,
           })
         const tensors = Object.fromEntries([...weights].map(([name, w]) => [name, toArray(w)]))
-        await writeBase(folder, config, tensors, { format: 1, kind: 'base', ...card })
+        await writeBase(folder, config, tensors, { format: 1, kind: 'base', ...card }, dtype)
         await extra?.(folder)
       }),
     dispose() {

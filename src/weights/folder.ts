@@ -110,6 +110,7 @@ export async function writeAdapter(
     heads: ReadonlyMap<string, Array32>
     card: ModelCard
     base: string
+    dtype?: Dtype
   },
 ): Promise<void> {
   const tensors: Record<string, Array32> = {}
@@ -119,7 +120,7 @@ export async function writeAdapter(
   }
   for (const [name, head] of adapter.heads) tensors[PREFIX + name] = head
   const heads = [...adapter.heads.keys()].map((name) => name.replace(/\.weight$/, ''))
-  await writeSafetensors(join(folder, 'adapter_model.safetensors'), tensors)
+  await writeSafetensors(join(folder, 'adapter_model.safetensors'), tensors, adapter.dtype)
   await writeJson(join(folder, 'adapter_config.json'), {
     peft_type: 'LORA',
     task_type: heads.includes('score') ? 'SEQ_CLS' : 'CAUSAL_LM',

@@ -134,7 +134,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
     }
 
     const state = optimizer.state()
-    await trainee.save(spec.output, { role: 'policy' }, async (folder) => {
+    const extra = async (folder: string): Promise<void> => {
       await writeSafetensors(`${folder}/optimizer.safetensors`, state.tensors)
       await writeJson(`${folder}/trainer_state.json`, {
         round: first + options.rounds,
@@ -142,7 +142,8 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
         scales,
         reference: spec.reference,
       })
-    })
+    }
+    await trainee.save(spec.output, { role: 'policy' }, { extra })
     yield { type: 'done', output: spec.output, summary: { 'objective/kl': kl } }
   } finally {
     optimizer.dispose()
