@@ -77,12 +77,20 @@ export function renderReport({
     })
   const cells = (tag: string, row: readonly string[]): string =>
     `<tr>${row.map((cell) => `<${tag}>${escape(cell)}</${tag}>`).join('')}</tr>`
+  const golden = rounds.some((round) => 'gold/helpfulness' in round)
+    ? line('Gold, the truth 真值', rounds, [
+        'gold/helpfulness',
+        'gold/safety',
+        'gold/safe_and_helpful',
+      ])
+    : ''
   const curves =
     rounds.length === 0
       ? ''
       : `<h2>Rounds 训练曲线</h2>
 ${line('Reward 奖励', rounds, ['objective/scores', 'objective/helpfulness', 'objective/safety'])}
 ${line('KL to the SFT policy 与初始策略的距离', rounds, ['objective/kl'])}
+${golden}
 ${line('Length and gate 长度与门', rounds, ['response/length', 'gate/safety_share'])}`
   const scatter = before.length === 0 ? '' : `<h2>Trade-off 权衡</h2>${drawScatter()}`
   const answers =

@@ -9,7 +9,9 @@ import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import type { Calibration } from '../schemas/model.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
-import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
+import type { TrainSpec } from '../schemas/training.ts'
+import { follow } from './follow.ts'
+import type { Emit, Grade } from './follow.ts'
 import { labelPrompts } from './label.ts'
 import type { LabelFigures } from './label.ts'
 import { calibrateReward, splitForCalibration } from './reward.ts'
@@ -29,8 +31,9 @@ export type LoopWorld = {
     work: (emit: Emit) => Promise<T>,
   ): Promise<T>
   progress(stage: string, done: number, total: number, note?: string): void
+  /** the truth about rollouts, where the world's truth is known; `prompt` is the place in the loop's prompts */
+  grade?: Grade
 }
-type Emit = (event: { type: string } & Record<string, unknown>) => Promise<void>
 
 export type LoopInput = {
   base: string
@@ -66,22 +69,16 @@ export async function alignByAiFeedback(
   return { sft, policy, rewardModels, rounds, judge: figures }
 }
 
-async function train(
+function train(
   world: LoopWorld,
   stage: string,
   spec: TrainSpec,
   emit: Emit,
 ): Promise<Record<string, number>[]> {
-  const metrics: Record<string, number>[] = []
-  let steps = 1
-  for await (const event of world.training.train(spec, world.signal) as AsyncIterable<TrainEvent>) {
-    await emit(event)
-    if (event.type === 'started') steps = event.steps
-    if (event.type !== 'metrics') continue
-    metrics.push(event.metrics)
-    world.progress(stage, metrics.length, steps, describe(event.metrics))
-  }
-  return metrics
+  return follow(world.training.train(spec, world.signal), emit, {
+    onStep: (done, steps, metrics) => world.progress(stage, done, steps, describe(metrics)),
+    grade: world.grade,
+  })
 }
 
 const SHOWN = [
@@ -93,6 +90,7 @@ const SHOWN = [
   'objective/safety',
   'gate/safety_share',
   'response/length',
+  'gold/safe_and_helpful',
 ]
 const describe = (metrics: Record<string, number>): string =>
   SHOWN.flatMap((name) => {

@@ -212,15 +212,23 @@ export const TrainSpec = z.discriminatedUnion('kind', [
 ])
 export type TrainSpec = z.infer<typeof TrainSpec>
 
+/** One answer of a round: its prompt by place in the file, the raw logits, the combined reward. */
+export type RolloutRow = {
+  prompt: number
+  response: string
+  ended: boolean
+  helpfulness: number
+  safety: number
+  reward: number
+}
+
 export type TrainEvent =
   | { type: 'started'; steps: number; tokens: number | null }
   | { type: 'metrics'; step: number; metrics: Record<string, number> }
   | {
-      type: 'sample'
+      type: 'rollouts'
       step: number
-      prompt: string
-      response: string
-      scores: Record<string, number>
+      rows: RolloutRow[]
     }
   | { type: 'warning'; message: string }
   | { type: 'done'; output: string; summary: Record<string, number> }

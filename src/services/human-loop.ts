@@ -6,6 +6,7 @@ import type { Interval } from '../evaluation/statistics.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
 import { localJudgePrompt } from '../judging/prompts.ts'
 import { permutation } from '../random.ts'
+import { follow } from '../rlaif/follow.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
@@ -22,7 +23,7 @@ import type { CrossFigure } from './cross-validation.ts'
 import { comparePolicies, judgeFigures } from './evaluate.ts'
 import type { Figure } from './evaluate.ts'
 import type { LoopProgress } from './loop.ts'
-import { follow, recordRun } from './runs.ts'
+import { recordRun } from './runs.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
 import { withTraining } from './services.ts'
@@ -181,9 +182,10 @@ async function train(world: World, stage: string, spec: TrainSpec): Promise<void
     { output: spec.output },
     async ({ emit, signal }) => ({
       ...(
-        await follow(world.training.train(spec, signal), emit, (done, steps, { loss }) =>
-          world.progress(stage, done, steps, loss === undefined ? '' : `loss ${loss.toFixed(3)}`),
-        )
+        await follow(world.training.train(spec, signal), emit, {
+          onStep: (done, steps, { loss }) =>
+            world.progress(stage, done, steps, loss === undefined ? '' : `loss ${loss.toFixed(3)}`),
+        })
       ).at(-1),
     }),
   )

@@ -5,12 +5,13 @@ import { renderReport } from '../evaluation/report.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
+import type { Grade } from '../rlaif/follow.ts'
 import type { LoopInput, LoopResult } from '../rlaif/loop.ts'
 import { AXES, DialogueRow, PromptRow } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { sftDialogues } from '../starter/corpus.ts'
-import { answerAndGrade, compareGraded } from '../starter/evaluate.ts'
+import { answerAndGrade, compareGraded, gradeRollouts } from '../starter/evaluate.ts'
 import type { Graded } from '../starter/evaluate.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { findModel } from './catalog.ts'
@@ -54,16 +55,17 @@ export async function planLoop(
       ? null
       : (await openData(services, request.prompts_file, PromptRow)).rows
   const kept = given === null ? 0 : Math.max(1, Math.floor(given.length * HELD_OUT))
+  const starter = given === null ? starterPrompts('train', options.seed) : null
   const prompts =
-    given?.slice(kept) ??
-    starterPrompts('train', options.seed).map(({ id, messages }) => ({ id, messages }))
+    given?.slice(kept) ?? (starter ?? []).map(({ id, messages }) => ({ id, messages }))
   return {
     seed: options.seed,
     parentCheckpoint: base,
     work: (context) =>
       withTraining(services, async (training) => {
         const folder = join(dataDir, 'runs', context.id)
-        const parts = { serving, training, judge, folder, progress }
+        const grade = starter === null ? {} : { grade: gradeRollouts(starter) }
+        const parts = { serving, training, judge, folder, progress, ...grade }
         const result = await align(services, context, parts, { base, dialogues, prompts }, options)
         await registerAll(services, context, result)
         const evaluated =
@@ -114,6 +116,7 @@ function align(
     judge: Judge
     folder: string
     progress: LoopProgress
+    grade?: Grade
   },
   input: LoopInput,
   options: RlaifOptions,

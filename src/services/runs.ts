@@ -2,10 +2,9 @@ import { randomBytes } from 'node:crypto'
 import PQueue from 'p-queue'
 import { CODE_VERSION } from '../config.ts'
 import { LibraError, serializeError } from '../errors.ts'
-import type { TrainEvent } from '../schemas/training.ts'
+import type { Emit } from '../rlaif/follow.ts'
 import type { Run, Store } from '../store/store.ts'
 
-export type Emit = (event: { type: string } & Record<string, unknown>) => Promise<void>
 export type RunContext = { id: string; emit: Emit; signal: AbortSignal }
 export type StartRun = {
   kind: Run['kind']
@@ -134,22 +133,4 @@ export async function createRunner(store: Store): Promise<Runner> {
       await queue.onIdle()
     },
   }
-}
-
-/** Follows one training run to its end; returns the metrics of every step. */
-export async function follow(
-  events: AsyncIterable<TrainEvent>,
-  emit: Emit,
-  onStep: (done: number, steps: number, metrics: Record<string, number>) => void = () => {},
-): Promise<Record<string, number>[]> {
-  const metrics: Record<string, number>[] = []
-  let steps = 1
-  for await (const event of events) {
-    await emit(event)
-    if (event.type === 'started') steps = event.steps
-    if (event.type !== 'metrics') continue
-    metrics.push(event.metrics)
-    onStep(metrics.length, steps, event.metrics)
-  }
-  return metrics
 }

@@ -1,6 +1,7 @@
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import { clusteredMean, pairedDifference } from '../evaluation/statistics.ts'
 import type { Interval } from '../evaluation/statistics.ts'
+import type { RolloutRow } from '../schemas/training.ts'
 import { gold } from './gold.ts'
 import type { Gold } from './gold.ts'
 import type { StarterPrompt } from './world.ts'
@@ -40,6 +41,23 @@ export async function answerAndGrade(
   }
   return graded
 }
+
+/** What gold says of a round's rollouts on starter prompts; see `Grade` in rlaif/follow.ts. */
+export const gradeRollouts =
+  (prompts: readonly StarterPrompt[]) =>
+  (rows: readonly RolloutRow[]): Record<string, number> => {
+    const graded = rows.flatMap(({ prompt: at, response, ended }) => {
+      const prompt = prompts[at]
+      return prompt === undefined ? [] : [gold(prompt, response, ended)]
+    })
+    const mean = (value: (g: Gold) => number): number =>
+      graded.reduce((sum, g) => sum + value(g), 0) / graded.length
+    return {
+      'gold/helpfulness': mean((g) => g.helpfulness),
+      'gold/safety': mean((g) => g.safety),
+      'gold/safe_and_helpful': mean((g) => Number(g.safe && g.helpful)),
+    }
+  }
 
 export type Comparison = { figure: string; before: Interval; after: Interval; difference: Interval }
 

@@ -14,7 +14,7 @@ import type { Scale } from '../../evaluation/combine.ts'
 import { LibraError } from '../../errors.ts'
 import { PromptRow } from '../../schemas/feedback.ts'
 import type { Calibration } from '../../schemas/model.ts'
-import type { PpoOptions, TrainEvent, TrainSpec } from '../../schemas/training.ts'
+import type { PpoOptions, RolloutRow, TrainEvent, TrainSpec } from '../../schemas/training.ts'
 import { encodeChat } from '../../text/template.ts'
 import { loadTokenizer } from '../../text/tokenizer.ts'
 import type { Tokenizer } from '../../text/tokenizer.ts'
@@ -116,20 +116,8 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
         'time/round_s': (performance.now() - started) / 1000,
       }
       kl = metrics['objective/kl'] ?? 0
+      yield { type: 'rollouts', step: round + 1, rows: rolloutRows(rollouts, scored) }
       yield { type: 'metrics', step: round + 1, metrics }
-      const example = rollouts[0]
-      if (example !== undefined)
-        yield {
-          type: 'sample',
-          step: round + 1,
-          prompt: prompts[example.prompt]?.row.messages.at(-1)?.content ?? '',
-          response: example.text,
-          scores: {
-            helpfulness: scored.helpfulness[0] ?? 0,
-            safety: scored.safety[0] ?? 0,
-            reward: scored.rewards[0] ?? 0,
-          },
-        }
       await new Promise(setImmediate)
     }
 
@@ -309,6 +297,14 @@ async function referenceScales(
   const { helpfulness, safety } = scoreBoth(rollouts, prompts, scorers, tokenizer, options)
   return { helpfulness: momentsOf(helpfulness), safety: momentsOf(safety) }
 }
+
+const rolloutRows = (rollouts: readonly Rollout[], scored: Scored): RolloutRow[] =>
+  rollouts.map(({ prompt, text, ended }, i) => ({
+    ...{ prompt, response: text, ended },
+    helpfulness: scored.helpfulness[i] ?? NaN,
+    safety: scored.safety[i] ?? NaN,
+    reward: scored.rewards[i] ?? NaN,
+  }))
 
 function advantagesOf(rollouts: readonly Rollout[], rewards: Float64Array, options: PpoOptions) {
   const masks = rollouts.map(({ responseIds }) => new Uint8Array(responseIds.length).fill(1))
