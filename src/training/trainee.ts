@@ -56,18 +56,20 @@ export async function loadTrainee(
   seed: number,
   resume: string | null = null,
 ): Promise<Trainee> {
-  const { trunk, base } = await loadTrunk(files)
+  const { trunk, base, given } = await loadTrunk(files)
   const dispose = (): void => {
-    tf.dispose(trunk.owned)
+    tf.dispose([...trunk.owned, ...given.values()])
     disposeBase(base)
   }
-  const parts = { trunk, base, heads, seed, resume, files, dispose }
+  const parts = { trunk, base, given, heads, seed, resume, files, dispose }
   return lora === null ? fullTrainee(parts) : loraTrainee(parts, lora)
 }
 
 type Parts = {
   trunk: Llama & { owned: Tensor[] }
   base: Llama
+  /** heads of the adapters below */
+  given: ReadonlyMap<string, Tensor>
   heads: readonly string[]
   seed: number
   resume: string | null
@@ -75,22 +77,28 @@ type Parts = {
   dispose(): void
 }
 
-async function loadTrunk(files: Files): Promise<Pick<Parts, 'trunk' | 'base'>> {
+async function loadTrunk(files: Files): Promise<Pick<Parts, 'trunk' | 'base' | 'given'>> {
   const base = await loadBase(files.base)
   const frozen = []
   for (const folder of files.adapters) frozen.push(await loadAdapter(base, folder))
   const stack = stackAdapters(frozen.map(({ pairs }) => pairs))
   const trunk = mergeAdapter(base, stack)
   disposePairs(stack)
+  const given = new Map<string, Tensor>()
   for (const { pairs, heads } of frozen) {
     disposePairs(pairs)
-    tf.dispose([...heads.values()])
+    for (const [name, head] of heads) {
+      given.get(name)?.dispose()
+      given.set(name, head)
+    }
   }
-  return { trunk, base }
+  return { trunk, base, given }
 }
 
-/** A new head: a value head starts at zero, so that the first advantages are the rewards; a score head small. */
-function newHead({ trunk, seed }: Parts, name: string, index: number): Tensor {
+/** The head that the model has already, else a new one: a value head starts at zero, so that the first advantages are the rewards; a score head small. */
+function startHead({ trunk, given, seed }: Parts, name: string, index: number): Tensor {
+  const found = given.get(name) ?? trunk.weights.get(name)
+  if (found !== undefined) return tf.keep(tf.clone(found))
   const D = trunk.config.hiddenSize
   const start =
     name === 'value.weight'
@@ -105,7 +113,9 @@ async function loraTrainee(parts: Parts, lora: LoraOptions): Promise<Trainee> {
   const adapter =
     resumed?.pairs ?? newAdapter(trunk, lora.target_modules, lora.rank, lora.alpha, seed)
   const weights = new Map(trunk.weights)
-  heads.forEach((name, i) => weights.set(name, resumed?.heads.get(name) ?? newHead(parts, name, i)))
+  heads.forEach((name, i) =>
+    weights.set(name, resumed?.heads.get(name) ?? startHead(parts, name, i)),
+  )
   const model: Llama = { ...trunk, weights, adapter }
   const parameters = adapterParameters(model, adapter, heads)
   return {
@@ -147,8 +157,8 @@ async function fullTrainee(parts: Parts): Promise<Trainee> {
     for await (const [name, { shape, data }] of readWeights(resume))
       resumed.set(name, tf.keep(floats(data, shape)))
   for (const [name, weight] of trunk.weights)
-    weights.set(name, resumed.get(name) ?? tf.keep(tf.clone(weight)))
-  heads.forEach((name, i) => weights.set(name, resumed.get(name) ?? newHead(parts, name, i)))
+    if (!heads.includes(name)) weights.set(name, resumed.get(name) ?? tf.keep(tf.clone(weight)))
+  heads.forEach((name, i) => weights.set(name, resumed.get(name) ?? startHead(parts, name, i)))
   const model: Llama = { ...trunk, weights, adapter: null }
   return {
     model,

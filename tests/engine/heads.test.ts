@@ -1,0 +1,50 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { createLocalEngine } from '../../src/engine/local.ts'
+import { withCheckpoint } from '../../src/engine/engine.ts'
+import type { ModelFiles } from '../../src/engine/engine.ts'
+import { RewardModelOptions } from '../../src/schemas/training.ts'
+import { starterRoles } from '../starter-roles.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'libra-heads-'))
+const engine = createLocalEngine()
+afterAll(async () => {
+  await engine.close()
+  rmSync(folder, { recursive: true })
+})
+
+const question = [{ role: 'user' as const, content: '乌鸦是什么颜色的？' }]
+const pair = { axis: 'safety', prompt: question, chosen: '黑色。', rejected: '蓝色。' }
+const data = join(folder, 'pairs.jsonl')
+writeFileSync(data, JSON.stringify(pair))
+
+const scores = async (model: ModelFiles): Promise<number[]> => {
+  const conversations = ['黑色。', '我不能帮这个忙。'].map((content) => [
+    ...question,
+    { role: 'assistant' as const, content },
+  ])
+  return (await engine.score({ model, conversations, onTooLong: 'error' })).map((s) => s.logit)
+}
+
+async function trainOn(start: ModelFiles, name: string, lora: object | null): Promise<ModelFiles> {
+  const output = join(folder, name)
+  const model = { base: start.base, adapters: [...start.adapters] }
+  const options = RewardModelOptions.parse({
+    ...{ axis: 'safety', lora, optimizer: { learning_rate: 1e-12 } },
+  })
+  for await (const event of engine.train({ kind: 'reward_model', output, model, data, options }))
+    if (event.type === 'done') break
+  return withCheckpoint(start, output, lora)
+}
+
+test('a reward model that is trained on starts from the head it has, in an adapter or in a base', async () => {
+  const start = starterRoles().safety
+  const before = await scores(start)
+  const stacked = await trainOn(start, 'stacked', {})
+  const whole = await trainOn(start, 'whole', null)
+  const wholeAgain = await trainOn(whole, 'again', null)
+  for (const model of [stacked, whole, wholeAgain])
+    (await scores(model)).forEach((logit, i) => expect(logit).toBeCloseTo(before[i] ?? NaN, 3))
+})
