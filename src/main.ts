@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { Command } from 'commander'
+import { prettifyError, ZodError } from 'zod'
 import { LibraError } from './errors.ts'
 
 /** The command line. Each command loads only what it needs. */
@@ -12,6 +13,7 @@ type RlaifFlags = {
   options?: Record<string, unknown>
   data?: string
   base?: string
+  sizes?: Record<string, unknown>
 }
 program
   .command('rlaif')
@@ -20,12 +22,13 @@ program
   .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', JSON.parse)
   .option('--data <folder>', 'human preference pairs to run on, instead of the starter world')
   .option('--base <folder>', 'with --data: a Hugging Face folder to start from')
-  .action(async ({ seed, options, data, base }: RlaifFlags) => {
+  .option('--sizes <json>', 'with --data: sizes instead of those for two cores', JSON.parse)
+  .action(async ({ seed, options, data, base, sizes }: RlaifFlags) => {
     const { rlaif, rlaifOnData } = await import('./cli/rlaif.ts')
     const all = { ...options, ...(seed === undefined ? {} : { seed }) }
     await (data === undefined
       ? rlaif(all)
-      : rlaifOnData(resolve(data), base ? resolve(base) : null, all))
+      : rlaifOnData(resolve(data), base ? resolve(base) : null, all, sizes))
   })
 
 program
@@ -75,6 +78,12 @@ program
 try {
   await program.parseAsync()
 } catch (error) {
-  console.error(error instanceof LibraError ? `libra: ${error.message} (${error.code})` : error)
+  console.error(
+    error instanceof LibraError
+      ? `libra: ${error.message} (${error.code})`
+      : error instanceof ZodError
+        ? `libra: ${prettifyError(error)}`
+        : error,
+  )
   process.exitCode = 1
 }

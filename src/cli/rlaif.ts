@@ -5,7 +5,7 @@ import { readConfig } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
 import { LoopRequest } from '../schemas/run.ts'
 import { GRADED, planLoop, showInterval } from '../services/loop.ts'
-import { named, runHumanLoop, show } from '../services/human-loop.ts'
+import { HUMAN_LOOP, HumanLoopSizes, named, runHumanLoop, show } from '../services/human-loop.ts'
 import type { GradedPair, LoopFigure, LoopProgress } from '../services/loop.ts'
 import { recordRun } from '../services/runs.ts'
 import { createServices } from '../services/services.ts'
@@ -87,19 +87,21 @@ export async function rlaifOnData(
   folder: string,
   base: string | null,
   options: Record<string, unknown> = {},
+  given: Record<string, unknown> = {},
 ): Promise<void> {
+  const sizes = HumanLoopSizes.parse({ ...HUMAN_LOOP, ...given })
   const data = await readHumanData(folder)
   await job(async (services, progress) => {
     const { device } = await services.serving.status()
     const seed = Number(options['seed'] ?? 1)
     const start = {
       kind: 'rlaif' as const,
-      config: { data: folder, base, ...options },
+      config: { data: folder, base, sizes, ...options },
       seed,
       device,
     }
     const result = await recordRun(services.store, start, (context) =>
-      runHumanLoop(services, data, { base, overrides: options }, context, progress),
+      runHumanLoop(services, data, { base, overrides: options, sizes }, context, progress),
     )
     const table = new Table({ head: ['figure', 'value', 'n'] })
     for (const f of [...result.judge, ...result.policy, ...result.crossValidation.map(named)])

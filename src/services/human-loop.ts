@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { z } from 'zod'
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import { renderReport } from '../evaluation/report.ts'
 import type { Interval } from '../evaluation/statistics.ts'
@@ -11,7 +12,7 @@ import { alignByAiFeedback } from '../rlaif/loop.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import { RlaifOptions } from '../schemas/rlaif.ts'
-import { PretrainOptions, SftOptions } from '../schemas/training.ts'
+import { Architecture, PretrainOptions, SftOptions } from '../schemas/training.ts'
 import type { TrainSpec } from '../schemas/training.ts'
 import { trainByteLevelBpe, writeTokenizer } from '../text/bpe-trainer.ts'
 import type { HumanData } from '../text/data-folder.ts'
@@ -50,7 +51,17 @@ export const HUMAN_LOOP = {
     },
   },
 }
-export type HumanLoopSizes = typeof HUMAN_LOOP
+const size = z.int().min(1)
+/** What `npm run rlaif -- --data … --sizes` takes: any of these in place of HUMAN_LOOP's. */
+export const HumanLoopSizes = z.strictObject({
+  vocabulary: size,
+  tokenizerCharacters: size,
+  pretrainCharacters: size,
+  architecture: Architecture,
+  judgeClip: z.strictObject({ prompt: size, answer: size }),
+  loop: z.record(z.string(), z.unknown()).describe('options of the loop: schemas/rlaif.ts'),
+})
+export type HumanLoopSizes = z.input<typeof HumanLoopSizes>
 
 export type HumanLoopResult = {
   judge: Figure[]

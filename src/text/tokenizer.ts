@@ -57,7 +57,9 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     encodeTemplate: (text) =>
       text === '' ? [] : full.encode(text, { add_special_tokens: false }).ids,
     decode: (ids) =>
-      full.decode([...ids], { skip_special_tokens: true, clean_up_tokenization_spaces: false }),
+      ids.length === 0
+        ? ''
+        : full.decode([...ids], { skip_special_tokens: true, clean_up_tokenization_spaces: false }),
     size: full.get_vocab(true).size,
     bos: full.token_to_id(bosToken) ?? null,
     eos,
