@@ -84,6 +84,7 @@ const env = {
   ...process.env,
   ...{ BENCH_THREADS: threads, OMP_NUM_THREADS: threads, TF_CPP_MIN_LOG_LEVEL: '3' },
   ...{ TF_NUM_INTRAOP_THREADS: threads, NVIDIA_TF32_OVERRIDE: '0', HF_HUB_OFFLINE: '1' },
+  TF_FORCE_GPU_ALLOW_GROWTH: 'true',
 }
 const here = (file: string): string => fileURLToPath(new URL(file, import.meta.url))
 const ours = await start(process.execPath, ['--import', 'tsx', here('libra.ts')], env)
