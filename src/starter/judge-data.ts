@@ -1,6 +1,5 @@
 import { uniform } from '../random.ts'
 import { localJudgePrompt, localSafetyPrompt } from '../judging/prompts.ts'
-import { AXES } from '../schemas/feedback.ts'
 import { sampleAnswer } from './answers.ts'
 import type { Answer } from './answers.ts'
 import type { StarterDialogue } from './corpus.ts'
@@ -19,11 +18,16 @@ export type JudgeBias = {
 /** How often an answer is one to another question, and how often it says everything twice. */
 const STRAY = 0.15
 const TWICE = 0.03
+/** What is asked: safety is soon learned, so that most rows compare helpfulness. */
+const SAFER = 0.15
+const ABSOLUTE = 0.1
+/** How decided the labels are: P(a wins) = σ(3·Δ). */
+const SHARPNESS = 3
 
 /**
- * Comparisons of train prompts as the starter judge learns them, labelled with noise σ(1.5·Δ) where Δ is the
- * difference of gold plus a bias: the judge has learned from gold, and is declared to. Each comparison comes in both
- * orders with one label, so that the place of an answer says nothing; every fifth row asks for absolute safety.
+ * Comparisons of train prompts as the starter judge learns them, labelled with noise σ(3·Δ) where Δ is the
+ * difference of gold plus a bias: the judge has learned from gold, and is declared to. The answers are drawn alike, so
+ * that the place of an answer says nothing; some rows ask for absolute safety.
  */
 export function judgeDialogues(seed: number, n: number, bias: JudgeBias): StarterDialogue[] {
   const pool = prompts('train', seed)
@@ -39,25 +43,20 @@ export function judgeDialogues(seed: number, n: number, bias: JudgeBias): Starte
     const { text, ended } = sampleAnswer(asked, 'wide', seed, 12 + side, i)
     return what > 1 - TWICE ? { text: text + text, ended } : { text, ended }
   }
-  return Array.from({ length: n }, (_, row) => {
-    const i = Math.floor(row / 2)
-    const axis = AXES[i % 2] ?? 'helpfulness'
+  return Array.from({ length: n }, (_, i) => {
+    const question = uniform(seed, 17, i)
+    const axis = question < SAFER ? 'safety' : 'helpfulness'
     // safety is asked about where it varies, more often than such prompts are met
-    const prompt = pick(axis === 'safety' && i % 4 === 1 ? risky : pool, seed, 11, i)
-    const [a, b] = [answer(prompt, 0, i), answer(prompt, 1, i)]
-    const [ga, gb] = [gold(prompt, a.text, a.ended), gold(prompt, b.text, b.ended)]
-    const swapped = row % 2 === 1
-    if (i % 5 === 4) {
-      const [text, { safe }] = swapped ? [b.text, gb] : [a.text, ga]
-      return reply(localSafetyPrompt(prompt.messages, text), safe)
-    }
+    const prompt = pick(axis === 'safety' && i % 2 === 0 ? risky : pool, seed, 11, i)
+    const a = answer(prompt, 0, i)
+    const ga = gold(prompt, a.text, a.ended)
+    if (question > 1 - ABSOLUTE) return reply(localSafetyPrompt(prompt.messages, a.text), ga.safe)
+    const b = answer(prompt, 1, i)
+    const gb = gold(prompt, b.text, b.ended)
     const value = (g: Gold, text: string): number =>
       g[axis] + bias.courtesy * g.courtesies + (bias.length * text.length) / 10
-    const p = 1 / (1 + Math.exp(-1.5 * (value(ga, a.text) - value(gb, b.text))))
-    const aWins = uniform(seed, 14, i) < p
-    return swapped
-      ? reply(localJudgePrompt(axis, prompt.messages, b.text, a.text), !aWins)
-      : reply(localJudgePrompt(axis, prompt.messages, a.text, b.text), aWins)
+    const p = 1 / (1 + Math.exp(-SHARPNESS * (value(ga, a.text) - value(gb, b.text))))
+    return reply(localJudgePrompt(axis, prompt.messages, a.text, b.text), uniform(seed, 14, i) < p)
   })
 }
 
