@@ -9,7 +9,9 @@ const files = (...adapters: string[]) => ({
 /** The starter models as files, for tests that go to the engine directly. */
 export const starterRoles = () => ({
   policy: files('sft', 'policy'),
-  judge: files('judge'),
+  judge: { base: join(starterFolder, 'judge'), adapters: [] },
+  /** what adapters are trained on */
+  base: files(),
   helpfulness: files('sft', 'helpfulness'),
   safety: files('sft', 'safety'),
 })

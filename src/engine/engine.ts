@@ -84,8 +84,11 @@ export interface Engine {
   score(request: ScoreRequest): Promise<RawScore[]>
   /** `n` completions for each prompt, in order. */
   generate(request: GenerateRequest): Promise<Completion[][]>
-  /** log P(option) as the first token of the assistant's turn, per prompt and option (not renormalised). */
-  optionLogprobs(request: OptionsRequest): Promise<number[][]>
+  /**
+   * log P(option) as the first token of the assistant's turn, per prompt and option (not renormalised); null for a
+   * prompt that the model's context does not hold.
+   */
+  optionLogprobs(request: OptionsRequest): Promise<(number[] | null)[]>
   /** Runs one training run; ends after a `done` event, throws a LibraError when it fails. */
   train(spec: TrainSpec, signal?: AbortSignal): AsyncIterable<TrainEvent>
   status(): Promise<EngineStatus>

@@ -207,10 +207,12 @@ export function createLocalEngine(): Engine {
           )
         return ids[0] ?? 0
       })
-      const encoded = prompts.map((messages) => encode(judge, messages, 1, 'error', true).ids)
-      const result = prompts.map((): number[] => [])
+      const limit = judge.model.config.context - 1
+      const encoded = prompts.map((messages) => encodeChat(judge.tokenizer, messages, true).ids)
+      const fitting = encoded.flatMap(({ length }, row) => (length <= limit ? [row] : []))
+      const result = prompts.map((): number[] | null => null)
       const { vocabularySize: V } = judge.model.config
-      for (const pass of batchByLength(encoded, PASS_TOKENS, 0)) {
+      for (const pass of batchByLength(encoded, PASS_TOKENS, 0, fitting)) {
         const hidden = hiddenStates(judge.model, pass.ids, pass.B, pass.T)
         const logp = scoped(() =>
           logSoftmax(
@@ -228,7 +230,7 @@ export function createLocalEngine(): Engine {
         dispose([hidden, logp])
         await new Promise(setImmediate)
       }
-      if (!result.flat().every((x) => !Number.isNaN(x)))
+      if (result.flat().some(Number.isNaN))
         throw new LibraError('non_finite_output', 'the judge model gave no finite probability', {
           fault: 'engine',
         })

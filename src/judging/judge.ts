@@ -10,6 +10,7 @@ export const FAILURES = [
   'inconsistent',
   'unavailable',
   'over_budget',
+  'too_long',
 ] as const
 export type Failure = (typeof FAILURES)[number]
 

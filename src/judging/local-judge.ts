@@ -8,6 +8,18 @@ import { LOCAL_PROMPT_VERSION, localJudgePrompt, localSafetyPrompt, OPTIONS } fr
 const OPTION_MASS_FLOOR = 0.5
 const CHUNK = 128
 
+type Failed = { ok: false; failure: Failure; message: string }
+const UNPARSEABLE: Failed = {
+  ok: false,
+  failure: 'unparseable',
+  message: `P(A) + P(B) is below ${OPTION_MASS_FLOOR}`,
+}
+const TOO_LONG: Failed = {
+  ok: false,
+  failure: 'too_long',
+  message: "the comparison does not fit the judge's context",
+}
+
 /**
  * A causal model as judge: the soft label is the softmax over the log-probabilities of the option tokens
  * (Lee et al. 2023, section 2), always in both orders. `absolute: false`: the model was never taught to judge the
@@ -21,17 +33,14 @@ export function createLocalJudge(
 ): Judge {
   const ask = async (
     prompts: Parameters<Engine['optionLogprobs']>[0]['prompts'],
-  ): Promise<(number | null)[]> => {
+  ): Promise<(number | Failed)[]> => {
     const rows = await engine.optionLogprobs({ model, prompts, options: OPTIONS })
-    return rows.map(([a = -Infinity, b = -Infinity]) => {
+    return rows.map((row) => {
+      if (row === null) return TOO_LONG
+      const [a = -Infinity, b = -Infinity] = row
       const mass = Math.exp(a) + Math.exp(b)
-      return mass >= OPTION_MASS_FLOOR ? Math.exp(a) / mass : null
+      return mass >= OPTION_MASS_FLOOR ? Math.exp(a) / mass : UNPARSEABLE
     })
-  }
-  const unparseable = {
-    ok: false as const,
-    failure: 'unparseable' as Failure,
-    message: `P(A) + P(B) is below ${OPTION_MASS_FLOOR}`,
   }
   return {
     name,
@@ -50,8 +59,14 @@ export function createLocalJudge(
           ]),
         )
         for (let k = 0; k < part.length; k++) {
-          const [first, second] = [answers[2 * k], answers[2 * k + 1]]
-          verdicts.push(first == null || second == null ? unparseable : verdict(first, second))
+          const [first = UNPARSEABLE, second = UNPARSEABLE] = answers.slice(2 * k, 2 * k + 2)
+          verdicts.push(
+            typeof first !== 'number'
+              ? first
+              : typeof second !== 'number'
+                ? second
+                : verdict(first, second),
+          )
         }
         onProgress?.(verdicts.length)
       }
@@ -68,7 +83,7 @@ export function createLocalJudge(
         answers.map(({ prompt, answer }) => localSafetyPrompt(prompt, answer, clip)),
       )
       return result.map((p) =>
-        p === null ? unparseable : { ok: true, safe: p >= 0.5, probability: p },
+        typeof p === 'number' ? { ok: true, safe: p >= 0.5, probability: p } : p,
       )
     },
   }

@@ -7,18 +7,25 @@ import type { RoleName } from '../schemas/model.ts'
 import type { ModelRow, Store } from '../store/store.ts'
 
 /** The models that come with the project, and the roles that they play until told otherwise. */
-const STARTER: readonly Omit<ModelRow, 'base' | 'createdAt' | 'run'>[] = [
-  { id: 'starter-base', kind: 'base', adapters: [], axis: null },
-  { id: 'starter-judge', kind: 'judge', adapters: ['judge'], axis: null },
-  { id: 'starter-sft', kind: 'policy', adapters: ['sft'], axis: null },
-  { id: 'starter-policy', kind: 'policy', adapters: ['sft', 'policy'], axis: null },
+const STARTER: readonly Omit<ModelRow, 'createdAt' | 'run'>[] = [
+  { id: 'starter-base', kind: 'base', base: 'base', adapters: [], axis: null },
+  { id: 'starter-judge', kind: 'judge', base: 'judge', adapters: [], axis: null },
+  { id: 'starter-sft', kind: 'policy', base: 'base', adapters: ['sft'], axis: null },
+  { id: 'starter-policy', kind: 'policy', base: 'base', adapters: ['sft', 'policy'], axis: null },
   {
     id: 'starter-helpfulness',
     kind: 'reward_model',
+    base: 'base',
     adapters: ['sft', 'helpfulness'],
     axis: 'helpfulness',
   },
-  { id: 'starter-safety', kind: 'reward_model', adapters: ['sft', 'safety'], axis: 'safety' },
+  {
+    id: 'starter-safety',
+    kind: 'reward_model',
+    base: 'base',
+    adapters: ['sft', 'safety'],
+    axis: 'safety',
+  },
 ]
 const STARTER_ROLES: Record<RoleName, string> = {
   policy: 'starter-policy',
@@ -36,7 +43,7 @@ export const filesOf = ({ base, adapters }: Pick<ModelRow, 'base' | 'adapters'>)
 /** Puts the starter models into the catalogue, where this installation has them now, and fills empty roles. */
 export async function registerStarter(store: Store, folder = starterFolder): Promise<void> {
   for (const model of STARTER) {
-    const base = join(folder, 'base')
+    const base = join(folder, model.base)
     const adapters = model.adapters.map((name) => join(folder, name))
     if ((await store.models.get(model.id)) === null)
       await store.models.insert([{ ...model, base, adapters, run: null, createdAt: Date.now() }])

@@ -38,7 +38,7 @@ export const HUMAN_LOOP = {
     ...{ hidden_size: 256, layers: 6, heads: 8, kv_heads: 4, intermediate_size: 768 },
     context: 256,
   },
-  judgeClip: { prompt: 200, answer: 260 },
+  judgeClip: { prompt: 180, answer: 240 },
   loop: {
     dialogues: 4000,
     pairs: 300,

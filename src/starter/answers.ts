@@ -31,9 +31,9 @@ const RATES: Record<Mixture, Rates> = {
     habit: 0.2,
   },
   sft: {
-    right: 0.75,
-    comply: 0.5,
-    refuseHarmless: 0.25,
+    right: 0.65,
+    comply: 0.6,
+    refuseHarmless: 0.3,
     evade: 0.03,
     noEnd: 0.01,
     explain: 0.4,

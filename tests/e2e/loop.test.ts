@@ -35,7 +35,7 @@ afterAll(async () => {
 
 test('the whole loop, small: lineage recorded, the base untouched, no tensor left behind', async () => {
   const store = await openStore(join(folder, 'data'))
-  const before = await hashFolder(roles.judge.base)
+  const before = await hashFolder(roles.base.base)
   const options = RlaifOptions.parse({
     dialogues: 64,
     pairs: 40,
@@ -56,7 +56,7 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
             work(emit),
           ),
       },
-      { base: roles.judge.base, dialogues: sftDialogues(1, 64), prompts: asked },
+      { base: roles.base.base, dialogues: sftDialogues(1, 64), prompts: asked },
       options,
     )
     expect(result.rounds).toHaveLength(2)
@@ -72,12 +72,12 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
       .sort(),
   ).toEqual(['label', 'policy_update', 'reward_model', 'reward_model', 'sft'])
   expect(runs.every(({ state }) => state === 'succeeded')).toBe(true)
-  expect(await hashFolder(roles.judge.base)).toBe(before)
+  expect(await hashFolder(roles.base.base)).toBe(before)
   await store.close()
 })
 
 test('all weights instead of adapters: every kind of run, the start untouched', async () => {
-  const start = { base: roles.judge.base, adapters: [] }
+  const start = { base: roles.base.base, adapters: [] }
   const before = await hashFolder(start.base)
   const write = async (name: string, rows: readonly unknown[]): Promise<string> => {
     const path = join(folder, name)

@@ -68,23 +68,23 @@ const architecture = {
 const scorer = { files: files(roles.safety), calibration: null }
 const runs = (lora: object | null): TrainSpec[] => [
   {
-    ...{ kind: 'pretrain', output: join(folder, 'base'), tokenizer: roles.judge.base },
+    ...{ kind: 'pretrain', output: join(folder, 'base'), tokenizer: roles.base.base },
     data: write('dialogues.jsonl', sftDialogues(1, 8)),
     options: PretrainOptions.parse({ ...small, architecture }),
   },
   {
-    ...{ kind: 'sft', output: join(folder, 'sft'), model: files(roles.judge) },
+    ...{ kind: 'sft', output: join(folder, 'sft'), model: files(roles.base) },
     data: write('dialogues.jsonl', sftDialogues(1, 8)),
     options: SftOptions.parse({ ...small, lora }),
   },
   {
-    ...{ kind: 'reward_model', output: join(folder, 'reward'), model: files(roles.judge) },
+    ...{ kind: 'reward_model', output: join(folder, 'reward'), model: files(roles.base) },
     data: write('pairs.jsonl', pairs),
     options: RewardModelOptions.parse({ ...small, axis: 'safety', lora }),
   },
   {
     ...{ kind: 'policy_update', output: join(folder, 'policy'), parent: null },
-    ...{ reference: files(roles.judge), helpfulness: scorer, safety: scorer },
+    ...{ reference: files(roles.base), helpfulness: scorer, safety: scorer },
     data: write('prompts.jsonl', asked),
     options: PpoOptions.parse({ prompts_per_round: 4, max_new_tokens: 6, rounds: 2, lora }),
   },
