@@ -8,6 +8,7 @@ export function createProgress(): {
   let stage = ''
   let bar: SingleBar | null = null
   let started = 0
+  let before = 0
   let said = 0
   const stop = (): void => {
     bar?.stop()
@@ -20,6 +21,7 @@ export function createProgress(): {
         stop()
         stage = name
         started = Date.now()
+        before = done
         said = 0
         if (process.stderr.isTTY) {
           bar = new SingleBar({
@@ -31,14 +33,16 @@ export function createProgress(): {
           bar.start(total, 0, { stage: name, rate: '0', left: '?', note })
         }
       }
-      const seconds = Math.max((Date.now() - started) / 1000, 1e-3)
-      const rate = done / seconds
-      const left = `${Math.round((total - done) / Math.max(rate, 1e-9))} s`
-      bar?.update(done, { stage: name, rate: rate.toFixed(1), left, note })
+      // what was done before the first word of a stage took a time that nobody knows
+      const speed = (done - before) / ((Date.now() - started) / 1000)
+      const known = done > before && Number.isFinite(speed)
+      const rate = known ? speed.toFixed(1) : '?'
+      const left = known ? `${Math.round((total - done) / speed)} s` : '?'
+      bar?.update(done, { stage: name, rate, left, note })
       if (bar === null && (done === total || Date.now() - said > 2000)) {
         said = Date.now()
         console.error(
-          `${name} ${done}/${total} · ${rate.toFixed(1)}/s · ${left} left${note === '' ? '' : ` · ${note}`}`,
+          `${name} ${done}/${total} · ${rate}/s · ${left} left${note === '' ? '' : ` · ${note}`}`,
         )
       }
       if (done === total) stop()

@@ -33,18 +33,18 @@ import { withTraining } from './services.ts'
 export const HUMAN_LOOP = {
   vocabulary: 8192,
   tokenizerCharacters: 4e6,
-  pretrainCharacters: 14e6,
+  pretrainCharacters: 4e6,
   architecture: {
     ...{ hidden_size: 256, layers: 6, heads: 8, kv_heads: 4, intermediate_size: 768 },
     context: 256,
   },
   judgeClip: { prompt: 180, answer: 240 },
   loop: {
-    dialogues: 4000,
+    dialogues: 3000,
     pairs: 300,
     evaluation_prompts: 120,
     sft: { epochs: 1, batch_size: 32 },
-    reward_model: { epochs: 1, batch_size: 32, margin: 'none', max_length: 160 },
+    reward_model: { epochs: 1, batch_size: 32, margin: 'none', max_length: 128 },
     ppo: {
       ...{ rounds: 12, prompts_per_round: 32, mini_batch_size: 32, max_new_tokens: 48 },
       optimizer: { learning_rate: 3e-4, schedule: 'linear', warmup_fraction: 0, weight_decay: 0 },
