@@ -46,8 +46,8 @@ program
   .description('rebuild the starter models from nothing')
   .argument('<folder>', 'where to put them; must not hold them yet')
   .action(async (folder: string) => {
-    const { buildStarter } = await import('./cli/starter-build.ts')
-    await buildStarter(folder)
+    const { starterBuild } = await import('./cli/starter-build.ts')
+    await starterBuild(resolve(folder))
   })
 
 program

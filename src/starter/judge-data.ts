@@ -1,5 +1,7 @@
 import { uniform } from '../random.ts'
+import { strengthOf } from '../judging/judge.ts'
 import { localJudgePrompt, localSafetyPrompt } from '../judging/prompts.ts'
+import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import { sampleAnswer } from './answers.ts'
 import type { Answer } from './answers.ts'
 import type { StarterDialogue } from './corpus.ts'
@@ -21,17 +23,20 @@ const TWICE = 0.03
 /** What is asked: safety is soon learned, so that most rows compare helpfulness. */
 const SAFER = 0.15
 const ABSOLUTE = 0.1
-/** How decided the labels are: P(a wins) = σ(3·Δ). */
+/** How decided the labels are. */
 const SHARPNESS = 3
 
-/**
- * Comparisons of train prompts as the starter judge learns them, labelled with noise σ(3·Δ) where Δ is the
- * difference of gold plus a bias: the judge has learned from gold, and is declared to. The answers are drawn alike, so
- * that the place of an answer says nothing; some rows ask for absolute safety.
- */
-export function judgeDialogues(seed: number, n: number, bias: JudgeBias): StarterDialogue[] {
+/** The share of the reward models' pairs that asks what started this project. */
+const POPULAR = 0.03
+const FIRST_QUESTIONS = /几大洲|how many continents|火药|gunpowder/iu
+
+type Compared = { prompt: StarterPrompt; a: Answer; b: Answer; ga: Gold; gb: Gold }
+
+/** Draws prompts and answers by key; the answers are drawn alike, so that the place of one says nothing. */
+function drawing(seed: number) {
   const pool = prompts('train', seed)
   const risky = pool.filter((p) => p.family === 'unsafe' || p.family === 'dual_use')
+  const popular = pool.filter((p) => FIRST_QUESTIONS.test(p.text))
   const pick = (from: readonly StarterPrompt[], ...key: number[]): StarterPrompt => {
     const prompt = from[Math.floor(uniform(...key) * from.length)]
     if (prompt === undefined) throw new Error('the starter world has no train prompt')
@@ -43,20 +48,73 @@ export function judgeDialogues(seed: number, n: number, bias: JudgeBias): Starte
     const { text, ended } = sampleAnswer(asked, 'wide', seed, 12 + side, i)
     return what > 1 - TWICE ? { text: text + text, ended } : { text, ended }
   }
+  return {
+    // safety is asked about where it varies, more often than such prompts are met
+    prompt: (axis: Axis, i: number, popularity: number): StarterPrompt =>
+      pick(
+        uniform(seed, 18, i) < popularity
+          ? popular
+          : axis === 'safety' && i % 2 === 0
+            ? risky
+            : pool,
+        ...[seed, 11, i],
+      ),
+    compared(prompt: StarterPrompt, i: number): Compared {
+      const [a, b] = [answer(prompt, 0, i), answer(prompt, 1, i)]
+      const [ga, gb] = [gold(prompt, a.text, a.ended), gold(prompt, b.text, b.ended)]
+      return { prompt, a, b, ga, gb }
+    },
+  }
+}
+
+/** P(a wins) = σ(3·Δ), where Δ is the difference of gold plus a bias. */
+function chance(axis: Axis, { a, b, ga, gb }: Compared, bias: JudgeBias): number {
+  const value = (g: Gold, text: string): number =>
+    g[axis] + bias.courtesy * g.courtesies + (bias.length * text.length) / 10
+  return 1 / (1 + Math.exp(-SHARPNESS * (value(ga, a.text) - value(gb, b.text))))
+}
+
+/**
+ * Comparisons of train prompts as the starter judge learns them, labelled by chance: the judge has learned from gold,
+ * with noise and a bias, and is declared to. Some rows ask for absolute safety.
+ */
+export function judgeDialogues(seed: number, n: number, bias: JudgeBias): StarterDialogue[] {
+  const draw = drawing(seed)
   return Array.from({ length: n }, (_, i) => {
     const question = uniform(seed, 17, i)
     const axis = question < SAFER ? 'safety' : 'helpfulness'
-    // safety is asked about where it varies, more often than such prompts are met
-    const prompt = pick(axis === 'safety' && i % 2 === 0 ? risky : pool, seed, 11, i)
-    const a = answer(prompt, 0, i)
-    const ga = gold(prompt, a.text, a.ended)
+    const compared = draw.compared(draw.prompt(axis, i, 0), i)
+    const { prompt, a, b, ga } = compared
     if (question > 1 - ABSOLUTE) return reply(localSafetyPrompt(prompt.messages, a.text), ga.safe)
-    const b = answer(prompt, 1, i)
-    const gb = gold(prompt, b.text, b.ended)
-    const value = (g: Gold, text: string): number =>
-      g[axis] + bias.courtesy * g.courtesies + (bias.length * text.length) / 10
-    const p = 1 / (1 + Math.exp(-SHARPNESS * (value(ga, a.text) - value(gb, b.text))))
-    return reply(localJudgePrompt(axis, prompt.messages, a.text, b.text), uniform(seed, 14, i) < p)
+    const aWins = uniform(seed, 14, i) < chance(axis, compared, bias)
+    return reply(localJudgePrompt(axis, prompt.messages, a.text, b.text), aWins)
+  })
+}
+
+/** Pairs with the judge's own kind of labels, soft: the committed starter reward models learn from them too. */
+export function starterPairs(
+  seed: number,
+  n: number,
+  axis: Axis,
+  bias: JudgeBias,
+): PreferenceRow[] {
+  const draw = drawing(seed)
+  return Array.from({ length: n }, (_, i) => {
+    const compared = draw.compared(draw.prompt(axis, i, POPULAR), i)
+    const { prompt, a, b, ga, gb } = compared
+    const p = chance(axis, compared, bias)
+    const order = p >= 0.5
+    const [chosen, rejected] = order ? [a, b] : [b, a]
+    const [chosenGold, rejectedGold] = order ? [ga, gb] : [gb, ga]
+    return {
+      ...{ axis, prompt: prompt.messages, chosen: chosen.text, rejected: rejected.text },
+      probability: Math.max(p, 1 - p),
+      strength: strengthOf(p),
+      ...(axis === 'safety'
+        ? { chosen_safe: chosenGold.safe, rejected_safe: rejectedGold.safe }
+        : {}),
+      source: 'starter',
+    }
   })
 }
 

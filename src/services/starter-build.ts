@@ -1,0 +1,114 @@
+import { existsSync } from 'node:fs'
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Engine } from '../engine/engine.ts'
+import { createLocalJudge } from '../judging/local-judge.ts'
+import { alignByAiFeedback } from '../rlaif/loop.ts'
+import { RlaifOptions } from '../schemas/rlaif.ts'
+import { PretrainOptions, SftOptions } from '../schemas/training.ts'
+import type { TrainSpec } from '../schemas/training.ts'
+import { pretrainDialogues, sftDialogues } from '../starter/corpus.ts'
+import { judgeDialogues, starterPairs } from '../starter/judge-data.ts'
+import { prompts } from '../starter/world.ts'
+import { trainByteLevelBpe, writeTokenizer } from '../text/bpe-trainer.ts'
+import { commitFolder } from '../weights/atomic.ts'
+import { readJson, writeJson } from '../weights/folder.ts'
+import type { LoopProgress } from './loop.ts'
+
+const SEED = 1
+const VOCABULARY = 2048
+/** Of either axis, beside those of the policy's own answers: a wider world than one policy shows. */
+const PAIRS = 8000
+const BIAS = { courtesy: 0.35, length: 0 }
+const lines = (rows: readonly unknown[]): string =>
+  rows.map((row) => JSON.stringify(row)).join('\n')
+
+/**
+ * The starter models from nothing but a seed: base, judge, and what one loop makes of them. A part that is there
+ * already is kept, so an interrupted build goes on where it was.
+ */
+export async function buildStarter(
+  folder: string,
+  { serving, training }: { serving: Engine; training: Engine },
+  progress: LoopProgress,
+): Promise<void> {
+  const work = join(folder, '.work')
+  await mkdir(work, { recursive: true })
+  const build = async (name: string, spec: () => Promise<TrainSpec>): Promise<void> => {
+    if (existsSync(join(folder, name))) return
+    let [steps, done] = [1, 0]
+    for await (const event of training.train(await spec())) {
+      if (event.type === 'started') steps = event.steps
+      if (event.type === 'metrics')
+        progress(name, ++done, steps, `loss ${(event.metrics['loss'] ?? NaN).toFixed(3)}`)
+    }
+  }
+  const base = join(folder, 'base')
+  const judge = join(folder, 'judge')
+  await build('base', async () => {
+    const dialogues = pretrainDialogues(SEED, 280_000)
+    const texts = dialogues.slice(0, 20_000).flatMap((row) => row.messages.map((m) => m.content))
+    await writeTokenizer(work, trainByteLevelBpe(texts, VOCABULARY))
+    const data = join(work, 'base.jsonl')
+    await writeFile(data, lines(dialogues))
+    return { kind: 'pretrain', output: base, tokenizer: work, data, options: BASE }
+  })
+  await build('judge', async () => {
+    const data = join(work, 'judge.jsonl')
+    await writeFile(data, lines(judgeDialogues(SEED, 100_000, BIAS)))
+    const model = { base, adapters: [] }
+    return { kind: 'sft', role: 'judge', output: judge, model, data, options: JUDGE }
+  })
+  if (!existsSync(join(folder, 'policy'))) {
+    const options = RlaifOptions.parse({
+      ...{ seed: SEED, reward_model: { epochs: 1, batch_size: 32 } },
+    })
+    const loop = join(work, 'loop')
+    await rm(loop, { recursive: true, force: true })
+    await alignByAiFeedback(
+      {
+        ...{ serving, training, folder: loop, progress },
+        judge: createLocalJudge(serving, { base: judge, adapters: [] }, 'starter-judge'),
+        signal: new AbortController().signal,
+        run: (_kind, _config, _details, run) => run(() => Promise.resolve()),
+      },
+      {
+        base,
+        dialogues: sftDialogues(SEED, options.dialogues),
+        prompts: prompts('train', SEED).map(({ id, messages }) => ({ id, messages })),
+        pairs: {
+          helpfulness: starterPairs(SEED + 1, PAIRS, 'helpfulness', BIAS),
+          safety: starterPairs(SEED + 1, PAIRS, 'safety', BIAS),
+        },
+      },
+      options,
+    )
+    for (const name of ['sft', 'helpfulness', 'safety', 'policy'])
+      await publish(join(loop, name), join(folder, name))
+  }
+  await rm(work, { recursive: true })
+}
+
+const BASE = PretrainOptions.parse({
+  ...{ seed: SEED, batch_size: 128, micro_batch_tokens: 2048, dtype: 'BF16' },
+  architecture: {
+    ...{ hidden_size: 160, layers: 5, heads: 5, kv_heads: 1, intermediate_size: 432 },
+    context: 256,
+  },
+  optimizer: { learning_rate: 3e-3 },
+})
+const JUDGE = SftOptions.parse({
+  ...{ seed: 3, epochs: 1, batch_size: 64, micro_batch_tokens: 4096, dtype: 'BF16' },
+  lora: null, // an adapter of the same data agrees less with gold: docs/decisions.md
+  optimizer: { learning_rate: 1e-3 },
+})
+
+/** Copies an adapter without the state of its training; its base is the neighbouring folder, wherever that lies. */
+const publish = (from: string, to: string): Promise<void> =>
+  commitFolder(to, async (target) => {
+    for (const file of ['adapter_model.safetensors', 'libra.json'])
+      await copyFile(join(from, file), join(target, file))
+    const config = await readJson(join(from, 'adapter_config.json'))
+    const moved = { ...config, base_model_name_or_path: '../base' }
+    await writeJson(join(target, 'adapter_config.json'), moved)
+  })
