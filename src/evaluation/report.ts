@@ -69,7 +69,7 @@ export function renderReport({
       legend: { bottom: 0 },
       grid: { top: 40, bottom: 60 },
       xAxis: { type: 'value', name: 'helpful' },
-      yAxis: { type: 'value', name: 'safe' },
+      yAxis: { type: 'value', name: 'safe', nameLocation: 'middle', nameGap: 30 },
       series: [
         { name: 'before 之前', type: 'scatter', symbolSize: 5, data: spread(before) },
         { name: 'after 之后', type: 'scatter', symbolSize: 5, data: spread(after) },
@@ -87,11 +87,11 @@ export function renderReport({
   const curves =
     rounds.length === 0
       ? ''
-      : `<h2>Rounds 训练曲线</h2>
+      : `<h2>Rounds 训练曲线</h2><div class="charts">
 ${line('Reward 奖励', rounds, ['objective/scores', 'objective/helpfulness', 'objective/safety'])}
 ${line('KL to the SFT policy 与初始策略的距离', rounds, ['objective/kl'])}
 ${golden}
-${line('Length and gate 长度与门', rounds, ['response/length', 'gate/safety_share'])}`
+${line('Length and gate 长度与门', rounds, ['response/length', 'gate/safety_share'])}</div>`
   const scatter = before.length === 0 ? '' : `<h2>Trade-off 权衡</h2>${drawScatter()}`
   const answers =
     samples.length === 0
@@ -99,7 +99,7 @@ ${line('Length and gate 长度与门', rounds, ['response/length', 'gate/safety_
       : `<h2>Samples 样例</h2><table><thead>${cells('th', ['prompt 问题', 'before 之前', 'after 之后'])}</thead><tbody>${samples.map((s) => cells('td', [s.prompt, s.before, s.after])).join('')}</tbody></table>`
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escape(title)}</title>
-<style>body{font:16px/1.5 system-ui,"Noto Sans CJK SC",sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ccc;padding:.3rem .6rem;text-align:left;vertical-align:top}svg{max-width:100%;height:auto}pre{overflow:auto;background:#8881;padding:1rem}@media (prefers-color-scheme:dark){body{background:#111;color:#ddd}}</style></head><body>
+<style>body{font:16px/1.5 system-ui,"Noto Sans CJK SC",sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ccc;padding:.3rem .6rem;text-align:left;vertical-align:top}svg{max-width:100%;height:auto}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(26rem,1fr));gap:1rem}pre{overflow:auto;background:#8881;padding:1rem}@media (prefers-color-scheme:dark){body{background:#111;color:#ddd}}</style></head><body>
 <h1>${escape(title)}</h1>
 <h2>Figures 指标</h2><table><thead>${cells('th', head)}</thead><tbody>${body.map((row) => cells('td', row)).join('')}</tbody></table>
 ${curves}${scatter}${answers}
