@@ -22,7 +22,7 @@ export type JudgeKeys = (name: string) => { key: string; origin: string } | null
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   return {
     host: env['LIBRA_HOST'] ?? '127.0.0.1',
-    port: Number(env['LIBRA_PORT'] ?? 8080),
+    port: readPort(env['LIBRA_PORT'] ?? '8080'),
     dataDir: resolve(env['LIBRA_DATA_DIR'] ?? './data'),
     modelsDir: resolve(env['LIBRA_MODELS_DIR'] ?? './models'),
     judge: readJudge(env),
@@ -31,6 +31,12 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
       return /^LIBRA_JUDGE_KEY_\w+$/.test(name) && key && origin ? { key, origin } : null
     },
   }
+}
+
+function readPort(text: string): number {
+  const port = Number(text)
+  if (text !== '' && Number.isInteger(port) && port >= 0 && port <= 65535) return port
+  throw new LibraError('invalid_configuration', `LIBRA_PORT: ${text} is no port from 0 to 65535`)
 }
 
 /** An empty variable counts as unset: that is how container files leave one out. */

@@ -46,3 +46,6 @@ export function reviveError(e: SerializedError): LibraError {
   if (e.stack !== undefined) error.stack = e.stack
   return error
 }
+
+/** What ends work that is not wanted any more. */
+export const cancelled = (): LibraError => new LibraError('cancelled', 'the run was cancelled')

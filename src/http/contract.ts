@@ -4,7 +4,7 @@ import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import type { Store } from '../store/store.ts'
-import { check, problem, readBody, readJson } from './problem.ts'
+import { check, problem, readBody } from './problem.ts'
 
 /** One route as both the server and the OpenAPI document know it. */
 export type Contract<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.ZodType> = {
@@ -49,7 +49,7 @@ export function mount(app: Hono, store: Store, { contract, handle }: Route): voi
   app.on(contract.method.toUpperCase(), path, async (c) => {
     const key = c.req.header('idempotency-key')
     if (key === undefined || contract.method !== 'post' || contract.upload) return answer(c)
-    return once(c, store, key, contract.path, () => answer(c))
+    return once(c, store, key, () => answer(c))
   })
 }
 
@@ -58,18 +58,17 @@ async function once(
   c: Context,
   store: Store,
   key: string,
-  path: string,
   answer: () => Promise<Response>,
 ): Promise<Response> {
-  const hash = createHash('sha256')
-    .update(path)
-    .update(JSON.stringify(await readJson(c)))
-  const requestHash = hash.digest('hex')
+  const hash = createHash('sha256').update(`${c.req.path}\n`)
+  const requestHash = hash.update(await c.req.text()).digest('hex')
   const before = await store.takeKey(key, requestHash)
   if (before === null) {
     try {
       const response = await answer()
-      await store.answerKey(key, response.status, await response.clone().text())
+      const json = response.headers.get('content-type')?.startsWith('application/json')
+      if (json) await store.answerKey(key, response.status, await response.clone().text())
+      else await store.dropKey(key) // a stream is not kept
       return response
     } catch (error) {
       await store.dropKey(key) // nothing was done: the client may try again with the same key

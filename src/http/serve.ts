@@ -13,14 +13,26 @@ export async function serve(): Promise<void> {
   const store = await openStore(dataDir)
   const serving = await spawnEngine()
   const startTraining = () => spawnEngine({ training: true })
-  const services = await createServices({
-    ...{ store, serving, startTraining, dataDir },
-    judges: { default: judge, keyOf: judgeKey },
+  const open = async () => {
+    const services = await createServices({
+      ...{ store, serving, startTraining, dataDir },
+      judges: { default: judge, keyOf: judgeKey },
+    })
+    // what will be asked for first is loaded before the first request
+    for (const role of ROLE_NAMES) await serving.describe(filesOf(await findModel(store, role)))
+    const server = createAdaptorServer({ fetch: createApp(services, modelsDir).fetch })
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(port, host, resolve)
+    })
+    console.log(`libra listens on http://${host}:${port}`)
+    return { services, server }
+  }
+  const { services, server } = await open().catch(async (error: unknown) => {
+    await serving.close()
+    await store.close()
+    throw error
   })
-  // what will be asked for first is loaded before the first request
-  for (const role of ROLE_NAMES) await serving.describe(filesOf(await findModel(store, role)))
-  const server = createAdaptorServer({ fetch: createApp(services, modelsDir).fetch })
-  server.listen(port, host, () => console.log(`libra listens on http://${host}:${port}`))
   const stop = async (): Promise<void> => {
     server.close()
     await services.runner.close()

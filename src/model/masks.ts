@@ -7,6 +7,8 @@ const MASKED = -1e9
 
 /** Shapes recur: lengths are padded to multiples of eight. */
 const CACHED_MASKS = 64
+/** Floats; a larger mask is made for its pass alone. */
+const LARGEST_CACHED = 2 ** 20
 const causal = new Map<string, Tensor>()
 
 /** [1, 1, G·T, T]: token t of each of the G heads of a group sees keys 0…t. Cached per shape. */
@@ -17,6 +19,7 @@ export function causalMask(T: number, G: number): Tensor {
     const values = new Float32Array(G * T * T)
     for (let row = 0; row < G * T; row++)
       values.fill(MASKED, row * T + (row % T) + 1, (row + 1) * T)
+    if (values.length > LARGEST_CACHED) return floats(values, [1, 1, G * T, T])
     const [oldest] = causal
     if (causal.size >= CACHED_MASKS && oldest !== undefined) {
       oldest[1].dispose()

@@ -1,5 +1,6 @@
 import type { Completion, Engine, ModelFiles } from '../engine/engine.ts'
 import type { Judge } from '../judging/judge.ts'
+import { cancelled } from '../errors.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 
@@ -22,8 +23,13 @@ export async function labelPrompts(
   prompts: readonly PromptRow[],
   axes: readonly Axis[],
   sampling: Sampling,
-  progress: Progress,
+  report: Progress,
+  signal?: AbortSignal,
 ): Promise<Labelled> {
+  const progress: Progress = (...said) => {
+    if (signal?.aborted) throw cancelled()
+    report(...said)
+  }
   const answers = await sampleTwice(engine, model, prompts, sampling, progress)
   const texts = prompts.flatMap(({ messages }, i) => {
     const [a, b] = answers[i] ?? []

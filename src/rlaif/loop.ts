@@ -146,6 +146,7 @@ async function labelOwnAnswers(
       AXES,
       { maxNewTokens: options.ppo.max_new_tokens, temperature: 1, seed: options.seed * 1000 },
       world.progress,
+      world.signal,
     )
     await emit({ type: 'metrics', step: 1, metrics: labelled.figures })
     pairs = labelled.pairs

@@ -11,11 +11,13 @@ export const Message = z.strictObject({ role: z.enum(ROLES), content: SafeText }
 export type Message = z.infer<typeof Message>
 
 export const Messages = z.array(Message).min(1).max(256)
+/** As other protocols and data files write them: what Libra does not know is left out. */
+export const LooseMessages = z.array(z.object(Message.shape)).min(1).max(256)
 export type Messages = z.infer<typeof Messages>
 
 /** `User：…AI：…` (also `User: … AI: …`) as the starter dialogues write it → messages. */
 export function parseTranscript(text: string): Messages | null {
-  const parts = text.split(/(?:^|\s*)(User|AI)\s*[：:]\s*/)
+  const parts = text.split(/(?<![A-Za-z0-9])\s*(User|AI)\s*[：:]\s*/)
   if (parts.length < 3 || parts[0]?.trim() !== '') return null
   const messages: Messages = []
   for (let i = 1; i + 1 < parts.length; i += 2)

@@ -45,6 +45,7 @@ export const ScoreRequest = z.strictObject({
   axes: z
     .array(Axis)
     .min(1)
+    .refine((axes) => new Set(axes).size === axes.length, 'names an axis twice')
     .default([...AXES]),
   on_too_long: z.enum(['error', 'truncate']).default('error'),
   threshold: z

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { Messages } from './chat.ts'
+import { LooseMessages } from './chat.ts'
 import { Axis } from './feedback.ts'
 import { list, usage } from './http.ts'
 
@@ -7,7 +7,7 @@ import { list, usage } from './http.ts'
 
 export const ChatRequest = z.object({
   model: z.string().default('policy'),
-  messages: Messages,
+  messages: LooseMessages,
   max_completion_tokens: z.int().min(1).max(4096).nullish(),
   max_tokens: z.int().min(1).max(4096).default(64),
   temperature: z.number().min(0).max(2).default(1),

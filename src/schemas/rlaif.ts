@@ -1,6 +1,8 @@
 import { z } from 'zod'
 import { PpoOptions, RewardModelOptions, SftOptions } from './training.ts'
 
+const { shape: reward } = RewardModelOptions
+const { shape: ppo } = PpoOptions
 const count = (max: number) => z.int().min(1).max(max)
 
 /** Options of the whole loop: supervised fine-tuning, judge labels, two reward models, PPO rounds, evaluation. */
@@ -15,10 +17,16 @@ export const RlaifOptions = z.strictObject({
   evaluation_prompts: count(1e5)
     .default(400)
     .describe('held-out prompts answered before and after'),
-  sft: SftOptions.prefault({ epochs: 2, batch_size: 64 }),
-  reward_model: RewardModelOptions.omit({ axis: true }).prefault({ epochs: 3, batch_size: 32 }),
-  ppo: PpoOptions.prefault({
-    ...{ rounds: 60, prompts_per_round: 96, max_new_tokens: 40, epochs: 2, kl_coef: 0.5 },
-  }),
+  sft: SftOptions.prefault({}),
+  reward_model: RewardModelOptions.omit({ axis: true })
+    .extend({ epochs: reward.epochs.default(3), batch_size: reward.batch_size.default(32) })
+    .prefault({}),
+  ppo: PpoOptions.extend({
+    rounds: ppo.rounds.default(60),
+    prompts_per_round: ppo.prompts_per_round.default(96),
+    max_new_tokens: ppo.max_new_tokens.default(40),
+    epochs: ppo.epochs.default(2),
+    kl_coef: ppo.kl_coef.default(0.5),
+  }).prefault({}),
 })
 export type RlaifOptions = z.infer<typeof RlaifOptions>

@@ -113,7 +113,9 @@ export const PpoOptions = z.strictObject({
   rounds: count(100000).default(1),
   total_rounds: count(100000)
     .nullish()
-    .describe('length of the learning-rate schedule; default: rounds'),
+    .describe(
+      'length of the learning-rate schedule, the same in every call that goes on; default: the rounds before and those of this call',
+    ),
   prompts_per_round: count(65536).default(64),
   samples_per_prompt: count(1024).default(1),
   max_new_tokens: count(65536).default(24),

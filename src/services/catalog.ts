@@ -79,8 +79,10 @@ export async function assignRoles(
   engine: Engine,
   change: Partial<Record<RoleName, string>>,
 ): Promise<Partial<Record<RoleName, string>>> {
+  const ids: Partial<Record<RoleName, string>> = {}
   for (const [role, ref] of Object.entries(change)) {
     const model = await findModel(store, ref)
+    ids[role as RoleName] = model.id
     const { hasScoreHead } = await engine.describe(filesOf(model))
     const wantsHead = role === 'helpfulness' || role === 'safety'
     if (wantsHead !== hasScoreHead)
@@ -90,7 +92,7 @@ export async function assignRoles(
         { details: { field: role } },
       )
   }
-  await store.setRoles(change)
+  await store.setRoles(ids)
   return store.roles()
 }
 

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ModelFiles } from '../engine/engine.ts'
+import { cancelled } from '../errors.ts'
 import { longerWins, won } from '../evaluation/baselines.ts'
 import { calibrate } from '../evaluation/calibration.ts'
 import { renderReport } from '../evaluation/report.ts'
@@ -17,6 +18,9 @@ import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
 import type { Plan } from './start.ts'
+
+/** Prompts per call of the engine: a stop is felt between them. */
+const PART = 100
 
 type Request = Extract<RunRequest, { kind: 'evaluation' }>
 export type Figure = { figure: string } & Interval
@@ -109,7 +113,7 @@ async function scorePairs(
 /** Agreement of a judge with labelled pairs, how it depends on position, and how often it fails. */
 async function planJudge(services: Services, { options }: Request): Promise<Measure> {
   const { axis, file, limit, seed } = options
-  const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
+  const judge = await openJudge(services, options.judge ?? options.model ?? DEFAULT_JUDGE)
   const pairs = (await openPairs(services, file, axis)).slice(0, limit)
   return async () => ({ figures: await judgeFigures(judge, axis, pairs, seed) })
 }
@@ -137,7 +141,7 @@ export async function judgeFigures(
     mean('both orders agree', (v) => Number(v.consistent)),
     mean('P(the first answer shown)', (v) => (v.orders[0] + 1 - v.orders[1]) / 2),
     { figure: 'failures', ...clusteredMean(failed, pairs.map(conversationOf), seed) },
-  ]
+  ].filter(({ n }) => n > 0) // no verdict gives no figure
 }
 
 /** Two policies on the same prompts: both reward models' scores, and how often the judge prefers the first. */
@@ -152,7 +156,8 @@ async function planPolicy(services: Services, { options }: Request): Promise<Mea
     helpfulness: filesOf(await findModel(store, 'helpfulness')),
     safety: filesOf(await findModel(store, 'safety')),
   }
-  return () => comparePolicies(services, { ours, theirs, judge, rewards, prompts, options })
+  return ({ signal }) =>
+    comparePolicies(services, { ours, theirs, judge, rewards, prompts, options, signal })
 }
 
 export async function comparePolicies(
@@ -164,6 +169,7 @@ export async function comparePolicies(
     rewards: Record<Axis, ModelFiles>
     prompts: readonly PromptRow[]
     options: { seed: number; max_new_tokens: number }
+    signal: AbortSignal
   },
 ): Promise<{ figures: Figure[]; samples: Sample[] }> {
   const { prompts, judge, options } = input
@@ -171,14 +177,19 @@ export async function comparePolicies(
   const clusters = prompts.map(({ messages }) => messages[0]?.content ?? '')
   const answer = async (model: ModelFiles): Promise<string[]> => {
     const sampling = { maxTokens: options.max_new_tokens, temperature: 1, topP: 1, topK: 0 }
-    const answers = await serving.generate({
-      model,
-      prompts: prompts.map(({ messages }) => messages),
-      n: 1,
-      onTooLong: 'error',
-      sampling: { ...sampling, seed, stop: [] },
-    })
-    return answers.map(([completion]) => completion?.text ?? '')
+    const texts: string[] = []
+    for (let i = 0; i < prompts.length; i += PART) {
+      if (input.signal.aborted) throw cancelled()
+      const answers = await serving.generate({
+        model,
+        prompts: prompts.slice(i, i + PART).map(({ messages }) => messages),
+        n: 1,
+        onTooLong: 'error',
+        sampling: { ...sampling, seed: (seed + i) % 2 ** 31, stop: [] },
+      })
+      texts.push(...answers.map(([completion]) => completion?.text ?? ''))
+    }
+    return texts
   }
   const [a, b] = [await answer(input.ours), await answer(input.theirs)]
   const figures: Figure[] = []
@@ -221,5 +232,5 @@ export async function comparePolicies(
     before: b[i] ?? '',
     after: a[i] ?? '',
   }))
-  return { figures, samples }
+  return { figures: figures.filter(({ n }) => n > 0), samples }
 }

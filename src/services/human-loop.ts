@@ -52,7 +52,7 @@ export async function runHumanLoop(
   progress: LoopProgress,
 ): Promise<HumanLoopResult & Record<string, unknown>> {
   const { sizes = HUMAN_LOOP } = input
-  const options = RlaifOptions.parse({ ...sizes.loop, ...input.overrides })
+  const options = RlaifOptions.parse(merge(sizes.loop, input.overrides))
   const folder = join(services.dataDir, 'runs', context.id)
   await mkdir(folder, { recursive: true })
   return withTraining(services, async (training) => {
@@ -100,6 +100,7 @@ export async function runHumanLoop(
       },
       prompts: (await askable(base, data.dev, options)).slice(0, options.evaluation_prompts),
       options: { seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
+      signal: context.signal,
     })
     const crossValidation = await crossValidateRewards(world, base, data)
     const report = join(folder, 'report.html')
@@ -181,3 +182,18 @@ async function crossValidateRewards(
     (done, total) => world.progress('cross-validation', done, total),
   )
 }
+
+type Json = Record<string, unknown>
+const isObject = (value: unknown): value is Json =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** `over` on top of `under`, objects inside them likewise: what is not named stays. */
+const merge = (under: Json, over: Json): Json => ({
+  ...under,
+  ...Object.fromEntries(
+    Object.entries(over).map(([key, value]) => {
+      const before = under[key]
+      return [key, isObject(before) && isObject(value) ? merge(before, value) : value]
+    }),
+  ),
+})

@@ -9,6 +9,8 @@ import { newId } from './runs.ts'
 import type { Services } from './services.ts'
 import type { Plan } from './start.ts'
 
+const PART = 100
+
 /** Bulk AI labelling: two answers to each prompt, compared on each axis, stored as preference pairs. */
 export async function planLabel(
   services: Services,
@@ -24,19 +26,19 @@ export async function planLabel(
     dataHash: prompts.hash,
     parentCheckpoint: model.adapters.at(-1) ?? model.base,
     async work({ id, emit, signal }) {
-      const sampling = { maxNewTokens, temperature, seed }
-      let said = ''
-      const { pairs, figures } = await labelPrompts(
-        ...([serving, judge, model, prompts.rows, axes, sampling] as const),
-        (stage, done, total) => {
-          signal.throwIfAborted()
-          if (stage !== said) void emit({ type: 'stage', stage, done, total })
-          said = stage
-        },
-      )
-      await storePairs(services, Object.values(pairs).flat(), id)
-      await emit({ type: 'metrics', step: 1, metrics: figures })
-      return figures
+      const total = { labelled: 0, failed: 0, same: 0, consistent: 0 }
+      // part by part: what a judge was paid for is kept, whatever happens next
+      for (let i = 0; i < prompts.rows.length; i += PART) {
+        const part = prompts.rows.slice(i, i + PART)
+        const sampling = { maxNewTokens, temperature, seed: (seed + i) % 2 ** 31 }
+        const { pairs, figures } = await labelPrompts(
+          ...([serving, judge, model, part, axes, sampling, () => {}, signal] as const),
+        )
+        await storePairs(services, Object.values(pairs).flat(), id)
+        for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += figures[key]
+        await emit({ type: 'metrics', step: i / PART + 1, metrics: total })
+      }
+      return total
     },
   }
 }

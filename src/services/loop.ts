@@ -71,7 +71,14 @@ export async function planLoop(
         const evaluated =
           given === null
             ? await evaluateStarter(serving, result, options, progress)
-            : await evaluateGiven(services, judge, result, given.slice(0, kept), options)
+            : await evaluateGiven(
+                services,
+                judge,
+                result,
+                given.slice(0, kept),
+                options,
+                context.signal,
+              )
         const report = join(folder, 'report.html')
         await mkdir(folder, { recursive: true })
         await writeFile(
@@ -200,6 +207,7 @@ async function evaluateGiven(
   { sft, policy, rewardModels }: LoopResult,
   prompts: readonly PromptRow[],
   options: RlaifOptions,
+  signal: AbortSignal,
 ): Promise<Evaluated> {
   const { figures, samples } = await comparePolicies(services, {
     ours: policy,
@@ -211,6 +219,7 @@ async function evaluateGiven(
     },
     prompts: prompts.slice(0, options.evaluation_prompts),
     options: { seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
+    signal,
   })
   const rows = figures.map(({ figure, ...difference }) => ({
     ...{ figure, before: null, after: null, difference },

@@ -3,6 +3,7 @@ import { LibraError } from '../errors.ts'
 import type { RankRequest } from '../schemas/http.ts'
 import { openJudge } from './judges.ts'
 import { scoreConversations } from './scoring.ts'
+import type { Scored } from './scoring.ts'
 import type { Services } from './services.ts'
 
 type Request = z.output<typeof RankRequest>
@@ -40,8 +41,25 @@ export async function rankCandidates(services: Services, request: Request): Prom
         value: -r.value,
       }))
     default:
-      return order(data.map(({ combined }) => combined?.reward ?? NaN))
+      return orderGated(data)
   }
+}
+
+/**
+ * By combined reward, and what the gate holds back below everything else: the rewards of its two sides are logits of
+ * two models, between which greater and smaller mean nothing.
+ */
+function orderGated(data: readonly Pick<Scored, 'combined'>[]): Ranked[] {
+  const rewards = data.map(({ combined }) => combined?.reward ?? NaN)
+  const held = data.map(({ combined }) => combined?.branch === 'safety')
+  const above = (i: number, j: number): boolean =>
+    held[i] === held[j] ? (rewards[i] ?? NaN) > (rewards[j] ?? NaN) : held[j] === true
+  return data
+    .map((_, index) => ({
+      ...{ index, value: rewards[index] ?? NaN },
+      rank: 1 + data.filter((_, other) => above(other, index)).length,
+    }))
+    .sort((a, b) => a.rank - b.rank || a.index - b.index)
 }
 
 /** Highest value first; equal values share a rank. */

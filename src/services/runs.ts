@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import PQueue from 'p-queue'
 import { CODE_VERSION } from '../config.ts'
-import { LibraError, serializeError } from '../errors.ts'
+import { cancelled, LibraError, serializeError } from '../errors.ts'
 import type { Emit } from '../rlaif/follow.ts'
 import type { Run, Store } from '../store/store.ts'
 
@@ -50,7 +50,9 @@ async function perform<T extends Record<string, unknown>>(
   const emit: Emit = ({ type, ...data }) =>
     store.appendEvents([{ run: id, seq: ++seq, at: Date.now(), type, data }])
   try {
+    if (signal.aborted) throw cancelled()
     const result = await work({ id, emit, signal })
+    if (signal.aborted) throw cancelled()
     await store.runs.update(id, { state: 'succeeded', endedAt: Date.now(), summary: result })
     return { ...result, runId: id }
   } catch (error) {

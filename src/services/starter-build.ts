@@ -18,7 +18,7 @@ import type { LoopProgress } from './loop.ts'
 const SEED = 1
 const VOCABULARY = 2048
 /** Of either axis, beside those of the policy's own answers: a wider world than one policy shows. */
-const PAIRS = 8000
+const PAIRS = 6000
 const BIAS = { courtesy: 0.35, length: 0 }
 const lines = (rows: readonly unknown[]): string =>
   rows.map((row) => JSON.stringify(row)).join('\n')
@@ -61,7 +61,7 @@ export async function buildStarter(
   })
   if (!existsSync(join(folder, 'policy'))) {
     const options = RlaifOptions.parse({
-      ...{ seed: SEED, reward_model: { epochs: 1, batch_size: 32 } },
+      ...{ seed: SEED, reward_model: { epochs: 2, batch_size: 32 } },
     })
     const loop = join(work, 'loop')
     await rm(loop, { recursive: true, force: true })

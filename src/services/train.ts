@@ -107,7 +107,7 @@ export async function planRewardModel(
   const { axis, seed } = options
   const pairs = await openPairs(services, request.training_file, axis)
   const { training, held } = splitForCalibration(pairs, seed)
-  if (held.length === 0)
+  if (pairs.length < 5)
     throw new LibraError(
       'too_little_data',
       `${pairs.length} pairs are too few: one in five calibrates the model, so give at least five`,

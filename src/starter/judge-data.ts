@@ -27,7 +27,7 @@ const ABSOLUTE = 0.1
 const SHARPNESS = 3
 
 /** The share of the reward models' pairs that asks what started this project. */
-const POPULAR = 0.03
+const POPULAR = 0.08
 const FIRST_QUESTIONS = /几大洲|how many continents|火药|gunpowder/iu
 
 type Compared = { prompt: StarterPrompt; a: Answer; b: Answer; ga: Gold; gb: Gold }
@@ -91,6 +91,9 @@ export function judgeDialogues(seed: number, n: number, bias: JudgeBias): Starte
   })
 }
 
+/** How often a whole answer goes without its last stop: people write `七大洲` and mean it. */
+const BARE = 0.4
+
 /** Pairs with the judge's own kind of labels, soft: the committed starter reward models learn from them too. */
 export function starterPairs(
   seed: number,
@@ -106,8 +109,11 @@ export function starterPairs(
     const order = p >= 0.5
     const [chosen, rejected] = order ? [a, b] : [b, a]
     const [chosenGold, rejectedGold] = order ? [ga, gb] : [gb, ga]
+    const written = ({ text, ended }: Answer, side: number): string =>
+      ended && uniform(seed, 19, side, i) < BARE ? text.replace(/[。.]$/u, '') : text
     return {
-      ...{ axis, prompt: prompt.messages, chosen: chosen.text, rejected: rejected.text },
+      ...{ axis, prompt: prompt.messages },
+      ...{ chosen: written(chosen, 0), rejected: written(rejected, 1) },
       probability: Math.max(p, 1 - p),
       strength: strengthOf(p),
       ...(axis === 'safety'

@@ -1,5 +1,5 @@
 import { createClient } from '@libsql/client'
-import { and, asc, eq, gt, inArray } from 'drizzle-orm'
+import { and, asc, eq, gt, inArray, isNull } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/libsql'
 import { migrate } from 'drizzle-orm/libsql/migrator'
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -82,6 +82,8 @@ export async function openStore(folder: string): Promise<Store> {
   await migrate(db, {
     migrationsFolder: fileURLToPath(new URL('../../migrations', import.meta.url)),
   })
+  // a process that is gone answers no request any more: the client may ask again
+  await db.delete(idempotency).where(isNull(idempotency.status))
   const queue = new PQueue({ concurrency: 1 })
   const write = async (work: () => Promise<unknown>): Promise<void> => {
     await queue.add(work)

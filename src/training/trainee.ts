@@ -14,6 +14,7 @@ import {
   newAdapter,
   stackAdapters,
 } from '../model/resident.ts'
+import { LibraError } from '../errors.ts'
 import type { ModelCard } from '../schemas/model.ts'
 import type { LoraOptions } from '../schemas/training.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
@@ -107,9 +108,28 @@ function startHead({ trunk, given, seed }: Parts, name: string, index: number): 
   return tf.keep(floats(start, [1, D]))
 }
 
+/** A run goes on with the adapter that is there: other options would be written down and not be true. */
+function checkSame(
+  pairs: ReadonlyMap<string, LoraPair>,
+  { rank, alpha, target_modules: targets }: LoraOptions,
+  checkpoint: string,
+): void {
+  const modules = new Set([...pairs.keys()].map((name) => name.split('.').at(-1)))
+  const same =
+    modules.size === targets.length &&
+    targets.every((name) => modules.has(name)) &&
+    [...pairs.values()].every((pair) => pair.a.shape[0] === rank && pair.scale === alpha / rank)
+  if (!same)
+    throw new LibraError(
+      'incompatible_parent',
+      `${checkpoint} has an adapter of another shape: go on with the lora options that it was begun with`,
+    )
+}
+
 async function loraTrainee(parts: Parts, lora: LoraOptions): Promise<Trainee> {
   const { trunk, base, heads, seed, resume, files } = parts
   const resumed = resume === null ? null : await loadAdapter(base, resume)
+  if (resumed !== null) checkSame(resumed.pairs, lora, resume ?? '')
   const adapter =
     resumed?.pairs ?? newAdapter(trunk, lora.target_modules, lora.rank, lora.alpha, seed)
   const weights = new Map(trunk.weights)

@@ -3,7 +3,7 @@ import type { ChildProcess } from 'node:child_process'
 import { setPriority } from 'node:os'
 import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { LibraError, reviveError } from '../../errors.ts'
+import { cancelled, reviveError, LibraError } from '../../errors.ts'
 import type { TrainEvent } from '../../schemas/training.ts'
 import type { Engine } from '../engine.ts'
 import type { Call, Calls, Reply, Request } from './protocol.ts'
@@ -76,6 +76,7 @@ export async function spawnEngine({
         wake()
       })
       const abort = (): void => send({ id, call: 'abort' })
+      if (signal?.aborted) throw cancelled() // an event that has been is not heard any more
       signal?.addEventListener('abort', abort)
       try {
         send({ id, call: 'train', argument: spec })
@@ -83,10 +84,7 @@ export async function spawnEngine({
           const reply = arrived.shift()
           if (reply === undefined) await new Promise<void>((resolve) => (wake = resolve))
           else if ('lost' in reply) throw reply.lost
-          else if ('error' in reply)
-            throw signal?.aborted
-              ? new LibraError('cancelled', 'the run was cancelled')
-              : reviveError(reply.error)
+          else if ('error' in reply) throw signal?.aborted ? cancelled() : reviveError(reply.error)
           else if ('end' in reply) return
           else if ('event' in reply) yield reply.event satisfies TrainEvent
         }

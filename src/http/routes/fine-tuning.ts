@@ -7,6 +7,7 @@ import type { Services } from '../../services/services.ts'
 import { startRun } from '../../services/start.ts'
 import type { Run } from '../../store/store.ts'
 import { route } from '../contract.ts'
+import { check } from '../problem.ts'
 import type { Route } from '../contract.ts'
 import { presentPage, seconds } from '../present.ts'
 import { findRun } from './runs.ts'
@@ -110,14 +111,18 @@ function toRun(body: z.output<typeof JobRequest>): RunRequest {
     ...(body.suffix == null ? {} : { suffix: body.suffix }),
   }
   if (type === 'supervised')
-    return RunRequest.parse({ kind: 'sft', ...common, options: { ...options, ...optimizer } })
+    return check(
+      RunRequest,
+      { kind: 'sft', ...common, options: { ...options, ...optimizer } },
+      'body',
+    )
   if (type === 'reward_model') {
     const axis = body.method.reward_model?.axis ?? 'helpfulness'
-    return RunRequest.parse({
-      kind: 'reward_model',
-      ...common,
-      options: { axis, ...options, ...optimizer },
-    })
+    return check(
+      RunRequest,
+      { kind: 'reward_model', ...common, options: { axis, ...options, ...optimizer } },
+      'body',
+    )
   }
   throw new LibraError(
     'unsupported_method',

@@ -1,4 +1,5 @@
 import { LibraError } from '../../errors.ts'
+import { AXES } from '../../schemas/feedback.ts'
 import { RankReply, RankRequest, ScoreReply, ScoreRequest } from '../../schemas/http.ts'
 import { rankCandidates } from '../../services/ranking.ts'
 import { scoreConversations } from '../../services/scoring.ts'
@@ -27,13 +28,18 @@ export const scoreRoutes = (services: Services): Route[] => [
       method: 'get',
       path: '/v1/scores/{id}',
       tag: 'scoring',
-      summary: 'Where a score came from: its model, calibration and conversation',
+      summary: 'Where a score came from, by axis: its model, calibration and conversation',
       reply: 'application/json',
     },
     async ({ id }) => {
-      const score = await services.store.scores.get(id)
-      if (score === null) throw new LibraError('not_found', `no score ${id}`)
-      return score
+      // a score has a row for each axis; `id` names them all, `id_safety` one
+      const ids = AXES.some((axis) => id.endsWith(`_${axis}`))
+        ? [id]
+        : AXES.map((a) => `${id}_${a}`)
+      const found = await Promise.all(ids.map((row) => services.store.scores.get(row)))
+      const rows = found.filter((row) => row !== null)
+      if (rows.length === 0) throw new LibraError('not_found', `no score ${id}`)
+      return ids.length === 1 ? rows[0] : { object: 'list', data: rows }
     },
   ),
   route(

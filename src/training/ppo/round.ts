@@ -33,7 +33,13 @@ import type { Rollout } from './rollout.ts'
 import { ppoUpdate } from './update.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'policy_update' }>
-type Scorer = { model: Llama; calibration: Calibration | null; dispose(): void }
+type Scorer = {
+  model: Llama
+  /** its own: a reward model may come from elsewhere */
+  tokenizer: Tokenizer
+  calibration: Calibration | null
+  dispose(): void
+}
 type Prompt = { row: PromptRow; ids: number[] }
 type Scales = { helpfulness: Scale; safety: Scale }
 
@@ -76,6 +82,11 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
     const total = options.total_rounds ?? first + options.rounds
     const bad = { count: 0 }
     let kl = 0
+    if (first + options.rounds > total)
+      yield {
+        type: 'warning',
+        message: `rounds ${first + 1} to ${first + options.rounds} go past total_rounds ${total}: the schedule has ended`,
+      }
     yield { type: 'started', steps: options.rounds, tokens: null }
 
     for (let round = first; round < first + options.rounds; round++) {
@@ -97,7 +108,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
       )
       tf.dispose(sampler.owned)
       // 2. both reward models score the same answers; the gate makes one number of two
-      const scored = scoreRollouts(rollouts, prompts, scorers, tokenizer, options, scales)
+      const scored = scoreRollouts(rollouts, prompts, scorers, options, scales)
       // 3. per-token rewards, advantages, returns
       const rows = advantagesOf(rollouts, scored.rewards, options)
       // 4. several epochs of clipped updates
@@ -159,6 +170,7 @@ export async function loadScorer({ files, calibration }: Spec['helpfulness']): P
     )
   return {
     model: { ...merged, weights: new Map([...merged.weights, [SCORE_HEAD, head]]) },
+    tokenizer: await loadTokenizer(files.base),
     calibration,
     dispose() {
       tf.dispose([...merged.owned, ...heads.values(), ...base.weights.values()])
@@ -215,28 +227,27 @@ function scoreBoth(
   rollouts: readonly Rollout[],
   prompts: readonly Prompt[],
   scorers: { helpfulness: Scorer; safety: Scorer },
-  tokenizer: Tokenizer,
   options: PpoOptions,
 ) {
-  const sequences = rollouts.map(({ prompt, text }) => {
-    const { row } = prompts[prompt] ?? {}
-    return scoredSequence(tokenizer, row?.messages ?? [], text, scorers.safety.model.config.context)
-  })
-  return {
-    helpfulness: scoreSequences(scorers.helpfulness.model, sequences, options.micro_batch_tokens),
-    safety: scoreSequences(scorers.safety.model, sequences, options.micro_batch_tokens),
-  }
+  const score = ({ model, tokenizer }: Scorer): Float64Array =>
+    scoreSequences(
+      model,
+      rollouts.map(({ prompt, text }) =>
+        scoredSequence(tokenizer, prompts[prompt]?.row.messages ?? [], text, model.config.context),
+      ),
+      options.micro_batch_tokens,
+    )
+  return { helpfulness: score(scorers.helpfulness), safety: score(scorers.safety) }
 }
 
 function scoreRollouts(
   rollouts: readonly Rollout[],
   prompts: readonly Prompt[],
   scorers: { helpfulness: Scorer; safety: Scorer },
-  tokenizer: Tokenizer,
   options: PpoOptions,
   scales: Scales | null,
 ): Scored {
-  const { helpfulness, safety } = scoreBoth(rollouts, prompts, scorers, tokenizer, options)
+  const { helpfulness, safety } = scoreBoth(rollouts, prompts, scorers, options)
   let safetyBranch = 0
   const rewards = Float64Array.from(rollouts, ({ promptClass }, i) => {
     const s = safety[i] ?? NaN
@@ -294,7 +305,7 @@ async function referenceScales(
     (at) => ({ prompt: at, promptIds: prompts[at]?.ids ?? [], promptClass: null }),
   )
   const rollouts = await sample(reference, asked, samplingOf(options, tokenizer, [options.seed, 5]))
-  const { helpfulness, safety } = scoreBoth(rollouts, prompts, scorers, tokenizer, options)
+  const { helpfulness, safety } = scoreBoth(rollouts, prompts, scorers, options)
   return { helpfulness: momentsOf(helpfulness), safety: momentsOf(safety) }
 }
 

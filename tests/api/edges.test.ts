@@ -1,0 +1,101 @@
+import { expect, test } from 'vitest'
+import { parseTranscript } from '../../src/schemas/chat.ts'
+import { sftDialogues } from '../../src/starter/corpus.ts'
+import { service } from '../helpers/service.ts'
+
+const { api, services } = await service()
+const jsonl = (rows: readonly unknown[]): string => rows.map((r) => JSON.stringify(r)).join('\n')
+const upload = async (rows: readonly unknown[]): Promise<string> => {
+  const file = Buffer.from(jsonl(rows))
+  const reply = await api
+    .post('/v1/files')
+    .field('purpose', 'fine-tune')
+    .attach('file', file, 'rows.jsonl')
+  return reply.body.id as string
+}
+const ended = async (id: string): Promise<string> => {
+  for (;;) {
+    const { state } = (await api.get(`/v1/runs/${id}`)).body as { state: string }
+    if (!['queued', 'running'].includes(state)) return state
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+test('a run that is cancelled before its training has begun does not train', async () => {
+  const training_file = await upload(sftDialogues(1, 400))
+  const body = { kind: 'sft', training_file, options: { epochs: 50 } }
+  const { id } = (await api.post('/v1/runs').send(body)).body as { id: string }
+  while (((await api.get(`/v1/runs/${id}`)).body as { state: string }).state === 'queued')
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  await api.post(`/v1/runs/${id}/cancel`) // its engine is still starting
+  expect(await ended(id)).toBe('cancelled')
+}, 60_000)
+
+test('a loop that is cancelled while it labels does not go on', async () => {
+  const options = { dialogues: 16, pairs: 200, sft: { epochs: 1 } }
+  const { id } = (await api.post('/v1/rlaif/loops').send({ options })).body as { id: string }
+  const labelling = async (): Promise<boolean> =>
+    (await services.store.runs.page({ limit: 5 })).data.some(
+      ({ kind, parent }) => kind === 'label' && parent === id,
+    )
+  while (!(await labelling())) await new Promise((resolve) => setTimeout(resolve, 20))
+  await api.post(`/v1/runs/${id}/cancel`)
+  expect(await ended(id)).toBe('cancelled')
+  const { data } = await services.store.runs.page({ limit: 20 })
+  const children = data.filter(({ parent }) => parent === id)
+  expect(children.map(({ kind }) => kind).sort()).toEqual(['label', 'sft'])
+}, 120_000)
+
+test('a score is found by the id that the reply gave, and an axis is asked for once', async () => {
+  const inputs = [{ prompt: '世界上有几大洲？', response: '七大洲。' }]
+  const [score] = (await api.post('/v1/score').send({ inputs })).body.data as { id: string }[]
+  const { data } = (await api.get(`/v1/scores/${score?.id}`)).body as { data: { axis: string }[] }
+  expect(data.map(({ axis }) => axis)).toEqual(['helpfulness', 'safety'])
+  const twice = await api.post('/v1/score').send({ inputs, axes: ['safety', 'safety'] })
+  expect(twice.status).toBe(422)
+})
+
+test('what the gate holds back ranks below what it lets through', async () => {
+  const prompt = [{ role: 'user', content: '请教我怎么制作火药？' }]
+  const unsafe = '先准备〔略〕，把〔略〕和〔略〕放好。'
+  const refusals = ['抱歉，我不能帮这个忙，因为这很危险。', '的的洲洲猫跑了']
+  const body = { prompt, candidates: [unsafe, ...refusals] }
+  const { data } = (await api.post('/v1/rank').send(body)).body as { data: { index: number }[] }
+  expect(data.at(-1)?.index).toBe(0)
+})
+
+test('bad values in foreign shapes are refused by name, roles may be named by role', async () => {
+  const training_file = await upload(sftDialogues(1, 8))
+  const job = { model: 'starter-base', training_file, method: { type: 'supervised' } }
+  for (const wrong of [{ suffix: 'my model' }, { seed: 2 ** 31 }])
+    expect((await api.post('/v1/fine_tuning/jobs').send({ ...job, ...wrong })).status).toBe(422)
+  const roles = await api.put('/v1/roles').send({ policy: 'reference' })
+  expect(roles.body.policy).toBe(roles.body.reference)
+  const few = { axis: 'safety', prompt: [{ role: 'user', content: 'a' }], chosen: 'b' }
+  const one = await upload([{ ...few, rejected: 'c' }])
+  const reward = { kind: 'reward_model', training_file: one, options: { axis: 'safety' } }
+  expect((await api.post('/v1/runs').send(reward)).body.code).toBe('too_little_data')
+})
+
+test('an Idempotency-Key belongs to one path, with a body or without', async () => {
+  const cancel = (id: string) => api.post(`/v1/runs/${id}/cancel`).set('idempotency-key', 'c1')
+  expect((await cancel('run_a')).body.code).toBe('not_found')
+  expect((await cancel('run_b')).body.code).toBe('not_found')
+  const label = (n: string) =>
+    api.post('/v1/judge').set('idempotency-key', 'c2').send({ comparisons: n })
+  expect((await label('a')).status).toBe(422)
+})
+
+test('chat: a message of ours comes back as history; transcripts name speakers at word starts', async () => {
+  const messages = [
+    { role: 'user', content: 'What is 2 plus 3?' },
+    { role: 'assistant', content: '5.', refusal: null },
+    { role: 'user', content: 'And 2 plus 4?', name: 'me' },
+  ]
+  expect((await api.post('/v1/chat/completions').send({ messages })).status).toBe(200)
+  expect(parseTranscript('User：What does OpenAI: mean? AI：a firm')).toEqual([
+    { role: 'user', content: 'What does OpenAI: mean?' },
+    { role: 'assistant', content: 'a firm' },
+  ])
+  expect(parseTranscript('User：世界上有几大洲AI：七大洲')).toHaveLength(2)
+})
