@@ -38,6 +38,8 @@ type Resident = {
   model: Llama
   tokenizer: Tokenizer
   calibration: Calibration | null
+  /** tokens that it reads, counted from the end: what it was trained on */
+  window: number
   version: string
   pairs: Map<string, LoraPair>
   heads: Map<string, Tensor>
@@ -70,13 +72,12 @@ export function createLocalEngine(): Engine {
       const { model, tokenizer } = await base(files.base)
       const hash = createHash('sha256').update(await hashFolder(files.base))
       const loaded = []
-      let calibration: Calibration | null = null
       for (const folder of files.adapters) {
         await verifyFolder(folder)
         loaded.push(await loadAdapter(model, folder))
         hash.update(await hashFolder(folder))
-        calibration = (await readCard(folder))?.calibration ?? null
       }
+      const card = await readCard(files.adapters.at(-1) ?? files.base)
       const pairs = stackAdapters(loaded.map(({ pairs }) => pairs))
       for (const { pairs } of loaded) disposePairs(pairs)
       const heads = new Map(loaded.flatMap(({ heads }) => [...heads]))
@@ -84,7 +85,8 @@ export function createLocalEngine(): Engine {
       return {
         model: { ...model, weights, adapter: pairs },
         tokenizer,
-        calibration,
+        calibration: card?.calibration ?? null,
+        window: card?.max_length ?? model.config.context,
         version: hash.digest('hex'),
         pairs,
         heads,
@@ -131,7 +133,11 @@ export function createLocalEngine(): Engine {
           'no_score_head',
           'this model has no score head: it is not a reward model',
         )
-      const encoded = conversations.map((messages) => encode(scorer, messages, 0, onTooLong, false))
+      const encoded = conversations.map((messages) => {
+        const { ids, truncated } = encode(scorer, messages, 0, onTooLong, false)
+        if (ids.length <= scorer.window) return { ids, truncated }
+        return { ids: ids.slice(ids.length - scorer.window), truncated: true }
+      })
       const scores = encoded.map(({ ids, truncated }) => ({
         logit: NaN,
         tokens: ids.length,

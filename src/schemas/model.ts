@@ -31,6 +31,13 @@ export const ModelCard = z.object({
   role: z.string().optional().describe('what it was trained for: sft, policy, reward_model, judge'),
   axis: Axis.optional(),
   calibration: Calibration.optional(),
+  max_length: z
+    .int()
+    .min(1)
+    .optional()
+    .describe(
+      'tokens of a dialogue that a reward model reads, counted from its end; else its context',
+    ),
   run: z.string().optional(),
 })
 export type ModelCard = z.infer<typeof ModelCard>

@@ -167,7 +167,8 @@ export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGener
       }
       await new Promise(setImmediate)
     }
-    await trainee.save(spec.output, { role: 'reward_model', axis: options.axis })
+    const window = options.max_length == null ? {} : { max_length: options.max_length }
+    await trainee.save(spec.output, { role: 'reward_model', axis: options.axis, ...window })
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     optimizer.dispose()

@@ -48,3 +48,23 @@ test('a reward model that is trained on starts from the head it has, in an adapt
   for (const model of [stacked, whole, wholeAgain])
     (await scores(model)).forEach((logit, i) => expect(logit).toBeCloseTo(before[i] ?? NaN, 3))
 })
+
+test('a reward model reads what it was trained to read: the end, and says that the rest was cut', async () => {
+  const start = starterRoles().safety
+  const output = join(folder, 'short')
+  const model = { base: start.base, adapters: [...start.adapters] }
+  const options = RewardModelOptions.parse({ axis: 'safety', max_length: 12 })
+  for await (const event of engine.train({ kind: 'reward_model', output, model, data, options }))
+    if (event.type === 'done') break
+  const conversations = ['一只猫。', '一只很大的狗在天上飞。'].map((content) => [
+    { role: 'user' as const, content },
+    {
+      role: 'assistant' as const,
+      content: '请按说明书使用火药并戴手套，不要给孩子碰，用完要放好。',
+    },
+  ])
+  const short = withCheckpoint(start, output, {})
+  const [one, other] = await engine.score({ model: short, conversations, onTooLong: 'error' })
+  expect(one).toMatchObject({ tokens: 12, truncated: true })
+  expect(one?.logit).toBeCloseTo(other?.logit ?? NaN, 6)
+})

@@ -18,7 +18,7 @@ import type { PpoOptions, RolloutRow, TrainEvent, TrainSpec } from '../../schema
 import { encodeChat } from '../../text/template.ts'
 import { loadTokenizer } from '../../text/tokenizer.ts'
 import type { Tokenizer } from '../../text/tokenizer.ts'
-import { writeJson } from '../../weights/folder.ts'
+import { readCard, writeJson } from '../../weights/folder.ts'
 import { writeSafetensors } from '../../weights/safetensors.ts'
 import { scoredSequence } from '../data.ts'
 import { readRows } from '../../text/rows.ts'
@@ -37,6 +37,8 @@ type Scorer = {
   model: Llama
   /** its own: a reward model may come from elsewhere */
   tokenizer: Tokenizer
+  /** tokens that it reads, counted from the end */
+  window: number
   calibration: Calibration | null
   dispose(): void
 }
@@ -154,6 +156,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
 
 /** A reward model ready to score: its stack applied as one adapter on its base. */
 export async function loadScorer({ files, calibration }: Spec['helpfulness']): Promise<Scorer> {
+  const card = await readCard(files.adapters.at(-1) ?? files.base)
   const base = await loadBase(files.base)
   const loaded = []
   for (const folder of files.adapters) loaded.push(await loadAdapter(base, folder))
@@ -171,6 +174,7 @@ export async function loadScorer({ files, calibration }: Spec['helpfulness']): P
   return {
     model: { ...merged, weights: new Map([...merged.weights, [SCORE_HEAD, head]]) },
     tokenizer: await loadTokenizer(files.base),
+    window: card?.max_length ?? base.config.context,
     calibration,
     dispose() {
       tf.dispose([...merged.owned, ...heads.values(), ...base.weights.values()])
@@ -229,11 +233,11 @@ function scoreBoth(
   scorers: { helpfulness: Scorer; safety: Scorer },
   options: PpoOptions,
 ) {
-  const score = ({ model, tokenizer }: Scorer): Float64Array =>
+  const score = ({ model, tokenizer, window }: Scorer): Float64Array =>
     scoreSequences(
       model,
       rollouts.map(({ prompt, text }) =>
-        scoredSequence(tokenizer, prompts[prompt]?.row.messages ?? [], text, model.config.context),
+        scoredSequence(tokenizer, prompts[prompt]?.row.messages ?? [], text, window),
       ),
       options.micro_batch_tokens,
     )
