@@ -1,6 +1,7 @@
 import { createAdaptorServer } from '@hono/node-server'
 import { readConfig } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
+import { steadyEngine } from '../engine/process/steady.ts'
 import { ROLE_NAMES } from '../schemas/model.ts'
 import { filesOf, findModel } from '../services/catalog.ts'
 import { createServices } from '../services/services.ts'
@@ -11,7 +12,7 @@ import { createApp } from './app.ts'
 export async function serve(): Promise<void> {
   const { host, port, dataDir, modelsDir, judge, judgeKey } = readConfig()
   const store = await openStore(dataDir)
-  const serving = await spawnEngine()
+  const serving = await steadyEngine()
   const startTraining = () => spawnEngine({ training: true })
   const open = async () => {
     const services = await createServices({
