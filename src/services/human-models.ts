@@ -39,7 +39,7 @@ export const HUMAN_LOOP = {
   },
 }
 const size = z.int().min(1)
-/** What `npm run rlaif -- --data … --sizes` takes: any of these in place of HUMAN_LOOP's. */
+/** What `npm run rlaif -- --data … --sizes` takes: each in place of HUMAN_LOOP's. */
 export const HumanLoopSizes = z.strictObject({
   vocabulary: size,
   tokenizerCharacters: size,

@@ -49,7 +49,7 @@ export async function rankCandidates(services: Services, request: Request): Prom
  * By combined reward, and what the gate holds back below everything else: the rewards of its two sides are logits of
  * two models, between which greater and smaller mean nothing.
  */
-function orderGated(data: readonly Pick<Scored, 'combined'>[]): Ranked[] {
+export function orderGated(data: readonly Pick<Scored, 'combined'>[]): Ranked[] {
   const rewards = data.map(({ combined }) => combined?.reward ?? NaN)
   const held = data.map(({ combined }) => combined?.branch === 'safety')
   const above = (i: number, j: number): boolean =>

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { parseTranscript } from '../../src/schemas/chat.ts'
+import { orderGated } from '../../src/services/ranking.ts'
 import { sftDialogues } from '../../src/starter/corpus.ts'
 import { service } from '../helpers/service.ts'
 
@@ -64,6 +65,18 @@ test('what the gate holds back ranks below what it lets through', async () => {
   expect(data.at(-1)?.index).toBe(0)
 })
 
+test('a greater logit of the safety model does not lift what the gate holds back', () => {
+  const combined = (reward: number, branch: string) => ({
+    combined: { reward, branch, threshold: 0.15 },
+  })
+  const ranked = orderGated([
+    combined(-2, 'safety'),
+    combined(-3, 'helpfulness'),
+    combined(-1, 'safety'),
+  ])
+  expect(ranked.map(({ index }) => index)).toEqual([1, 2, 0])
+})
+
 test('bad values in foreign shapes are refused by name, roles may be named by role', async () => {
   const training_file = await upload(sftDialogues(1, 8))
   const job = { model: 'starter-base', training_file, method: { type: 'supervised' } }
@@ -81,6 +94,15 @@ test('an Idempotency-Key belongs to one path, with a body or without', async () 
   const cancel = (id: string) => api.post(`/v1/runs/${id}/cancel`).set('idempotency-key', 'c1')
   expect((await cancel('run_a')).body.code).toBe('not_found')
   expect((await cancel('run_b')).body.code).toBe('not_found')
+  const training_file = await upload(sftDialogues(1, 400))
+  const start = async (): Promise<string> =>
+    (await api.post('/v1/runs').send({ kind: 'sft', training_file, options: { epochs: 50 } })).body
+      .id as string
+  const [first, second] = [await start(), await start()]
+  expect((await cancel(second)).body.state).toBe('cancelled')
+  expect((await cancel(second)).headers['idempotent-replayed']).toBe('true')
+  expect((await cancel(first)).body.code).toBe('idempotency_mismatch')
+  expect((await api.post(`/v1/runs/${first}/cancel`)).status).toBe(200)
   const label = (n: string) =>
     api.post('/v1/judge').set('idempotency-key', 'c2').send({ comparisons: n })
   expect((await label('a')).status).toBe(422)
