@@ -11,9 +11,16 @@ export const Message = z.strictObject({ role: z.enum(ROLES), content: SafeText }
 export type Message = z.infer<typeof Message>
 
 export const Messages = z.array(Message).min(1).max(256)
+export type Messages = z.infer<typeof Messages>
+
+/** A prompt in one of two spellings: a dialogue, or a string that is one user turn. */
+export const PromptInput = z
+  .union([Messages, SafeText.min(1)])
+  .transform((input): Messages =>
+    typeof input === 'string' ? [{ role: 'user', content: input }] : input,
+  )
 /** As other protocols and data files write them: what Libra does not know is left out. */
 export const LooseMessages = z.array(z.object(Message.shape)).min(1).max(256)
-export type Messages = z.infer<typeof Messages>
 
 /** `User：…AI：…` (also `User: … AI: …`) as the starter dialogues write it → messages. */
 export function parseTranscript(text: string): Messages | null {

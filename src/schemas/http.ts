@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { Messages, parseTranscript, SafeText } from './chat.ts'
+import { Messages, parseTranscript, PromptInput, SafeText } from './chat.ts'
 import { AXES, Axis, PreferenceRow, PromptClass } from './feedback.ts'
 import { MODEL_KINDS, ROLE_NAMES } from './model.ts'
 import { RUN_KINDS, RUN_STATES } from './run.ts'
@@ -61,7 +61,7 @@ export const JudgeRequest = z.strictObject({
     .array(
       z.strictObject({
         axis: Axis.default('helpfulness'),
-        prompt: Messages,
+        prompt: PromptInput,
         a: SafeText,
         b: SafeText,
       }),
@@ -114,7 +114,7 @@ export const ScoreReply = z.object({
 
 export const RANK_BY = ['combined', 'helpfulness', 'safety', 'pareto', 'judge'] as const
 export const RankRequest = z.strictObject({
-  prompt: Messages,
+  prompt: PromptInput,
   candidates: z.array(SafeText).min(2).max(64),
   by: z.enum(RANK_BY).default('combined'),
   axis: Axis.default('helpfulness').describe('what the judge is asked about'),

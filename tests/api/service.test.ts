@@ -183,6 +183,11 @@ test('POST /v1/rank by each order', async () => {
     expect(data.map(({ index }) => index).sort()).toEqual([0, 1])
     if (by === 'safety') expect(data[0]?.index).toBe(1)
   }
+  const said = await api.post('/v1/rank').send({ prompt: '世界上有几大洲？', candidates })
+  const listed = await api
+    .post('/v1/rank')
+    .send({ prompt: [{ role: 'user', content: '世界上有几大洲？' }], candidates })
+  expect(said.body).toEqual(listed.body) // a string is one user turn
   const one = await api.post('/v1/rank').send({ prompt, candidates: ['a'] })
   expect(one.status).toBe(422)
 })
