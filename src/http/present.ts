@@ -24,6 +24,8 @@ export const presentRun = (run: Run) => ({
   ended_at: run.endedAt,
   error: run.error,
   summary: run.summary,
+  tags: run.tags,
+  notes: run.notes,
 })
 
 export const presentModel = (model: ModelRow) => ({

@@ -159,8 +159,52 @@ export const RunReply = z.object({
   ended_at: z.int().nullable(),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
   summary: z.record(z.string(), z.unknown()).nullable(),
+  tags: z.array(z.string()),
+  notes: z.string(),
 })
 export const RunList = list(RunReply)
+const tag = z
+  .string()
+  .regex(/^[^\s,]{1,60}$/u)
+  .describe('a word without spaces or commas')
+export const RunQuery = Page.extend({
+  kind: z.enum(RUN_KINDS).optional(),
+  state: z.enum(RUN_STATES).optional(),
+  parent: z.string().optional().describe('runs that are part of this one'),
+  tag: tag.optional(),
+  search: z
+    .string()
+    .max(200)
+    .optional()
+    .describe('words of the id, tags, notes or configuration, in any order'),
+})
+export const RunChange = z.strictObject({
+  tags: z
+    .array(tag)
+    .max(50)
+    .transform((tags) => [...new Set(tags)])
+    .optional(),
+  notes: SafeText.max(20_000).optional(),
+})
+export const METRIC_FORMATS = ['jsonl', 'csv', 'tensorboard'] as const
+export const MetricsQuery = z.strictObject({ format: z.enum(METRIC_FORMATS).default('jsonl') })
+export const CompareQuery = z.strictObject({
+  runs: z
+    .string()
+    .transform((text) => text.split(',').filter((id) => id !== ''))
+    .pipe(z.array(z.string()).min(2).max(8))
+    .describe('ids with commas between them'),
+})
+export const RunComparison = z.object({
+  object: z.literal('run_comparison'),
+  runs: z.array(RunReply),
+  configuration: z
+    .array(z.object({ field: z.string(), values: z.array(z.unknown()) }))
+    .describe('fields that are not the same in all runs; values in the order of the runs'),
+  metrics: z
+    .array(z.object({ metric: z.string(), values: z.array(z.number().nullable()) }))
+    .describe('the last value of each'),
+})
 
 export const ModelReply = z.object({
   id: z.string(),

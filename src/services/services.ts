@@ -2,6 +2,7 @@ import type { Config, JudgeKeys } from '../config.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Store } from '../store/store.ts'
 import { registerStarter } from './catalog.ts'
+import { withEventFiles } from './event-file.ts'
 import { createFiles } from './files.ts'
 import type { Files } from './files.ts'
 import { createRunner } from './runs.ts'
@@ -29,10 +30,11 @@ export async function createServices(parts: {
   dataDir: string
   judges?: Judges
 }): Promise<Services> {
-  await registerStarter(parts.store)
-  const files = createFiles(parts.store, parts.dataDir)
+  const store = withEventFiles(parts.store, parts.dataDir)
+  await registerStarter(store)
+  const files = createFiles(store, parts.dataDir)
   const judges = parts.judges ?? { default: null, keyOf: () => null }
-  return { ...parts, judges, files, runner: await createRunner(parts.store) }
+  return { ...parts, store, judges, files, runner: await createRunner(store) }
 }
 
 /** Lends a training engine to some work and ends it afterwards, whatever happened. */

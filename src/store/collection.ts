@@ -1,4 +1,4 @@
-import { and, desc, eq, lt, or } from 'drizzle-orm'
+import { and, desc, eq, sql } from 'drizzle-orm'
 import type { SQL } from 'drizzle-orm'
 import type { LibSQLDatabase } from 'drizzle-orm/libsql'
 import type { AnySQLiteColumn, SQLiteTable } from 'drizzle-orm/sqlite-core'
@@ -40,20 +40,32 @@ export function collection<T extends Table>(
     remove: (id) => write(() => db.delete(table).where(eq(table.id, id))),
     async page({ limit, after }, where) {
       const last = after === undefined ? null : await get(after)
-      const older =
-        last === null
-          ? undefined
-          : or(
-              lt(table.createdAt, last['createdAt' as keyof Row]),
-              and(eq(table.createdAt, last['createdAt' as keyof Row]), lt(table.id, after)),
-            )
-      const rows = (await db
-        .select()
-        .from(table)
-        .where(and(where, older))
-        .orderBy(desc(table.createdAt), desc(table.id))
-        .limit(limit + 1)) as Row[]
+      const from =
+        last === null ? null : { id: last['id' as keyof Row], at: last['createdAt' as keyof Row] }
+      const rows = (await pageQuery(db, table, limit + 1, from, where)) as Row[]
       return { data: rows.slice(0, limit), hasMore: rows.length > limit }
     },
   }
 }
+
+/** Newest first, below the row of the cursor. A comparison of rows walks the index; `a < x or (a = x and …)` does not. */
+export const pageQuery = <T extends Table>(
+  db: LibSQLDatabase,
+  table: T,
+  limit: number,
+  from: { id: unknown; at: unknown } | null,
+  where?: SQL,
+) =>
+  db
+    .select()
+    .from(table)
+    .where(
+      and(
+        where,
+        from === null
+          ? undefined
+          : sql`(${table.createdAt}, ${table.id}) < (${from.at}, ${from.id})`,
+      ),
+    )
+    .orderBy(desc(table.createdAt), desc(table.id))
+    .limit(limit)

@@ -5,24 +5,36 @@ import { MODEL_KINDS, ROLE_NAMES } from '../schemas/model.ts'
 import { RUN_KINDS, RUN_STATES } from '../schemas/run.ts'
 
 /** Everything that was ever started, with what it came from. */
-export const runs = sqliteTable('runs', {
-  id: text('id').primaryKey(),
-  kind: text('kind', { enum: RUN_KINDS }).notNull(),
-  state: text('state', { enum: RUN_STATES }).notNull(),
-  parent: text('parent'),
-  config: text('config', { mode: 'json' }).notNull().$type<Record<string, unknown>>(),
-  seed: integer('seed').notNull(),
-  dataHash: text('data_hash'),
-  parentCheckpoint: text('parent_checkpoint'),
-  output: text('output'),
-  device: text('device'),
-  codeVersion: text('code_version').notNull(),
-  createdAt: integer('created_at').notNull(),
-  startedAt: integer('started_at'),
-  endedAt: integer('ended_at'),
-  error: text('error', { mode: 'json' }).$type<{ code: string; message: string }>(),
-  summary: text('summary', { mode: 'json' }).$type<Record<string, unknown>>(),
-})
+export const runs = sqliteTable(
+  'runs',
+  {
+    id: text('id').primaryKey(),
+    kind: text('kind', { enum: RUN_KINDS }).notNull(),
+    state: text('state', { enum: RUN_STATES }).notNull(),
+    parent: text('parent'),
+    config: text('config', { mode: 'json' }).notNull().$type<Record<string, unknown>>(),
+    seed: integer('seed').notNull(),
+    dataHash: text('data_hash'),
+    parentCheckpoint: text('parent_checkpoint'),
+    output: text('output'),
+    device: text('device'),
+    codeVersion: text('code_version').notNull(),
+    createdAt: integer('created_at').notNull(),
+    startedAt: integer('started_at'),
+    endedAt: integer('ended_at'),
+    error: text('error', { mode: 'json' }).$type<{ code: string; message: string }>(),
+    summary: text('summary', { mode: 'json' }).$type<Record<string, unknown>>(),
+    /** what people say of it */
+    tags: text('tags', { mode: 'json' }).notNull().default([]).$type<string[]>(),
+    notes: text('notes').notNull().default(''),
+  },
+  (table) => [
+    index('runs_created').on(table.createdAt, table.id),
+    index('runs_kind').on(table.kind, table.createdAt, table.id),
+    index('runs_state').on(table.state, table.createdAt, table.id),
+    index('runs_parent').on(table.parent, table.createdAt, table.id),
+  ],
+)
 
 /** Append-only: what a run said, in order. */
 export const runEvents = sqliteTable(
@@ -52,19 +64,23 @@ export const scores = sqliteTable(
     messages: text('messages', { mode: 'json' }).notNull().$type<unknown[]>(),
     createdAt: integer('created_at').notNull(),
   },
-  (table) => [index('scores_created').on(table.createdAt)],
+  (table) => [index('scores_created').on(table.createdAt, table.id)],
 )
 
 /** What can be named in a request: a base and the adapters on it. The weights lie in folders. */
-export const models = sqliteTable('models', {
-  id: text('id').primaryKey(),
-  kind: text('kind', { enum: MODEL_KINDS }).notNull(),
-  base: text('base').notNull(),
-  adapters: text('adapters', { mode: 'json' }).notNull().$type<string[]>(),
-  axis: text('axis', { enum: AXES }),
-  run: text('run'),
-  createdAt: integer('created_at').notNull(),
-})
+export const models = sqliteTable(
+  'models',
+  {
+    id: text('id').primaryKey(),
+    kind: text('kind', { enum: MODEL_KINDS }).notNull(),
+    base: text('base').notNull(),
+    adapters: text('adapters', { mode: 'json' }).notNull().$type<string[]>(),
+    axis: text('axis', { enum: AXES }),
+    run: text('run'),
+    createdAt: integer('created_at').notNull(),
+  },
+  (table) => [index('models_created').on(table.createdAt, table.id)],
+)
 
 /** Which model plays which part. */
 export const roles = sqliteTable('roles', {
@@ -75,14 +91,18 @@ export const roles = sqliteTable('roles', {
 })
 
 /** Uploaded data sets; their bytes lie in the data folder under their id. */
-export const files = sqliteTable('files', {
-  id: text('id').primaryKey(),
-  filename: text('filename').notNull(),
-  purpose: text('purpose').notNull(),
-  bytes: integer('bytes').notNull(),
-  sha256: text('sha256').notNull(),
-  createdAt: integer('created_at').notNull(),
-})
+export const files = sqliteTable(
+  'files',
+  {
+    id: text('id').primaryKey(),
+    filename: text('filename').notNull(),
+    purpose: text('purpose').notNull(),
+    bytes: integer('bytes').notNull(),
+    sha256: text('sha256').notNull(),
+    createdAt: integer('created_at').notNull(),
+  },
+  (table) => [index('files_created').on(table.createdAt, table.id)],
+)
 
 /** Preference pairs from people or judges, one row per pair and axis. */
 export const preferences = sqliteTable(
@@ -101,18 +121,25 @@ export const preferences = sqliteTable(
     run: text('run'),
     createdAt: integer('created_at').notNull(),
   },
-  (table) => [index('preferences_axis').on(table.axis, table.createdAt)],
+  (table) => [
+    index('preferences_created').on(table.createdAt, table.id),
+    index('preferences_axis').on(table.axis, table.createdAt, table.id),
+  ],
 )
 
 /** Judge profiles. A key is named by its environment variable and never stored. */
-export const judges = sqliteTable('judges', {
-  id: text('id').primaryKey(),
-  kind: text('kind', { enum: ['local', 'openai'] }).notNull(),
-  model: text('model').notNull(),
-  baseUrl: text('base_url'),
-  apiKeyEnv: text('api_key_env'),
-  createdAt: integer('created_at').notNull(),
-})
+export const judges = sqliteTable(
+  'judges',
+  {
+    id: text('id').primaryKey(),
+    kind: text('kind', { enum: ['local', 'openai'] }).notNull(),
+    model: text('model').notNull(),
+    baseUrl: text('base_url'),
+    apiKeyEnv: text('api_key_env'),
+    createdAt: integer('created_at').notNull(),
+  },
+  (table) => [index('judges_created').on(table.createdAt, table.id)],
+)
 
 /** Replies by idempotency key: the same write sent twice is done once. */
 export const idempotency = sqliteTable('idempotency', {

@@ -13,6 +13,8 @@ import type { RoleName } from '../schemas/model.ts'
 import type { RunState } from '../schemas/run.ts'
 import { collection } from './collection.ts'
 import type { Collection, Page, PageRequest } from './collection.ts'
+import { runFilter } from './run-filter.ts'
+import type { RunFilter } from './run-filter.ts'
 import {
   files,
   idempotency,
@@ -48,11 +50,13 @@ export type Store = {
   moveRun(id: string, from: readonly RunState[], change: Partial<Run>): Promise<boolean>
   appendEvents(events: RunEvent[]): Promise<void>
   events(run: string, after: number): Promise<RunEvent[]>
+  /** the events that carry metrics, in order */
+  metricEvents(run: string): Promise<RunEvent[]>
   roles(): Promise<Partial<Record<RoleName, string>>>
   setRoles(change: Partial<Record<RoleName, string>>): Promise<void>
   pairsOf(axis: Axis): Promise<PreferenceRecord[]>
   pagePairs(request: PageRequest & { axis?: Axis | undefined }): Promise<Page<PreferenceRecord>>
-  pageRuns(request: PageRequest, kinds: Run['kind'][]): Promise<Page<Run>>
+  pageRuns(request: PageRequest, filter: RunFilter): Promise<Page<Run>>
   /** takes a key for a request, or says what it was taken for before */
   takeKey(key: string, requestHash: string): Promise<Reply | null>
   answerKey(key: string, status: number, reply: string): Promise<void>
@@ -100,7 +104,7 @@ export async function openStore(folder: string): Promise<Store> {
     ...collections,
     pagePairs: ({ axis, ...page }) =>
       collections.preferences.page(page, axis === undefined ? axis : eq(preferences.axis, axis)),
-    pageRuns: (page, kinds) => collections.runs.page(page, inArray(runs.kind, kinds)),
+    pageRuns: (page, filter) => collections.runs.page(page, runFilter(filter)),
     unfinishedRuns: () =>
       db
         .select()
@@ -124,6 +128,12 @@ export async function openStore(folder: string): Promise<Store> {
         .select()
         .from(runEvents)
         .where(and(eq(runEvents.run, run), gt(runEvents.seq, after)))
+        .orderBy(asc(runEvents.seq)),
+    metricEvents: (run) =>
+      db
+        .select()
+        .from(runEvents)
+        .where(and(eq(runEvents.run, run), eq(runEvents.type, 'metrics')))
         .orderBy(asc(runEvents.seq)),
     roles: async () =>
       Object.fromEntries((await db.select().from(roles)).map(({ role, model }) => [role, model])),

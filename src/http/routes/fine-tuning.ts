@@ -10,7 +10,7 @@ import { route } from '../contract.ts'
 import { check } from '../problem.ts'
 import type { Route } from '../contract.ts'
 import { presentPage, seconds } from '../present.ts'
-import { findRun } from './runs.ts'
+import { findRun } from '../../services/run-records.ts'
 
 const tag = 'fine-tuning'
 const METHOD: Partial<Record<Run['kind'], string>> = {
@@ -41,7 +41,9 @@ export const fineTuningRoutes = (services: Services): Route[] => [
       reply: JobList,
     },
     async ({ query }) => {
-      const { data, hasMore } = await services.store.pageRuns(query, ['sft', 'reward_model'])
+      const { data, hasMore } = await services.store.pageRuns(query, {
+        kinds: ['sft', 'reward_model'],
+      })
       return presentPage(data.map(presentJob), hasMore)
     },
   ),

@@ -3,21 +3,24 @@ import { join } from 'node:path'
 import type { Context } from 'hono'
 import { streamSSE } from 'hono/streaming'
 import { LibraError } from '../../errors.ts'
-import { Page, RunList, RunReply } from '../../schemas/http.ts'
+import {
+  CompareQuery,
+  MetricsQuery,
+  RunChange,
+  RunComparison,
+  RunList,
+  RunQuery,
+  RunReply,
+} from '../../schemas/http.ts'
 import { bodyOf, RunRequest } from '../../schemas/run.ts'
 import type { RunRequest as Request } from '../../schemas/run.ts'
 import type { Services } from '../../services/services.ts'
+import { annotateRun, compareRuns, exportMetrics, findRun } from '../../services/run-records.ts'
 import { startRun } from '../../services/start.ts'
 import type { Run, Store } from '../../store/store.ts'
 import { route } from '../contract.ts'
 import type { Route } from '../contract.ts'
 import { presentPage, presentRun } from '../present.ts'
-
-export async function findRun(store: Store, id: string): Promise<Run> {
-  const run = await store.runs.get(id)
-  if (run === null) throw new LibraError('not_found', `no run ${id}`)
-  return run
-}
 
 /** A face that starts one kind of run: its body is that of `/v1/runs` without the kind. */
 function starts<K extends Request['kind']>(
@@ -38,12 +41,16 @@ export const runRoutes = (services: Services): Route[] => [
       method: 'get',
       path: '/v1/runs',
       tag: 'runs',
-      summary: 'Runs, newest first',
-      query: Page,
+      summary: 'Runs, newest first; by kind, state, tag, words',
+      query: RunQuery,
       reply: RunList,
     },
-    async ({ query }) => {
-      const { data, hasMore } = await services.store.runs.page(query)
+    async ({ query: { limit, after, kind, ...filter } }) => {
+      const kinds = kind === undefined ? [] : [kind]
+      const { data, hasMore } = await services.store.pageRuns(
+        { limit, after },
+        { ...filter, kinds },
+      )
       return presentPage(data.map(presentRun), hasMore)
     },
   ),
@@ -62,12 +69,55 @@ export const runRoutes = (services: Services): Route[] => [
   route(
     {
       method: 'get',
+      path: '/v1/runs/compare',
+      tag: 'runs',
+      summary: 'Runs beside each other: where their configurations differ, where each ended',
+      query: CompareQuery,
+      reply: RunComparison,
+    },
+    async ({ query }) => {
+      const { runs, ...rest } = await compareRuns(services.store, query.runs)
+      return { object: 'run_comparison', runs: runs.map(presentRun), ...rest }
+    },
+  ),
+  route(
+    {
+      method: 'get',
       path: '/v1/runs/{id}',
       tag: 'runs',
       summary: 'One run: what it was started with, what came of it',
       reply: RunReply,
     },
     async ({ id }) => presentRun(await findRun(services.store, id)),
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/runs/{id}',
+      tag: 'runs',
+      summary: 'Change the tags and notes of a run',
+      body: RunChange,
+      reply: RunReply,
+    },
+    async ({ id, body }) => presentRun(await annotateRun(services.store, id, body)),
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/runs/{id}/metrics',
+      tag: 'runs',
+      summary: 'Every metric of a run as JSON Lines, CSV or a TensorBoard event file',
+      query: MetricsQuery,
+      reply: 'application/jsonl',
+    },
+    async ({ c, id, query: { format } }) => {
+      const run = await findRun(services.store, id)
+      const { type, name } = METRIC_FILES[format]
+      return c.body(new Uint8Array(await exportMetrics(services.store, run, format)), 200, {
+        'content-type': type,
+        'content-disposition': `attachment; filename="${name(run.id)}"`,
+      })
+    },
   ),
   route(
     {
@@ -132,6 +182,15 @@ export const runRoutes = (services: Services): Route[] => [
     },
   ),
 ]
+
+const METRIC_FILES = {
+  jsonl: { type: 'application/jsonl', name: (id: string) => `${id}.jsonl` },
+  csv: { type: 'text/csv; charset=utf-8', name: (id: string) => `${id}.csv` },
+  tensorboard: {
+    type: 'application/octet-stream',
+    name: (id: string) => `events.out.tfevents.0.${id}`,
+  },
+}
 
 const ENDED = ['succeeded', 'failed', 'cancelled']
 

@@ -1,11 +1,12 @@
 import { LibraError } from '../../errors.ts'
 import { AXES } from '../../schemas/feedback.ts'
-import { RankReply, RankRequest, ScoreReply, ScoreRequest } from '../../schemas/http.ts'
+import { Page, RankReply, RankRequest, ScoreReply, ScoreRequest } from '../../schemas/http.ts'
 import { rankCandidates } from '../../services/ranking.ts'
 import { scoreConversations } from '../../services/scoring.ts'
 import type { Services } from '../../services/services.ts'
 import { route } from '../contract.ts'
 import type { Route } from '../contract.ts'
+import { presentPage } from '../present.ts'
 
 export const scoreRoutes = (services: Services): Route[] => [
   route(
@@ -21,6 +22,20 @@ export const scoreRoutes = (services: Services): Route[] => [
       const { data, tokens, models } = await scoreConversations(services, body)
       const usage = { prompt_tokens: tokens, total_tokens: tokens }
       return { object: 'list', model: models, data, usage }
+    },
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/scores',
+      tag: 'scoring',
+      summary: 'Stored scores, newest first, one row for each axis',
+      query: Page,
+      reply: 'application/json',
+    },
+    async ({ query }) => {
+      const { data, hasMore } = await services.store.scores.page(query)
+      return presentPage(data, hasMore)
     },
   ),
   route(
