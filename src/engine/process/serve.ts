@@ -1,3 +1,4 @@
+import './priority.ts'
 import { serializeError } from '../../errors.ts'
 import { createLocalEngine } from '../local.ts'
 import type { Reply, Request } from './protocol.ts'

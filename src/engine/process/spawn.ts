@@ -1,6 +1,5 @@
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { setPriority } from 'node:os'
 import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { cancelled, reviveError, LibraError } from '../../errors.ts'
@@ -17,12 +16,16 @@ type Listener = (reply: Extract<Reply, { id: number }> | { lost: LibraError }) =
 export async function spawnEngine({
   training = false,
 }: { training?: boolean } = {}): Promise<Engine> {
-  const child = fork(fileURLToPath(new URL('./serve.ts', import.meta.url)), [], {
-    serialization: 'advanced',
-    execArgv: ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href],
-    env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '3', TF_FORCE_GPU_ALLOW_GROWTH: 'true' },
-    stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
-  })
+  const child = fork(
+    fileURLToPath(new URL('./serve.ts', import.meta.url)),
+    training ? ['training'] : [],
+    {
+      serialization: 'advanced',
+      execArgv: ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href],
+      env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '3', TF_FORCE_GPU_ALLOW_GROWTH: 'true' },
+      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+    },
+  )
   const tail = lastLines(child)
   const listeners = new Map<number, Listener>()
   let nextId = 0
@@ -43,7 +46,6 @@ export async function spawnEngine({
       reject(lost)
     })
   })
-  if (training && child.pid !== undefined) setPriority(child.pid, 10)
 
   const send = (request: Request): void => {
     if (lost !== null) throw lost
