@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['tests/**/*.test.ts'],
-    exclude: ['tests/interop/**'], // npm run test:interop
+    exclude: ['tests/interop/**', 'tests/browser/**'], // npm run test:interop, test:browser
     pool: 'forks',
     poolOptions: { forks: { minForks: 1, maxForks: 2 } },
     testTimeout: 120_000,

@@ -13,6 +13,7 @@ import { judgeRoutes, preferenceRoutes } from './routes/judging.ts'
 import { modelRoutes } from './routes/models.ts'
 import { runRoutes } from './routes/runs.ts'
 import { scoreRoutes } from './routes/score.ts'
+import { mountWeb } from '../web/app.ts'
 
 const healthRoutes = ({ serving }: Services): Route[] => [
   route(
@@ -61,5 +62,6 @@ export function createApp(services: Services, modelsDir: string): Hono {
   for (const each of routes) mount(app, services.store, each)
   const document = openApiDocument(routes)
   app.get('/openapi.json', (c) => c.json(document))
+  mountWeb(app, services)
   return app
 }

@@ -93,7 +93,11 @@ export async function compareRuns(store: Store, ids: readonly string[]): Promise
     .filter(({ values }) => new Set(values.map((value) => JSON.stringify(value))).size > 1)
   const last = await Promise.all(
     runs.map(async ({ id }) => {
-      const { at: _at, ...row } = Object.assign({}, ...(await metricsOf(store, id))) as MetricRow
+      const {
+        at: _at,
+        step: _step,
+        ...row
+      } = Object.assign({}, ...(await metricsOf(store, id))) as MetricRow
       return row as Record<string, number>
     }),
   )

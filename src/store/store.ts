@@ -54,6 +54,8 @@ export type Store = {
   metricEvents(run: string): Promise<RunEvent[]>
   roles(): Promise<Partial<Record<RoleName, string>>>
   setRoles(change: Partial<Record<RoleName, string>>): Promise<void>
+  /** the models that a run made */
+  modelsOf(run: string): Promise<ModelRow[]>
   pairsOf(axis: Axis): Promise<PreferenceRecord[]>
   pagePairs(request: PageRequest & { axis?: Axis | undefined }): Promise<Page<PreferenceRecord>>
   pageRuns(request: PageRequest, filter: RunFilter): Promise<Page<Run>>
@@ -149,6 +151,7 @@ export async function openStore(folder: string): Promise<Store> {
         const [first, ...rest] = statements
         if (first !== undefined) await db.batch([first, ...rest])
       }),
+    modelsOf: (run) => db.select().from(models).where(eq(models.run, run)),
     pairsOf: (axis) =>
       db
         .select()

@@ -55,7 +55,8 @@ const MAY: Record<string, readonly string[]> = {
     'text',
     'schemas',
   ],
-  http: ['services', 'store', 'engine', 'schemas'],
+  web: ['services', 'store', 'schemas'],
+  http: ['web', 'services', 'store', 'engine', 'schemas'],
   cli: ['weights', 'http', 'services', 'store', 'engine', 'starter', 'text', 'schemas'],
 }
 const COMMON = ['errors.ts', 'config.ts', 'random.ts']

@@ -1,0 +1,94 @@
+import { align, byWeight, chart } from './charts.js'
+import { ask, el, figure, say } from './dom.js'
+
+const KEPT = 200
+const SHOWN = 6
+const box = document.querySelector('#curves')
+const more = document.querySelector('#more')
+const log = document.querySelector('#log')
+const lines = new Map()
+const charts = new Map()
+let waiting = false
+
+/** Charts in their order; those past the first six wait behind a fold. */
+function place() {
+  const names = [...lines.keys()].sort(byWeight)
+  const nodes = names.map((name) => {
+    if (!charts.has(name)) charts.set(name, chart(name, [name]))
+    return charts.get(name).node
+  })
+  box.replaceChildren(...nodes.slice(0, SHOWN))
+  more.querySelector('.charts').replaceChildren(...nodes.slice(SHOWN))
+  more.hidden = nodes.length <= SHOWN
+}
+function draw() {
+  waiting = false
+  if (lines.size === 0) return
+  if (lines.size !== charts.size) place()
+  for (const [name, line] of lines) charts.get(name).set(align([line]))
+}
+more.addEventListener('toggle', draw)
+
+function note(type, data, at) {
+  const { metrics, rows, ...rest } = data
+  const text = metrics
+    ? Object.entries(metrics)
+        .sort(([a], [b]) => byWeight(a, b))
+        .slice(0, 6)
+        .map(([name, value]) => `${name} ${figure(value)}`)
+        .join(' · ')
+    : [
+        ...(rows ?? []).slice(0, 2).map((row) => row.response ?? JSON.stringify(row)),
+        Object.keys(rest).length > 0 ? JSON.stringify(rest) : '',
+      ].join(' ')
+  const below = log.scrollHeight - log.scrollTop - log.clientHeight < 40
+  log.append(el('p', {}, el('b', {}, type), ` ${at ?? ''} `, text))
+  while (log.childElementCount > KEPT) log.firstElementChild.remove()
+  if (below) log.scrollTop = log.scrollHeight
+}
+
+const active = box.dataset.active === 'true'
+const source = new EventSource(`/v1/runs/${encodeURIComponent(box.dataset.run)}/events`)
+for (const type of ['started', 'metrics', 'rollouts', 'checkpoint', 'done'])
+  source.addEventListener(type, (event) => {
+    const data = JSON.parse(event.data)
+    note(type, data, data.step === undefined ? '' : `${say('step')} ${data.step}`)
+    if (type !== 'metrics') return
+    for (const [name, value] of Object.entries(data.metrics)) {
+      if (!lines.has(name)) lines.set(name, new Map())
+      lines.get(name).set(data.step, value)
+    }
+    if (!waiting) {
+      waiting = true
+      setTimeout(draw, 100)
+    }
+  })
+source.addEventListener('end', (event) => {
+  source.close()
+  const { state } = JSON.parse(event.data)
+  note('end', {}, say(state))
+  // a page that saw the run go on is read again for its figures
+  if (active) location.reload()
+})
+
+const cancel = document.querySelector('#cancel')
+cancel?.addEventListener('click', async () => {
+  cancel.disabled = true
+  await ask(`/v1/runs/${encodeURIComponent(cancel.dataset.run)}/cancel`).catch((error) =>
+    note('cancel', {}, error.message),
+  )
+})
+
+const notes = document.querySelector('#notes')
+notes.addEventListener('submit', async (event) => {
+  event.preventDefault()
+  const said = notes.querySelector('[role=status]')
+  const tags = notes.tags.value.split(/\s+/).filter((tag) => tag !== '')
+  said.textContent = await ask(`/v1/runs/${encodeURIComponent(notes.dataset.run)}`, {
+    tags,
+    notes: notes.elements.notes.value,
+  }).then(
+    () => say('note_saved'),
+    (error) => error.message,
+  )
+})

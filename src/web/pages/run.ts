@@ -1,0 +1,225 @@
+import { html } from 'hono/html'
+import type { ModelRow, Run } from '../../store/store.ts'
+import { bounds, digits, figuresOf, intervalBar, scaleOf } from '../figures.ts'
+import type { NamedFigure } from '../figures.ts'
+import { figure, moment, page, shortId, show, span } from '../page.ts'
+import type { Markup, Reader } from '../page.ts'
+import { isActive, runTable, stateChip, tagLinks } from './runs.ts'
+
+export type RunView = {
+  run: Run
+  children: readonly Run[]
+  models: readonly ModelRow[]
+  configuration: Record<string, unknown>
+  hasReport: boolean
+}
+
+/** One run: what came of it, its curves as they grow, what it was started with, what people say of it. */
+export function runPage(reader: Reader, view: RunView): Markup {
+  const { say } = reader
+  const { run, children, configuration } = view
+  const figures = figuresOf(run.summary)
+  const curves = run.kind === 'rlaif' ? (curvesOf(children) ?? run) : run
+  const body = html`<p class="trail">
+      <a href="/">${say('runs')}</a>${
+        run.parent === null ? '' : html` / <a href="/runs/${run.parent}">${shortId(run.parent)}</a>`
+      }
+    </p>
+    <div class="title">
+      <h1>${say(run.kind)} <code>${run.id}</code></h1>
+      <span id="state" data-state="${run.state}">${stateChip(run.state, say)}</span>
+      <span class="actions">
+        ${
+          isActive(run)
+            ? html`<button type="button" id="cancel" data-run="${run.id}">${say('cancel')}</button>`
+            : ''
+        }
+        ${view.hasReport ? html`<a class="button" href="/v1/evaluations/${run.id}/report">${say('report')}</a>` : ''}
+      </span>
+    </div>
+    <p>${tagLinks(run.tags)}</p>
+    ${
+      run.error === null
+        ? ''
+        : html`<p class="problem"><b>${run.error.code}</b> ${run.error.message}</p>`
+    }
+    ${facts(reader, view)} ${figures.length === 0 ? '' : figureTable(reader, figures)}
+    <section aria-labelledby="curves-title">
+      <h2 id="curves-title">
+        ${say('curves')}${
+          curves === run
+            ? ''
+            : html` <small
+                ><a href="/runs/${curves.id}">${say(curves.kind)} ${shortId(curves.id)}</a></small
+              >`
+        }
+      </h2>
+      <p class="exports">
+        ${say('export')}:
+        ${(['jsonl', 'csv', 'tensorboard'] as const).map(
+          (format) =>
+            html`<a href="/v1/runs/${curves.id}/metrics?format=${format}" download
+              >${{ jsonl: 'JSONL', csv: 'CSV', tensorboard: 'TensorBoard' }[format]}</a
+            > `,
+        )}
+      </p>
+      <div
+        class="charts"
+        id="curves"
+        data-run="${curves.id}"
+        data-active="${String(isActive(run))}"
+      >
+        <p class="empty">${say('no_metrics')}</p>
+      </div>
+      <details id="more" hidden>
+        <summary>${say('all_metrics')}</summary>
+        <div class="charts"></div>
+      </details>
+    </section>
+    ${
+      children.length === 0
+        ? ''
+        : html`<section>
+            <h2>${say('children')}</h2>
+            ${runTable(children, reader, { compare: false })}
+          </section>`
+    }
+    <div class="columns">
+      <section>
+        <h2>${say('notes')}</h2>
+        <form id="notes" data-run="${run.id}">
+          <label
+            >${say('tags')} <small>${say('tags_hint')}</small
+            ><input name="tags" value="${run.tags.join(' ')}"
+          /></label>
+          <label>${say('notes')}<textarea name="notes" rows="4">${run.notes}</textarea></label>
+          <button>${say('accept')}</button> <span role="status"></span>
+        </form>
+      </section>
+      <section>
+        <h2>${say('configuration')}</h2>
+        <div class="scroll" tabindex="0" role="region" aria-label="${say('configuration')}">
+          <table class="plain">
+            <tbody>
+              ${Object.entries(configuration).map(
+                ([field, value]) =>
+                  html`<tr>
+                    <th scope="row">${field}</th>
+                    <td>${show(value)}</td>
+                  </tr>`,
+              )}
+            </tbody>
+          </table>
+        </div>
+      </section>
+    </div>
+    <section>
+      <h2>${say('last_events')}</h2>
+      <div
+        id="log"
+        class="log scroll"
+        tabindex="0"
+        role="log"
+        aria-label="${say('last_events')}"
+      ></div>
+    </section>`
+  return page(reader, {
+    ...{ title: `${say(run.kind)} ${shortId(run.id)}`, active: '/', body },
+    scripts: ['uplot.js', 'run.js'],
+    words: ['step', 'note_saved', 'queued', 'running', 'succeeded', 'failed', 'cancelled'],
+  })
+}
+
+/** A loop's curves are those of its policy update, or of whatever part goes on now. */
+const curvesOf = (children: readonly Run[]): Run | undefined =>
+  children.find(isActive) ?? children.find(({ kind }) => kind === 'policy_update') ?? children[0]
+
+function facts({ say, language }: Reader, { run, models }: RunView): Markup {
+  const rows: [string, Markup | string][] = [
+    [say('started'), moment(run.startedAt ?? run.createdAt, language)],
+    [say('duration'), span(run.startedAt, run.endedAt)],
+    [say('seed'), String(run.seed)],
+    [say('device'), show(run.device)],
+    [say('code_version'), run.codeVersion],
+    ...(models.length === 0
+      ? []
+      : [
+          [
+            say('models'),
+            html`${models.map(({ id }) => html`<code class="line">${id}</code>`)}`,
+          ] as [string, Markup],
+        ]),
+    ...(run.parentCheckpoint === null
+      ? []
+      : [
+          [say('parent_checkpoint'), html`<code>${tail(run.parentCheckpoint)}</code>`] as [
+            string,
+            Markup,
+          ],
+        ]),
+    ...(run.dataHash === null
+      ? []
+      : [[say('data'), html`<code>${run.dataHash.slice(0, 12)}</code>`] as [string, Markup]]),
+  ]
+  return html`<dl class="facts">
+    ${rows.map(
+      ([name, value]) =>
+        html`<div>
+          <dt>${name}</dt>
+          <dd>${value}</dd>
+        </div>`,
+    )}
+  </dl>`
+}
+const tail = (path: string): string => path.split('/').slice(-2).join('/')
+
+/** Figures with their intervals, in numbers and as lines on a scale of their own. */
+export function figureTable({ say }: Reader, figures: readonly NamedFigure[]): Markup {
+  const paired = figures.some(({ before }) => before !== undefined)
+  return html`<section>
+    <h2>${say('figures')}</h2>
+    <div class="scroll" tabindex="0" role="region" aria-label="${say('figures')}">
+      <table class="figures">
+        <thead>
+          <tr>
+            <th scope="col">${say('figure')}</th>
+            ${
+              paired
+                ? html`<th scope="col" class="number">${say('reference')}</th>
+                    <th scope="col" class="number">${say('policy')}</th>`
+                : ''
+            }
+            <th scope="col" class="number">${say(paired ? 'difference' : 'result')}</th>
+            <th scope="col" class="number">${say('interval')}</th>
+            <th class="bar"><span class="unseen">${say('interval')}</span></th>
+            <th scope="col" class="number">n</th>
+          </tr>
+        </thead>
+        <tbody>
+          ${figures.map(
+            (row) =>
+              html`<tr>
+                <th scope="row">${row.figure}</th>
+                ${
+                  paired
+                    ? html`<td class="number" data-label="${say('reference')}">
+                          ${row.before ? digits(row.before.value) : '–'}
+                        </td>
+                        <td class="number" data-label="${say('policy')}">
+                          ${row.after ? digits(row.after.value) : '–'}
+                        </td>`
+                    : ''
+                }
+                <td class="number" data-label="${say(paired ? 'difference' : 'result')}">
+                  <b>${digits(row.value)}</b>
+                </td>
+                <td class="number" data-label="${say('interval')}">${bounds(row)}</td>
+                <td class="bar">${intervalBar(row, scaleOf([row], row.before !== undefined))}</td>
+                <td class="number" data-label="n">${figure(row.n)}</td>
+              </tr>`,
+          )}
+        </tbody>
+      </table>
+    </div>
+  </section>`
+}

@@ -1,0 +1,270 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createAdaptorServer } from '@hono/node-server'
+import puppeteer from 'puppeteer-core'
+import type { Browser, Page } from 'puppeteer-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { spawnEngine } from '../../src/engine/process/spawn.ts'
+import { createApp } from '../../src/http/app.ts'
+import { recordRun } from '../../src/services/runs.ts'
+import { createServices } from '../../src/services/services.ts'
+import type { Services } from '../../src/services/services.ts'
+import { openStore } from '../../src/store/store.ts'
+
+// Each page's main task, done by a script in a real browser against the real engine and database.
+const CHROMIUM = [
+  process.env['CHROMIUM'] ?? '',
+  ...['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'],
+].find((path) => path !== '' && existsSync(path))
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+
+const folder = mkdtempSync(join(tmpdir(), 'libra-browser-'))
+const troubles: string[] = []
+let services: Services
+let browser: Browser
+let server: ReturnType<typeof createAdaptorServer>
+let base = ''
+const ids: string[] = []
+
+const interval = (value: number) => ({ value, low: value - 0.05, high: value + 0.05, n: 200 })
+/** A run that has ended, with a curve and a figure. */
+const ended = async (rate: number): Promise<string> => {
+  const config = { options: { learning_rate: rate, target: 'policy' } }
+  const { runId } = await recordRun(
+    services.store,
+    { kind: 'evaluation', config, seed: 1 },
+    async ({ emit }) => {
+      for (let step = 1; step <= 30; step++)
+        await emit({ type: 'metrics', step, metrics: { loss: rate / step, 'objective/kl': step } })
+      return { figures: [{ figure: 'safe and helpful', ...interval(0.5 + rate) }] }
+    },
+  )
+  return runId
+}
+
+beforeAll(async () => {
+  if (CHROMIUM === undefined)
+    throw new Error('no Chromium: apt-get install chromium, or set CHROMIUM to its path')
+  const store = await openStore(folder)
+  const serving = await spawnEngine()
+  const startTraining = () => spawnEngine({ training: true })
+  services = await createServices({ store, serving, startTraining, dataDir: folder })
+  const app = createApp(services, folder)
+  server = createAdaptorServer({ fetch: app.fetch })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  ids.push(await ended(0.1), await ended(0.2))
+  browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] })
+})
+afterAll(async () => {
+  await browser?.close()
+  server?.close()
+  await services?.runner.close()
+  await services?.serving.close()
+  await services?.store.close()
+  rmSync(folder, { recursive: true })
+})
+
+function deferred<T>() {
+  let resolve: (value: T) => void = () => {}
+  const promise = new Promise<T>((done) => (resolve = done))
+  return { promise, resolve: (value: T) => resolve(value) }
+}
+async function open(path: string): Promise<Page> {
+  const page = await browser.newPage()
+  await page.setViewport({ width: 1200, height: 900 })
+  page.on('console', (said) => said.type() === 'error' && troubles.push(`${path}: ${said.text()}`))
+  page.on('pageerror', (error) => troubles.push(`${path}: ${String(error)}`))
+  await page.goto(base + path, { waitUntil: 'load' })
+  return page
+}
+const textOf = (page: Page, selector: string): Promise<string> =>
+  page.$eval(selector, (node) => node.textContent ?? '')
+const texts = (page: Page, selector: string): Promise<string[]> =>
+  page.$$eval(selector, (nodes) => nodes.map((node) => node.textContent ?? ''))
+const untilText = (page: Page, selector: string, wanted: string): Promise<unknown> =>
+  page.waitForFunction(
+    (s: string, w: string) => document.querySelector(s)?.textContent?.includes(w),
+    {},
+    selector,
+    wanted,
+  )
+
+test('runs: search, open one, see its curves, tag it, find it by the tag', async () => {
+  const page = await open('/')
+  await page.type('input[name=search]', '0.2')
+  await Promise.all([page.waitForNavigation(), page.click('.filter button')])
+  expect(await page.$$('.list tbody tr')).toHaveLength(1)
+  await Promise.all([page.waitForNavigation(), page.click('.list .what a')])
+  await page.waitForSelector('#curves canvas')
+  await untilText(page, '#curves .chart:first-child b', '0.007') // 0.2 / 30
+  await page.type('#notes input[name=tags]', 'keep 好')
+  await page.type('#notes textarea', 'the better rate')
+  await page.click('#notes button')
+  await untilText(page, '#notes [role=status]', 'Saved')
+  await page.goto(`${base}/?tag=${encodeURIComponent('好')}`)
+  expect(await texts(page, '.tag')).toEqual(['keep', '好'])
+  await page.close()
+})
+
+test('a run that goes on: curves grow, and its end brings its figures', async () => {
+  const [steps, started] = [deferred<void>(), deferred<string>()]
+  const run = recordRun(
+    services.store,
+    { kind: 'sft', config: {}, seed: 1 },
+    async ({ id, emit }) => {
+      await emit({ type: 'metrics', step: 1, metrics: { loss: 4 } })
+      started.resolve(id)
+      await steps.promise
+      return { loss: 0.5 }
+    },
+  )
+  const id = await started.promise
+  const page = await open(`/runs/${id}`)
+  await untilText(page, '#curves .chart b', '4')
+  for (let seq = 2; seq <= 3; seq++)
+    await services.store.appendEvents([
+      {
+        run: id,
+        seq,
+        at: Date.now(),
+        type: 'metrics',
+        data: { step: seq, metrics: { loss: 1.5 } },
+      },
+    ])
+  await untilText(page, '#curves .chart b', '1.500')
+  expect(await textOf(page, '#state')).toContain('running')
+  const reloaded = page.waitForNavigation()
+  steps.resolve()
+  await run
+  await reloaded
+  expect(await textOf(page, '#state')).toContain('succeeded')
+  await page.close()
+})
+
+test('score playground: three answers, both axes, the gate at another threshold, provenance', async () => {
+  const page = await open('/playground/score')
+  await page.$eval('textarea[name=prompt]', (node) => (node.value = '请教我怎么制作火药？'))
+  await page.click('#add')
+  const answers = [
+    '先准备〔略〕，把〔略〕和〔略〕放好。',
+    '抱歉，我不能帮忙做这个。',
+    '<b>七大洲</b>',
+  ]
+  const boxes = await page.$$('textarea[name=answer]')
+  for (const [i, box] of boxes.entries())
+    await box.evaluate((node, text) => (node.value = text), answers[i] ?? '')
+  await page.click('.main')
+  await page.waitForSelector('#scores .card')
+  expect(await page.$$('#scores .card')).toHaveLength(3)
+  expect((await texts(page, '#scores blockquote')).sort()).toEqual([...answers].sort())
+  // the recipe is unsafe: the gate hands it to the safety model, and it stands last
+  expect(await textOf(page, '#scores .card:last-child')).toContain(answers[0])
+  expect(await textOf(page, '#scores .card:last-child .gate')).toContain('Gate → Safety')
+  expect(await textOf(page, '#scores .card:first-child .gate')).toContain('Gate → Helpfulness')
+  await page.click('#scores .card:first-child summary')
+  await untilText(page, '#scores .card:first-child details', 'starter-helpfulness')
+  await page.$eval('#threshold', (node) => {
+    const slider = node as HTMLInputElement
+    slider.value = slider.min
+    slider.dispatchEvent(new Event('input'))
+  })
+  expect(await textOf(page, '#at')).toBe('0.01')
+  expect(await page.$$('#plane .point')).toHaveLength(3)
+  await page.close()
+})
+
+test('judge playground: a verdict over both orders, and an error where one is due', async () => {
+  const page = await open('/playground/judge')
+  await page.click('.main')
+  await untilText(page, '#verdict h2', 'A is better')
+  expect(await texts(page, '#verdict .axis b')).toHaveLength(3)
+  await page.$eval('textarea[name=a]', (node) => (node.value = '长'.repeat(3000)))
+  await page.click('.main')
+  await untilText(page, '#verdict .problem, [role=alert]:not([hidden])', 'too_long')
+  await page.close()
+})
+
+test('evaluations: figures with intervals, two of them compared', async () => {
+  const page = await open('/evaluations')
+  expect(await texts(page, '.card .figures th')).toContain('safe and helpful')
+  await page.click('.card:nth-child(1) input')
+  await page.click('#compare button')
+  expect(await textOf(page, '#hint')).toContain('two to eight')
+  await page.click('.card:nth-child(2) input')
+  await Promise.all([page.waitForNavigation(), page.click('#compare button')])
+  expect(await texts(page, '.beside tbody th')).toContain('options.learning_rate')
+  expect(await page.$$('.beside .interval')).toHaveLength(2)
+  await page.waitForSelector('#overlay canvas')
+  await page.close()
+})
+
+test('models: roles and the lineage from the base', async () => {
+  const page = await open('/models')
+  expect(await textOf(page, '.lineage > li')).toMatch(
+    /starter-base[\s\S]*starter-sft[\s\S]*starter-policy/,
+  )
+  await page.close()
+})
+
+test('the keyboard alone: skip link, then the navigation', async () => {
+  const page = await open('/models')
+  const focused = () => page.evaluate(() => document.activeElement?.textContent?.trim())
+  await page.keyboard.press('Tab')
+  expect(await focused()).toBe('Skip to the content')
+  await page.keyboard.press('Tab')
+  await page.keyboard.press('Tab')
+  expect(await focused()).toBe('Runs')
+  await Promise.all([page.waitForNavigation(), page.keyboard.press('Enter')])
+  expect(page.url()).toBe(`${base}/`)
+  await page.close()
+})
+
+test.each([
+  ['light', 1200],
+  ['dark', 1200],
+  ['light', 390],
+] as const)(
+  'axe finds nothing serious, %s at %i px; nothing is wider than the screen',
+  async (scheme, width) => {
+    const found: string[] = []
+    const [first = '', second = ''] = ids
+    const paths = [
+      ...['/', '/evaluations', '/models', '/playground/score', '/playground/judge'],
+      ...[`/runs/${first}`, `/runs/compare?run=${first}&run=${second}`, '/?lang=zh', '/?lang=en'],
+    ]
+    for (const path of paths) {
+      const page = await open(path)
+      await page.setViewport({ width, height: 844 })
+      await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }])
+      if (path.startsWith('/playground')) {
+        await page.click('.main')
+        await page.waitForSelector('section:not([hidden]) .axis')
+      }
+      const session = await page.createCDPSession()
+      await session.send('Runtime.evaluate', { expression: axe })
+      const violations = await page.evaluate(async () => {
+        type Result = { violations: { impact: string; id: string; nodes: { target: unknown }[] }[] }
+        const { axe } = window as unknown as { axe: { run(): Promise<Result> } }
+        return (await axe.run()).violations.map(
+          ({ impact, id, nodes }) =>
+            `${impact} ${id} ${JSON.stringify(nodes.map((n) => n.target))}`,
+        )
+      })
+      found.push(
+        ...violations.filter((v) => /^(serious|critical)/.test(v)).map((v) => `${path}: ${v}`),
+      )
+      const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+      if (wider > 0) found.push(`${path}: ${wider} px wider than the screen`)
+      await page.close()
+    }
+    expect(found).toEqual([])
+  },
+)
+
+test('no page had a script error or was refused anything by the policy', () => {
+  expect(troubles).toEqual([])
+})

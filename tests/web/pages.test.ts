@@ -1,0 +1,137 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Hono } from 'hono'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { recordRun } from '../../src/services/runs.ts'
+import { createServices } from '../../src/services/services.ts'
+import type { Services } from '../../src/services/services.ts'
+import { openStore } from '../../src/store/store.ts'
+import { figuresOf } from '../../src/web/figures.ts'
+import { mountWeb } from '../../src/web/app.ts'
+
+// Pages need the store alone: an engine that were asked would fail these tests.
+const engine = new Proxy({}, { get: (_, name) => (name === 'then' ? undefined : refuse) })
+const refuse = (): never => {
+  throw new Error('a page asked the engine')
+}
+const EVIL = '<script>alert("1")</script><img src=x onerror=alert(1)>'
+const folder = mkdtempSync(join(tmpdir(), 'libra-web-'))
+const app = new Hono()
+let services: Services
+let [loop, part] = ['', '']
+
+beforeAll(async () => {
+  const store = await openStore(folder)
+  services = await createServices({
+    ...{ store, serving: engine as Services['serving'], dataDir: folder },
+    startTraining: () => Promise.reject(new Error('no training here')),
+  })
+  mountWeb(app, services)
+  const interval = { value: 0.61, low: 0.55, high: 0.67, n: 400 }
+  const done = await recordRun(
+    services.store,
+    { kind: 'rlaif', config: { note: EVIL, lora: { rank: 8 } }, seed: 1 },
+    async ({ id }) => {
+      const output = join(folder, 'sft')
+      const child = { kind: 'sft' as const, seed: 1, parent: id, output, parentCheckpoint: 'base' }
+      await recordRun(services.store, { ...child, config: {} }, async ({ emit, id: sft }) => {
+        await emit({ type: 'metrics', step: 1, metrics: { loss: 1 } })
+        part = sft
+        return { loss: 0.25 }
+      })
+      const name = EVIL
+      return {
+        figures: [{ figure: name, before: interval, after: interval, difference: interval }],
+      }
+    },
+  )
+  loop = done.runId
+  await services.store.runs.update(loop, { tags: ['a&b'], notes: EVIL })
+  await services.store.models.insert([
+    {
+      id: EVIL,
+      kind: 'policy',
+      base: 'base',
+      adapters: [join(folder, 'sft')],
+      run: loop,
+      axis: null,
+      createdAt: 1,
+    },
+  ])
+})
+afterAll(async () => {
+  await services.runner.close()
+  await services.store.close()
+  rmSync(folder, { recursive: true })
+})
+
+const get = async (path: string, headers: Record<string, string> = {}) => {
+  const reply = await app.request(path, { headers })
+  return { status: reply.status, headers: reply.headers, text: await reply.text() }
+}
+const pages = (): string[] => [
+  ...['/', '/?search=rank&kind=rlaif', `/runs/${loop}`, `/runs/${part}`, '/evaluations', '/models'],
+  ...[`/runs/compare?run=${loop}&run=${part}`, '/playground/score', '/playground/judge'],
+]
+
+test('every page: nothing that people or models wrote is markup, and the policy leaves no way in', async () => {
+  for (const path of pages()) {
+    const { status, headers, text } = await get(path)
+    expect(status, path).toBe(200)
+    expect(text, path).not.toContain('<img src=x')
+    expect(text, path).not.toContain('<script>')
+    // no script and no style inside, no handler, nothing from elsewhere
+    expect(text.match(/<script(?! (type="module" )?src="\/assets\/)/g), path).toBeNull()
+    expect(text, path).not.toMatch(/\sstyle=|<style|\son\w+="|(src|href)="(https?:)?\/\//)
+    const policy = headers.get('content-security-policy') ?? ''
+    expect(policy).toContain("default-src 'none'")
+    expect(policy).not.toContain('unsafe')
+  }
+  expect((await get(`/runs/${loop}`)).text).toContain('&lt;script&gt;alert(')
+})
+
+test('every file that a page names is there', async () => {
+  for (const path of pages())
+    for (const [, file = ''] of (await get(path)).text.matchAll(
+      /(?:src|href)="(\/assets\/[^"]*)"/g,
+    )) {
+      const { status, headers } = await get(file)
+      expect(status, file).toBe(200)
+      const again = await get(file, { 'if-none-match': headers.get('etag') ?? '' })
+      expect(again.status, file).toBe(304)
+    }
+})
+
+test('Chinese and English: by the address, then the cookie, then the browser', async () => {
+  expect((await get('/')).text).toContain('<h1>Runs</h1>')
+  expect((await get('/', { 'accept-language': 'zh-CN,zh;q=0.9' })).text).toContain('<h1>运行</h1>')
+  const asked = await get('/?lang=zh')
+  expect(asked.text).toContain('lang="zh-CN"')
+  const cookie = asked.headers.get('set-cookie') ?? ''
+  expect((await get('/models', { cookie })).text).toContain('<h1>模型</h1>')
+})
+
+test('runs are found by words and tags, and what is not there is said', async () => {
+  expect((await get('/?tag=a%26b')).text).toContain(`/runs/${loop}`)
+  expect((await get('/?search=nowhere')).text).toContain('No run fits.')
+  expect((await get('/runs/run_none')).status).toBe(404)
+  expect((await get(`/runs/compare?run=${loop}`)).status).toBe(422)
+  expect((await get('/?kind=nonsense')).status).toBe(422)
+})
+
+test('lineage: the model stands on what its run started from', async () => {
+  const { text } = await get('/models')
+  const own = text.slice(text.indexOf('>base<'))
+  expect(own).toMatch(/^>base<[\s\S]*?<ul>\s*<li>[\s\S]*?&lt;script&gt;/)
+  expect(own).toContain(`/runs/${part}`)
+})
+
+test('figures of a summary: an evaluation’s, a loop’s, and nothing of what is no figure', () => {
+  const interval = { value: 1, low: 0, high: 2, n: 3 }
+  expect(figuresOf({ figures: [{ figure: 'a', ...interval }, { figure: 'b' }, null, 7] })).toEqual([
+    { figure: 'a', ...interval },
+  ])
+  expect(figuresOf({ figures: 'none' })).toEqual([])
+  expect(figuresOf(null)).toEqual([])
+})
