@@ -23,7 +23,7 @@ import { padRows } from './batch.ts'
 import { logits } from './heads.ts'
 import { step } from './llama.ts'
 import type { KeyValues, Llama } from './llama.ts'
-import { causalMask, decodeMask } from './masks.ts'
+import { causalMasks, decodeMasks } from './masks.ts'
 
 export type Sampling = { maxTokens: number; temperature: number; topP: number; topK: number }
 
@@ -70,9 +70,11 @@ export async function generate(
     prompts.map((_, i) => i),
     0,
   )
-  const G = model.config.heads / model.config.kvHeads
   const everyPosition = Int32Array.from({ length: B * P }, (_, i) => i % P)
-  const first = step(model, ids, everyPosition, B, P, causalMask(P, G), null)
+  const first = scoped(() => {
+    const masks = causalMasks(model.config, P) // a large one lives for this pass alone
+    return step(model, ids, everyPosition, B, P, masks, null)
+  })
   const lastRows = Int32Array.from(allLengths, (length, b) => b * P + length - 1)
   let cache = first.cache
   let next = tf.tidy(() => logits(model, first.hidden, lastRows))
@@ -138,10 +140,10 @@ function decode(
   position: number,
   cache: KeyValues[],
 ): { next: Tensor; cache: KeyValues[] } {
-  const mask = decodeMask(lengths, P, P + position + 1)
-  const grown = step(model, tokens, positions, tokens.length, 1, mask, cache)
+  const masks = decodeMasks(model.config, lengths, P, P + position + 1)
+  const grown = step(model, tokens, positions, tokens.length, 1, masks, cache)
   const next = logits(model, grown.hidden, null)
-  tf.dispose([mask, grown.hidden])
+  dispose([masks, grown.hidden])
   return { next, cache: grown.cache }
 }
 

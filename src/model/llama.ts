@@ -21,7 +21,8 @@ import {
   transpose,
 } from '../tensor/ops.ts'
 import type { LlamaConfig } from '../weights/config.ts'
-import { causalMask } from './masks.ts'
+import { causalMasks } from './masks.ts'
+import type { Masks } from './masks.ts'
 import { rotate } from './rope.ts'
 import type { Rope } from './rope.ts'
 
@@ -88,6 +89,18 @@ function project(model: Llama, module: string, x: Tensor): Tensor {
   return add(y, scale(update, pair.scale))
 }
 
+/** Qwen3's norm over each head of a projection [N, heads·E]; as it is where the model has none. */
+function headNorm(model: Llama, module: string, x: Tensor): { y: Tensor; tape: NormTape | null } {
+  if (!model.config.qkNorm) return { y: x, tape: null }
+  const rows = reshape(x, [-1, model.config.headDim])
+  const { y, inverse } = rmsNorm(
+    rows,
+    weight(model, `${module}.weight`),
+    model.config.rmsNormEpsilon,
+  )
+  return { y: reshape(y, x.shape), tape: { x: rows, inverse } }
+}
+
 function projectBackward(
   model: Llama,
   module: string,
@@ -120,11 +133,16 @@ const fromHeads = (x: Tensor, B: number, T: number, heads: number, E: number): T
 
 // --- one block -------------------------------------------------------------------------------
 
+type NormTape = { x: Tensor; inverse: Tensor }
+
 /** What the gradient of a block needs of its forward pass. */
 type BlockTape = {
   x: Tensor
   inverse1: Tensor
   h1: Tensor
+  /** q/k norm: what goes into it and 1/rms, [N·H, E] and [N·K, E] */
+  qNorm: NormTape | null
+  kNorm: NormTape | null
   q: Tensor
   k: Tensor
   v: Tensor
@@ -149,25 +167,34 @@ function block(
   B: number,
   T: number,
   angles: Angles,
-  mask: Tensor | null,
+  masks: Masks | null,
   past: KeyValues | null,
 ): { y: Tensor; tape: BlockTape; keyValues: KeyValues } {
   const { heads: H, kvHeads: K, headDim: E, rmsNormEpsilon: epsilon } = model.config
   const G = H / K
   const name = `model.layers.${layer}`
+  const mask = model.config.sliding[layer] === true ? masks?.sliding : masks?.full
   const n1 = rmsNorm(x, weight(model, `${name}.input_layernorm.weight`), epsilon)
-  const turn = (t: Tensor, by: Table): Tensor => rotate(t, by.cos, by.sin, model.rope.rotation)
-  const heads = (module: string, count: number): Tensor =>
-    toHeads(project(model, `${name}.self_attn.${module}`, n1.y), B, T, count, E)
-  const q = reshape(scale(turn(heads('q_proj', H), angles.q), 1 / Math.sqrt(E)), [B, K, G * T, E])
-  let k = reshape(turn(heads('k_proj', K), angles.k), [B, K, T, E])
-  let v = heads('v_proj', K)
+  const projected = (module: string): Tensor => project(model, `${name}.self_attn.${module}`, n1.y)
+  /** q/k norm where there is one, then the heads apart, then turned by their positions */
+  const turned = (which: 'q' | 'k', count: number): { y: Tensor; tape: NormTape | null } => {
+    const norm = headNorm(model, `${name}.self_attn.${which}_norm`, projected(`${which}_proj`))
+    const y = toHeads(norm.y, B, T, count, E)
+    if (model.config.rotary[layer] !== true) return { y, tape: norm.tape }
+    const { cos, sin } = angles[which]
+    return { y: rotate(y, cos, sin, model.rope.rotation), tape: norm.tape }
+  }
+  const { y: qTurned, tape: qNorm } = turned('q', H)
+  const { y: kTurned, tape: kNorm } = turned('k', K)
+  const q = reshape(scale(qTurned, 1 / Math.sqrt(E)), [B, K, G * T, E])
+  let k = reshape(kTurned, [B, K, T, E])
+  let v = toHeads(projected('v_proj'), B, T, K, E)
   if (past !== null) {
     k = concat([past.k, k], 2)
     v = concat([past.v, v], 2)
   }
   let scores = batchMatMul(q, k, false, true)
-  if (mask !== null) scores = add(scores, mask)
+  if (mask != null) scores = add(scores, mask)
   const probabilities = softmax(scores)
   const context = fromHeads(batchMatMul(probabilities, v), B, T, H, E)
   const middle = add(x, project(model, `${name}.self_attn.o_proj`, context))
@@ -180,6 +207,8 @@ function block(
     x,
     inverse1: n1.inverse,
     h1: n1.y,
+    qNorm,
+    kNorm,
     q,
     k,
     v,
@@ -232,15 +261,20 @@ function blockBackward(
   const dv = batchMatMul(tape.probabilities, dOut, true)
   const dP = batchMatMul(dOut, tape.v, false, true)
   const dS = mul(tape.probabilities, sub(dP, sum(mul(dP, tape.probabilities), [3], true)))
-  const turnBack = (t: Tensor, by: Table): Tensor =>
-    rotate(t, by.cos, by.sin, model.rope.rotation, true)
-  const dq = turnBack(scale(batchMatMul(dS, tape.k), 1 / Math.sqrt(E)), angles.q)
-  const dk = turnBack(batchMatMul(dS, tape.q, true), angles.k)
+  const turnBack = (d: Tensor, which: 'q' | 'k', count: number): Tensor => {
+    const { cos, sin } = angles[which]
+    const turned =
+      model.config.rotary[layer] === true ? rotate(d, cos, sin, model.rope.rotation, true) : d
+    const dy = fromHeads(turned, B, T, count, E)
+    const normTape = tape[`${which}Norm`]
+    if (normTape === null) return dy
+    const dx = norm(`self_attn.${which}_norm`, reshape(dy, [-1, E]), normTape.x, normTape.inverse)
+    return reshape(dx, [B * T, count * E])
+  }
+  const dq = turnBack(scale(batchMatMul(dS, tape.k), 1 / Math.sqrt(E)), 'q', H)
+  const dk = turnBack(batchMatMul(dS, tape.q, true), 'k', K)
   const dh1 = add(
-    add(
-      back('self_attn.q_proj', fromHeads(dq, B, T, H, E), tape.h1),
-      back('self_attn.k_proj', fromHeads(dk, B, T, K, E), tape.h1),
-    ),
+    add(back('self_attn.q_proj', dq, tape.h1), back('self_attn.k_proj', dk, tape.h1)),
     back('self_attn.v_proj', fromHeads(dv, B, T, K, E), tape.h1),
   )
   return add(dMiddle, norm('input_layernorm', dh1, tape.x, tape.inverse1))
@@ -266,12 +300,12 @@ export function forward(model: Llama, ids: Int32Array, B: number, T: number): Tr
   return scoped(() => {
     const idTensor = ints(ids, [B * T])
     const angles = positionAngles(model, T)
-    const mask = causalMask(T, model.config.heads / model.config.kvHeads)
+    const masks = causalMasks(model.config, T)
     let x = gatherRows(weight(model, 'model.embed_tokens.weight'), idTensor)
     const blocks: BlockTape[] = []
     for (let layer = 0; layer < model.config.layers; layer++) {
-      const step = tf.tidy(() => {
-        const { y, tape } = block(model, layer, x, B, T, angles, mask, null)
+      const step = scoped(() => {
+        const { y, tape } = block(model, layer, x, B, T, angles, masks, null)
         return { y, tape }
       })
       x = step.y
@@ -294,11 +328,11 @@ export function disposeTape(tape: TrunkTape): void {
 export function hiddenStates(model: Llama, ids: Int32Array, B: number, T: number): Tensor {
   return tf.tidy(() => {
     const angles = positionAngles(model, T)
-    const mask = causalMask(T, model.config.heads / model.config.kvHeads)
+    const masks = causalMasks(model.config, T)
     let x = gatherRows(weight(model, 'model.embed_tokens.weight'), ints(ids, [B * T]))
     for (let layer = 0; layer < model.config.layers; layer++) {
       const previous = x
-      x = tf.tidy(() => block(model, layer, previous, B, T, angles, mask, null).y)
+      x = tf.tidy(() => block(model, layer, previous, B, T, angles, masks, null).y)
       previous.dispose()
     }
     return rmsNorm(x, weight(model, 'model.norm.weight'), model.config.rmsNormEpsilon).y
@@ -348,7 +382,7 @@ function positionAngles(model: Llama, T: number): Angles {
 }
 
 /**
- * One step with a cache: ids [B·T] at the given positions, mask [B, 1, G·T, S] or null. Returns hidden
+ * One step with a cache: ids [B·T] at the given positions, masks [B, 1, G·T, S] or null. Returns hidden
  * states [N, D] and the grown cache; the old cache is disposed.
  */
 export function step(
@@ -357,7 +391,7 @@ export function step(
   positions: Int32Array,
   B: number,
   T: number,
-  mask: Tensor | null,
+  masks: Masks | null,
   cache: KeyValues[] | null,
 ): { hidden: Tensor; cache: KeyValues[] } {
   const { layers, headDim: E } = model.config
@@ -377,7 +411,7 @@ export function step(
       const previous = x
       const past = cache?.[layer] ?? null
       const result = tf.tidy(() => {
-        const { y, keyValues } = block(model, layer, previous, B, T, angles, mask, past)
+        const { y, keyValues } = block(model, layer, previous, B, T, angles, masks, past)
         return { y, keyValues }
       })
       x = result.y

@@ -1,6 +1,7 @@
 import { tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
 import { floats } from '../tensor/ops.ts'
+import type { LlamaConfig } from '../weights/config.ts'
 
 /** Added to a score that must not count. Finite, so that a row of nothing but these gives no NaN. */
 const MASKED = -1e9
@@ -11,14 +12,30 @@ const CACHED_MASKS = 64
 const LARGEST_CACHED = 2 ** 20
 const causal = new Map<string, Tensor>()
 
-/** [1, 1, G·T, T]: token t of each of the G heads of a group sees keys 0…t. Cached per shape. */
-export function causalMask(T: number, G: number): Tensor {
-  const key = `${T}x${G}`
+/** What is added to the scores of layers that see everything, and of those with a sliding window. */
+export type Masks = { full: Tensor; sliding: Tensor | null }
+
+/** Masks of rows from their beginning: see `causalMask`. They are cached or the caller's tidy frees them. */
+export const causalMasks = ({ heads, kvHeads, slidingWindow }: LlamaConfig, T: number): Masks => ({
+  full: causalMask(T, heads / kvHeads),
+  sliding: slidingWindow === null ? null : causalMask(T, heads / kvHeads, slidingWindow),
+})
+
+/**
+ * [1, 1, G·T, T]: token t of each of the G heads of a group sees keys 0…t, with a window W only keys
+ * t − W + 1…t. Cached per shape.
+ */
+function causalMask(T: number, G: number, window = Infinity): Tensor {
+  const W = window < T ? window : Infinity // shorter rows never meet the window
+  const key = `${T}x${G}x${W}`
   let mask = causal.get(key)
   if (mask === undefined) {
     const values = new Float32Array(G * T * T)
-    for (let row = 0; row < G * T; row++)
-      values.fill(MASKED, row * T + (row % T) + 1, (row + 1) * T)
+    for (let row = 0; row < G * T; row++) {
+      const t = row % T
+      values.fill(MASKED, row * T + t + 1, (row + 1) * T)
+      values.fill(MASKED, row * T, row * T + Math.max(0, t - W + 1))
+    }
     if (values.length > LARGEST_CACHED) return floats(values, [1, 1, G * T, T])
     const [oldest] = causal
     if (causal.size >= CACHED_MASKS && oldest !== undefined) {
@@ -34,14 +51,36 @@ export function causalMask(T: number, G: number): Tensor {
 /** How many masks live for the whole process: leak tests subtract them. */
 export const cachedMasks = (): number => causal.size
 
+/** Masks of one new token per row: see `decodeMask`. */
+export const decodeMasks = (
+  { slidingWindow }: LlamaConfig,
+  lengths: ArrayLike<number>,
+  prompt: number,
+  S: number,
+): Masks => ({
+  full: decodeMask(lengths, prompt, S),
+  sliding: slidingWindow === null ? null : decodeMask(lengths, prompt, S, slidingWindow),
+})
+
 /**
  * [B, 1, 1, S]: for one new token per row, keys below `lengths[b]` (the prompt) and from `prompt` on
- * (what was generated) count; the padding between them does not.
+ * (what was generated) count; the padding between them does not, nor does what lies before the window.
  */
-export function decodeMask(lengths: ArrayLike<number>, prompt: number, S: number): Tensor {
+function decodeMask(
+  lengths: ArrayLike<number>,
+  prompt: number,
+  S: number,
+  window = Infinity,
+): Tensor {
   const B = lengths.length
   const values = new Float32Array(B * S)
-  for (let b = 0; b < B; b++)
-    values.fill(MASKED, b * S + (lengths[b] ?? 0), b * S + Math.min(prompt, S))
+  for (let b = 0; b < B; b++) {
+    const length = lengths[b] ?? 0
+    const row = values.subarray(b * S, (b + 1) * S)
+    row.fill(MASKED, length, Math.min(prompt, S))
+    const first = length + (S - prompt) - window // the position of the first key in the window
+    row.fill(MASKED, 0, Math.max(0, Math.min(length, first)))
+    row.fill(MASKED, prompt, Math.max(prompt, prompt + first - length))
+  }
   return floats(values, [B, 1, 1, S])
 }

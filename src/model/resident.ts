@@ -1,11 +1,13 @@
 import { LibraError } from '../errors.ts'
 import { tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
-import { add, concat, floats, matMul, scale } from '../tensor/ops.ts'
+import { add, concat, floats, matMul, scale, upload } from '../tensor/ops.ts'
 import { normal } from '../random.ts'
-import { readAdapter, readConfig, readWeights } from '../weights/folder.ts'
-import type { LlamaConfig } from '../weights/config.ts'
+import { readAdapter, readConfig } from '../weights/folder.ts'
+import { ATTENTION, FEED_FORWARD } from '../weights/config.ts'
+import type { LlamaConfig, Projection } from '../weights/config.ts'
 import type { Array32 } from '../weights/safetensors.ts'
+import { openWeights } from '../weights/shards.ts'
 import { createRope } from './rope.ts'
 import type { Llama, LoraPair } from './llama.ts'
 
@@ -16,46 +18,78 @@ export function weightShapes(c: LlamaConfig): Map<string, number[]> {
   const { hiddenSize: D, intermediateSize: F } = c
   const q = c.heads * c.headDim
   const kv = c.kvHeads * c.headDim
+  const projections: Record<Projection, [out: number, input: number]> = {
+    ...{ q_proj: [q, D], k_proj: [kv, D], v_proj: [kv, D], o_proj: [D, q] },
+    ...{ gate_proj: [F, D], up_proj: [F, D], down_proj: [D, F] },
+  }
   const shapes = new Map<string, number[]>([['model.embed_tokens.weight', [c.vocabularySize, D]]])
+  const set = (part: string, projection: Projection): void => {
+    shapes.set(`${part}.${projection}.weight`, projections[projection])
+    if (c.biases.includes(projection))
+      shapes.set(`${part}.${projection}.bias`, projections[projection].slice(0, 1))
+  }
   for (let l = 0; l < c.layers; l++) {
     const name = `model.layers.${l}`
     shapes.set(`${name}.input_layernorm.weight`, [D])
-    shapes.set(`${name}.self_attn.q_proj.weight`, [q, D])
-    shapes.set(`${name}.self_attn.k_proj.weight`, [kv, D])
-    shapes.set(`${name}.self_attn.v_proj.weight`, [kv, D])
-    shapes.set(`${name}.self_attn.o_proj.weight`, [D, q])
+    for (const projection of ATTENTION) set(`${name}.self_attn`, projection)
+    if (c.qkNorm)
+      for (const norm of ['q_norm', 'k_norm'])
+        shapes.set(`${name}.self_attn.${norm}.weight`, [c.headDim])
     shapes.set(`${name}.post_attention_layernorm.weight`, [D])
-    shapes.set(`${name}.mlp.gate_proj.weight`, [F, D])
-    shapes.set(`${name}.mlp.up_proj.weight`, [F, D])
-    shapes.set(`${name}.mlp.down_proj.weight`, [D, F])
+    for (const projection of FEED_FORWARD) set(`${name}.mlp`, projection)
   }
   shapes.set('model.norm.weight', [D])
   if (!c.tieWordEmbeddings) shapes.set('lm_head.weight', [c.vocabularySize, D])
   return shapes
 }
 
-/** Loads a base folder. Throws `damaged_checkpoint` naming the tensor that is missing, misshapen or not finite. */
+/** Heads that a checkpoint may hold beside what its config.json says; each is one row. */
+const SCALAR_HEADS = ['score.weight', 'value.weight']
+/** What a checkpoint may hold and nobody needs: old tables of angles, a tied or unused unembedding. */
+const SUPERFLUOUS = /rotary_emb\.inv_freq$|^lm_head\.weight$/
+
+/**
+ * Loads a base folder, one tensor at a time. Throws `damaged_checkpoint` naming the tensors that are missing, misshapen,
+ * not finite or more than config.json says.
+ */
 export async function loadBase(folder: string): Promise<Llama> {
   const config = await readConfig(folder)
   const expected = weightShapes(config)
+  const head = [1, config.hiddenSize]
   const weights = new Map<string, Tensor>()
   const fail = (message: string): never => {
-    tf.dispose([...weights.values()])
     throw new LibraError('damaged_checkpoint', `${folder}: ${message}`)
   }
-  for await (const [name, array] of readWeights(folder)) {
-    const shape = expected.get(name)
-    if (shape === undefined && name !== 'score.weight') continue
-    if (shape !== undefined && shape.join() !== array.shape.join())
-      fail(`${name} has shape [${array.shape.join()}], config.json says [${shape.join()}]`)
-    if (!array.data.every(Number.isFinite)) fail(`${name} holds numbers that are not finite`)
-    weights.set(name, keep(array))
+  try {
+    for await (const { name, shape, read } of openWeights(folder)) {
+      const wanted = expected.get(name) ?? (SCALAR_HEADS.includes(name) ? head : undefined)
+      if (wanted === undefined) {
+        if (SUPERFLUOUS.test(name)) continue
+        fail(`${name} is there, though config.json describes a model without it`)
+      } else if (wanted.join() !== shape.join())
+        fail(`${name} has shape [${shape.join()}], config.json says [${wanted.join()}]`)
+      const data = read()
+      if (!allFinite(data)) fail(`${name} holds numbers that are not finite`)
+      weights.set(name, tf.keep(upload(data, shape)))
+    }
+    const missing = [...expected.keys()].filter(
+      // a classifier is stored without the unembedding that it never uses
+      (name) => !weights.has(name) && !(name === 'lm_head.weight' && weights.has('score.weight')),
+    )
+    const more = missing.length > 5 ? ` and ${missing.length - 5} more` : ''
+    if (missing.length > 0) fail(`missing: ${missing.slice(0, 5).join(', ')}${more}`)
+  } catch (error) {
+    tf.dispose([...weights.values()])
+    throw error
   }
-  // a classifier is stored without the unembedding that it never uses
-  for (const name of expected.keys())
-    if (!weights.has(name) && !(name === 'lm_head.weight' && weights.has('score.weight')))
-      fail(`${name} is missing`)
   return { config, weights, adapter: null, rope: createRope(config) }
+}
+
+/** Infinity and NaN times zero are NaN, and a sum keeps it: five times as fast as asking each number. */
+function allFinite(data: Float32Array): boolean {
+  let zero = 0
+  for (let i = 0; i < data.length; i++) zero += (data[i] ?? NaN) * 0
+  return zero === 0
 }
 
 /** New weights: normal with deviation 0.02, residual outputs scaled by 1/√(2·layers) (GPT-2), norms at one. */
@@ -69,7 +103,7 @@ export function initialize(config: LlamaConfig, seed: number): Llama {
     const which = index++
     const data =
       shape.length === 1
-        ? new Float32Array(size).fill(1)
+        ? new Float32Array(size).fill(name.endsWith('.bias') ? 0 : 1)
         : Float32Array.from({ length: size }, (_, i) => deviation * normal(seed, which, i))
     weights.set(name, tf.keep(floats(data, shape)))
   }

@@ -12,7 +12,7 @@ import { judgeDialogues, starterPairs } from '../starter/judge-data.ts'
 import { prompts } from '../starter/world.ts'
 import { trainByteLevelBpe, writeTokenizer } from '../text/bpe-trainer.ts'
 import { commitFolder } from '../weights/atomic.ts'
-import { readJson, writeJson } from '../weights/folder.ts'
+import { readJson, writeJson } from '../weights/json.ts'
 import type { LoopProgress } from './loop.ts'
 
 const SEED = 1

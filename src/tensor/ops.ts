@@ -127,6 +127,9 @@ export const read = (a: Tensor): Float32Array => a.dataSync() as Float32Array
 
 export const floats = (values: Float32Array | readonly number[], shape: number[]): Tensor =>
   tf.tensor(values as Float32Array, shape, 'float32')
+/** Floats that lie in TensorFlow's memory at once (`floats` waits for the first use), so that the array can be let go. */
+export const upload = (values: Float32Array, shape: number[]): Tensor =>
+  tf.tidy(() => execute('Identity', T, floats(values, shape)))
 export const ints = (values: Int32Array | readonly number[], shape: number[]): Tensor =>
   tf.tensor(values as Int32Array, shape, 'int32')
 

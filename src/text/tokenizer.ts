@@ -2,7 +2,7 @@ import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LibraError } from '../errors.ts'
-import { readJson } from '../weights/folder.ts'
+import { readJson } from '../weights/json.ts'
 
 export type Tokenizer = {
   /** Text of a message: what looks like a control token in it becomes ordinary tokens. */

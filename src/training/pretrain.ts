@@ -9,8 +9,8 @@ import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { commitFolder } from '../weights/atomic.ts'
-import { renderConfig } from '../weights/config.ts'
-import type { LlamaConfig } from '../weights/config.ts'
+import { plainLlama } from '../weights/config.ts'
+import { renderLlama } from '../weights/render.ts'
 import { writeBase } from '../weights/folder.ts'
 import { dialogueSequence } from './data.ts'
 import { readRows } from '../text/rows.ts'
@@ -26,7 +26,7 @@ export async function* pretrain(spec: Spec, signal?: AbortSignal): AsyncGenerato
   // 1. the tokenizer fixes the vocabulary, the architecture the rest
   const tokenizer = await loadTokenizer(spec.tokenizer)
   const { architecture: a } = options
-  const config: LlamaConfig = {
+  const config = plainLlama({
     vocabularySize: tokenizer.size,
     hiddenSize: a.hidden_size,
     intermediateSize: a.intermediate_size,
@@ -39,7 +39,7 @@ export async function* pretrain(spec: Spec, signal?: AbortSignal): AsyncGenerato
     ropeScaling: null,
     context: a.context,
     tieWordEmbeddings: true,
-  }
+  })
   // 2. data
   const rows = await readRows(spec.data, z.union([DialogueRow, TextRow]))
   const sequences = toSequences(tokenizer, rows, options.sequence_length)
@@ -80,9 +80,6 @@ function toSequences(
   return sequences
 }
 
-/** As transformers spells them. */
-const DTYPE_NAMES: Record<Dtype, string> = { F32: 'float32', BF16: 'bfloat16', F16: 'float16' }
-
 async function saveBase(
   model: Llama,
   tokenizer: Tokenizer,
@@ -94,7 +91,12 @@ async function saveBase(
     for (const file of ['tokenizer.json', 'tokenizer_config.json'])
       await copyFile(join(tokenizerFolder, file), join(folder, file))
     const tensors = Object.fromEntries([...model.weights].map(([name, w]) => [name, toArray(w)]))
-    const config = { ...renderConfig(model.config, ids), torch_dtype: DTYPE_NAMES[dtype] }
-    await writeBase(folder, config, tensors, { format: 1, kind: 'base' }, dtype)
+    await writeBase(
+      folder,
+      renderLlama(model.config, ids, dtype),
+      tensors,
+      { format: 1, kind: 'base' },
+      dtype,
+    )
   })
 }

@@ -2,7 +2,7 @@ import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
-import { floats } from '../tensor/ops.ts'
+import { floats, upload } from '../tensor/ops.ts'
 import { normal } from '../random.ts'
 import type { Llama, LoraPair, Trainable } from '../model/llama.ts'
 import {
@@ -19,9 +19,11 @@ import type { ModelCard } from '../schemas/model.ts'
 import type { LoraOptions } from '../schemas/training.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
 import { commitFolder } from '../weights/atomic.ts'
-import { renderConfig } from '../weights/config.ts'
+import { deriveConfig } from '../weights/render.ts'
 import type { Dtype } from '../weights/safetensors.ts'
-import { readWeights, writeAdapter, writeBase } from '../weights/folder.ts'
+import { readJson } from '../weights/json.ts'
+import { openWeights } from '../weights/shards.ts'
+import { writeAdapter, writeBase } from '../weights/folder.ts'
 import { adapterParameters, allParameters, toArray } from './parameters.ts'
 import type { Parameters } from './optimizer.ts'
 
@@ -174,8 +176,8 @@ async function fullTrainee(parts: Parts): Promise<Trainee> {
   const weights = new Map<string, Tensor>()
   const resumed = new Map<string, Tensor>()
   if (resume !== null)
-    for await (const [name, { shape, data }] of readWeights(resume))
-      resumed.set(name, tf.keep(floats(data, shape)))
+    for await (const { name, shape, read } of openWeights(resume))
+      resumed.set(name, tf.keep(upload(read(), shape)))
   for (const [name, weight] of trunk.weights)
     if (!heads.includes(name)) weights.set(name, resumed.get(name) ?? tf.keep(tf.clone(weight)))
   heads.forEach((name, i) => weights.set(name, resumed.get(name) ?? startHead(parts, name, i)))
@@ -195,13 +197,10 @@ async function fullTrainee(parts: Parts): Promise<Trainee> {
           join(files.base, 'chat_template.jinja'),
           join(folder, 'chat_template.jinja'),
         ).catch(() => {}) // the template may stand in tokenizer_config.json
-        const { eos, bos, pad } = tokenizer
-        const config = renderConfig(model.config, { eos, bos: bos ?? eos, pad })
-        if (heads.includes('score.weight'))
-          Object.assign(config, {
-            architectures: ['LlamaForSequenceClassification'],
-            num_labels: 1,
-          })
+        const config = deriveConfig(await readJson(join(files.base, 'config.json')), {
+          ...{ scores: heads.includes('score.weight'), dtype: dtype ?? 'F32' },
+          pad: tokenizer.pad,
+        })
         const tensors = Object.fromEntries([...weights].map(([name, w]) => [name, toArray(w)]))
         await writeBase(folder, config, tensors, { format: 1, kind: 'base', ...card }, dtype)
         await extra?.(folder)

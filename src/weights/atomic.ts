@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { createReadStream, existsSync } from 'node:fs'
 import { mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
 import { LibraError } from '../errors.ts'
 
 const MANIFEST = 'manifest.json'
@@ -47,9 +48,9 @@ async function hashFiles(folder: string): Promise<Record<string, string>> {
   const sums: Record<string, string> = {}
   for (const name of (await readdir(folder)).sort()) {
     if (name === MANIFEST || !(await stat(join(folder, name))).isFile()) continue
-    sums[name] = createHash('sha256')
-      .update(await readFile(join(folder, name)))
-      .digest('hex')
+    const hash = createHash('sha256')
+    await pipeline(createReadStream(join(folder, name), { highWaterMark: 2 ** 20 }), hash)
+    sums[name] = hash.digest('hex')
   }
   return sums
 }

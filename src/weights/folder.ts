@@ -1,42 +1,17 @@
 import { existsSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LibraError } from '../errors.ts'
 import { ModelCard } from '../schemas/model.ts'
 import { parseConfig } from './config.ts'
 import type { LlamaConfig } from './config.ts'
 import { openSafetensors, writeSafetensors } from './safetensors.ts'
-import type { Array32, Dtype } from './safetensors.ts'
-
-/** Reads a JSON file. Throws `damaged_checkpoint` naming it when it is missing or not JSON. */
-export async function readJson(path: string): Promise<Record<string, unknown>> {
-  try {
-    return JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>
-  } catch (cause) {
-    const what = existsSync(path) ? 'is not JSON' : 'is missing'
-    throw new LibraError('damaged_checkpoint', `${path} ${what}`, { cause })
-  }
-}
+import type { Array32, Dtype, LazyArray } from './safetensors.ts'
+import { readJson, writeJson } from './json.ts'
+import { writeWeights } from './shards.ts'
 
 export async function readConfig(folder: string): Promise<LlamaConfig> {
   const file = join(folder, 'config.json')
   return parseConfig(await readJson(file), file)
-}
-
-/** Every tensor of model.safetensors, or of the shards that its index names, one at a time. */
-export async function* readWeights(folder: string): AsyncGenerator<[string, Array32]> {
-  const index = join(folder, 'model.safetensors.index.json')
-  const files = existsSync(index)
-    ? [...new Set(Object.values((await readJson(index))['weight_map'] as Record<string, string>))]
-    : ['model.safetensors']
-  for (const file of files) {
-    const shard = openSafetensors(join(folder, file))
-    try {
-      for (const name of shard.names) yield [name, shard.read(name)]
-    } finally {
-      shard.close()
-    }
-  }
 }
 
 /** A PEFT LoRA adapter: pairs by module name, and the other tensors it saves (score and value heads). */
@@ -137,18 +112,16 @@ export async function writeAdapter(
   await writeCard(folder, adapter.card)
 }
 
-export const writeJson = (path: string, value: unknown): Promise<void> =>
-  writeFile(path, JSON.stringify(value, null, 1))
-
 export async function writeBase(
   folder: string,
   config: Record<string, unknown>,
-  tensors: Readonly<Record<string, Array32>>,
+  tensors: Readonly<Record<string, Array32 | LazyArray>>,
   card: ModelCard,
   dtype: Dtype = 'F32',
+  shardBytes?: number,
 ): Promise<void> {
   await writeJson(join(folder, 'config.json'), config)
-  await writeSafetensors(join(folder, 'model.safetensors'), tensors, dtype)
+  await writeWeights(folder, tensors, dtype, shardBytes)
   await writeCard(folder, card)
 }
 

@@ -43,11 +43,11 @@ export function openSafetensors(path: string): Safetensors {
       shape: (name) => entry(name).shape,
       read(name) {
         const { dtype, shape, data_offsets } = entry(name)
-        const [begin, end] = data_offsets
-        const bytes = Buffer.alloc(end - begin)
-        if (readSync(fd, bytes, 0, bytes.length, base + begin) !== bytes.length)
-          throw damaged(path, `tensor ${name} is cut off`)
-        return { shape, data: toFloat32(bytes, dtype) }
+        const data = new Float32Array(shape.reduce((a, b) => a * b, 1))
+        readFloats(fd, base + data_offsets[0], dtype, data, () =>
+          damaged(path, `tensor ${name} is cut off`),
+        )
+        return { shape, data }
       },
       close: () => closeSync(fd),
     }
@@ -93,17 +93,31 @@ function readHeader(fd: number, path: string): { entries: Map<string, Entry>; ba
   return { entries: new Map(entries), base: 8 + n }
 }
 
-/** Raw little-endian bytes → float32. Halves widen exactly. */
-export function toFloat32(bytes: Buffer, dtype: string): Float32Array {
-  if (dtype === 'F32') {
-    const copy = new Uint8Array(bytes)
-    return new Float32Array(copy.buffer)
+const CHUNK = 2 ** 22
+
+/** Fills `data` from a file, chunk by chunk: halves widen exactly, and nothing but one chunk is held beside it. */
+function readFloats(
+  fd: number,
+  position: number,
+  dtype: string,
+  data: Float32Array,
+  cutOff: () => Error,
+): void {
+  const width = BYTES[dtype] ?? 4
+  for (let at = 0; at < data.length; at += CHUNK) {
+    const part = data.subarray(at, at + CHUNK)
+    const stored = width === 4 ? part : new Uint16Array(part.length)
+    if (readSync(fd, stored, 0, stored.byteLength, position + at * width) !== stored.byteLength)
+      throw cutOff()
+    if (stored instanceof Uint16Array) widenInto(part, stored, dtype)
   }
-  const n = bytes.length / 2
-  const bits = new Uint32Array(n)
-  const widen = dtype === 'BF16' ? (h: number) => h << 16 : widenHalf
-  for (let i = 0; i < n; i++) bits[i] = widen(bytes.readUInt16LE(2 * i))
-  return new Float32Array(bits.buffer)
+}
+
+/** Widens float16 or bfloat16 bit patterns. */
+export function widenInto(data: Float32Array, stored: Uint16Array, dtype: string): void {
+  const bits = new Uint32Array(data.buffer, data.byteOffset, data.length)
+  if (dtype === 'BF16') for (let i = 0; i < bits.length; i++) bits[i] = (stored[i] ?? 0) << 16
+  else for (let i = 0; i < bits.length; i++) bits[i] = widenHalf(stored[i] ?? 0)
 }
 
 function widenHalf(h: number): number {
@@ -118,13 +132,13 @@ function widenHalf(h: number): number {
 }
 
 /** float32 → stored bytes; halves round to nearest even. */
-export function fromFloat32(data: Float32Array, dtype: Dtype): Buffer {
-  if (dtype === 'F32') return Buffer.from(data.buffer, data.byteOffset, data.byteLength)
+export function fromFloat32(data: Float32Array, dtype: Dtype): Uint8Array {
+  if (dtype === 'F32') return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
   const bits = new Uint32Array(data.buffer, data.byteOffset, data.length)
-  const out = Buffer.alloc(data.length * 2)
-  const narrow = dtype === 'BF16' ? narrowBfloat : narrowHalf
-  for (let i = 0; i < data.length; i++) out.writeUInt16LE(narrow(bits[i] ?? 0), 2 * i)
-  return out
+  const out = new Uint16Array(data.length)
+  if (dtype === 'BF16') for (let i = 0; i < out.length; i++) out[i] = narrowBfloat(bits[i] ?? 0)
+  else for (let i = 0; i < out.length; i++) out[i] = narrowHalf(bits[i] ?? 0)
+  return new Uint8Array(out.buffer)
 }
 
 function narrowBfloat(x: number): number {
@@ -148,18 +162,20 @@ function narrowHalf(x: number): number {
   return sign | (half + (rest > middle || (rest === middle && (half & 1) === 1) ? 1 : 0))
 }
 
+/** A tensor that is made when its turn comes, so that a checkpoint is written without being held. */
+export type LazyArray = { shape: number[]; data(): Float32Array }
+
 /** Writes a .safetensors file (names sorted, header padded to eight bytes) and syncs it to disk. */
 export async function writeSafetensors(
   path: string,
-  tensors: Readonly<Record<string, Array32>>,
+  tensors: Readonly<Record<string, Array32 | LazyArray>>,
   dtype: Dtype = 'F32',
 ): Promise<void> {
-  const names = Object.keys(tensors).sort()
+  const entries = Object.entries(tensors).sort(([a], [b]) => (a < b ? -1 : 1))
   const header: Record<string, unknown> = { __metadata__: { format: 'pt' } }
   let at = 0
-  for (const name of names) {
-    const { shape, data } = tensors[name] as Array32
-    const end = at + data.length * (BYTES[dtype] ?? 4)
+  for (const [name, { shape }] of entries) {
+    const end = at + storedBytes(shape, dtype)
     header[name] = { dtype, shape, data_offsets: [at, end] }
     at = end
   }
@@ -170,10 +186,16 @@ export async function writeSafetensors(
   const file = await open(path, 'w')
   try {
     await file.writeFile(Buffer.concat([length, text]))
-    for (const name of names)
-      await file.writeFile(fromFloat32((tensors[name] as Array32).data, dtype))
+    for (const [, { data }] of entries) {
+      const values = typeof data === 'function' ? data() : data
+      for (let i = 0; i < values.length; i += CHUNK)
+        await file.writeFile(fromFloat32(values.subarray(i, i + CHUNK), dtype))
+    }
     await file.sync()
   } finally {
     await file.close()
   }
 }
+
+export const storedBytes = (shape: readonly number[], dtype: Dtype): number =>
+  shape.reduce((a, b) => a * b, 1) * (BYTES[dtype] ?? 4)

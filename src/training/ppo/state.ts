@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { LibraError } from '../../errors.ts'
-import { readJson } from '../../weights/folder.ts'
+import { readJson } from '../../weights/json.ts'
 import { openSafetensors } from '../../weights/safetensors.ts'
 import type { OptimizerState } from '../optimizer.ts'
 
