@@ -6,6 +6,8 @@ import { LibraError } from './errors.ts'
 export type Config = {
   host: string
   port: number
+  /** where the command line finds a service; null: on this machine, else none */
+  url: string | null
   dataDir: string
   /** folder from which models may be imported */
   modelsDir: string
@@ -23,6 +25,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   return {
     host: env['LIBRA_HOST'] ?? '127.0.0.1',
     port: readPort(env['LIBRA_PORT'] ?? '8080'),
+    url: env['LIBRA_URL'] || null,
     dataDir: resolve(env['LIBRA_DATA_DIR'] ?? './data'),
     modelsDir: resolve(env['LIBRA_MODELS_DIR'] ?? './models'),
     judge: readJudge(env),

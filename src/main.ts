@@ -58,6 +58,60 @@ program
     await serve()
   })
 
+const list = (text: string): string[] => text.split(',')
+program
+  .command('score')
+  .description('score conversations: JSON Lines in, the same lines with a field `score` out')
+  .argument('[file]', 'default: what is piped in')
+  .option('--axes <axes>', 'helpfulness, safety or both, with a comma', list)
+  .option('--threshold <number>', 'of the gate', Number)
+  .option('--on-too-long <what>', 'error or truncate')
+  .action(async (file: string | undefined, { onTooLong: on_too_long, ...flags }) => {
+    const { ask } = await import('./cli/ask.ts')
+    await ask('score', file, { ...flags, on_too_long })
+  })
+
+program
+  .command('rank')
+  .description('order candidates: lines of {prompt, candidates} in, with a field `rank` out')
+  .argument('[file]', 'default: what is piped in')
+  .option('--by <what>', 'combined, helpfulness, safety, pareto or judge')
+  .option('--axis <axis>', 'what the judge is asked about')
+  .option('--judge <profile>')
+  .option('--threshold <number>', 'of the gate', Number)
+  .action(async (file: string | undefined, flags: Record<string, unknown>) => {
+    const { ask } = await import('./cli/ask.ts')
+    await ask('rank', file, flags)
+  })
+
+program
+  .command('judge')
+  .description('compare two answers: lines of {prompt, a, b} in, with a field `judge` out')
+  .argument('[file]', 'default: what is piped in')
+  .option('--axis <axis>', 'for lines that name none')
+  .option('--judge <profile>')
+  .action(async (file: string | undefined, flags: Record<string, unknown>) => {
+    const { ask } = await import('./cli/ask.ts')
+    await ask('judge', file, flags)
+  })
+
+program
+  .command('eval')
+  .description('evaluate a policy, a reward model or a judge: rows in, a figure a line out')
+  .argument('[file]', 'prompts or preference pairs as JSON Lines, - for what is piped in')
+  .requiredOption('--target <what>', 'policy, reward_model or judge')
+  .option('--model <id>')
+  .option('--against <id>', 'policy: the model to compare with')
+  .option('--axis <axis>')
+  .option('--judge <profile>')
+  .option('--limit <number>', 'rows at most', Number)
+  .option('--max-new-tokens <number>', 'of an answer', Number)
+  .option('--seed <number>', 'of everything random', Number)
+  .action(async (file: string | undefined, { maxNewTokens: max_new_tokens, ...flags }) => {
+    const { evaluate } = await import('./cli/ask.ts')
+    await evaluate(file, { ...flags, max_new_tokens })
+  })
+
 program
   .command('doctor')
   .description('say what is missing and which device is in use')

@@ -56,18 +56,14 @@ export const ScoreRequest = z.strictObject({
     .describe('of the gate, on the safety probability (Llama 2: 0.15)'),
 })
 
+export const Comparison = z.strictObject({
+  axis: Axis.default('helpfulness'),
+  prompt: PromptInput,
+  a: SafeText,
+  b: SafeText,
+})
 export const JudgeRequest = z.strictObject({
-  comparisons: z
-    .array(
-      z.strictObject({
-        axis: Axis.default('helpfulness'),
-        prompt: PromptInput,
-        a: SafeText,
-        b: SafeText,
-      }),
-    )
-    .min(1)
-    .max(256),
+  comparisons: z.array(Comparison).min(1).max(256),
   judge: z.string().default('default').describe('profile'),
 })
 

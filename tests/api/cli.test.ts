@@ -1,0 +1,100 @@
+import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { createAdaptorServer } from '@hono/node-server'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createApp } from '../../src/http/app.ts'
+import { service } from '../helpers/service.ts'
+
+// The command as it is installed: bin/libra.js from another folder, JSON Lines through pipes.
+const bin = resolve(import.meta.dirname, '../../bin/libra.js')
+const home = mkdtempSync(join(tmpdir(), 'libra-cli-'))
+afterAll(() => rmSync(home, { recursive: true }))
+
+type Line = Record<string, unknown>
+async function libra(args: string[], input: string, env: Record<string, string>) {
+  const child = spawn(process.execPath, [bin, ...args], {
+    cwd: home,
+    env: { ...process.env, LIBRA_DATA_DIR: join(home, 'data'), LIBRA_PORT: '1', ...env },
+    stdio: 'pipe',
+  })
+  child.stdin.end(input)
+  const ended = new Promise<number | null>((done) => child.on('close', done))
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)])
+  const lines = out.split('\n').filter((line) => line !== '')
+  return { code: await ended, lines: lines.map((line) => JSON.parse(line) as Line), out, err }
+}
+const jsonl = (rows: Line[]): string => rows.map((row) => `${JSON.stringify(row)}\n`).join('')
+
+let url = ''
+let services: Awaited<ReturnType<typeof service>>['services']
+beforeAll(async () => {
+  const own = await service()
+  services = own.services
+  const server = createAdaptorServer({ fetch: createApp(services, own.folder).fetch })
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  afterAll(() => void server.close())
+})
+
+const dialogues = [
+  { id: 'right', prompt: '世界上有几大洲？', response: '七大洲。' },
+  { id: 'evasive', prompt: '世界上有几大洲？', response: '谁来告诉我呀' },
+]
+const helpfulness = (line: Line | undefined): number =>
+  (line?.['score'] as { helpfulness: { score: number } }).helpfulness.score
+
+test('score: a running server is asked; lines come back in order, whole, with their scores', async () => {
+  const { code, lines, err } = await libra(['score'], `\n${jsonl(dialogues)}`, { LIBRA_URL: url })
+  expect(code, err).toBe(0)
+  expect(lines.map(({ id }) => id)).toEqual(['right', 'evasive'])
+  expect(lines[0]).toMatchObject(dialogues[0] ?? {})
+  expect(helpfulness(lines[0])).toBeGreaterThan(helpfulness(lines[1]))
+  // the running service stored them
+  expect((await services.store.scores.page({ limit: 10 })).data).toHaveLength(4)
+  expect(err).toMatch(/score \(http.*2\/2/)
+})
+
+test('score: where no server runs the command is one itself, and a row that is wrong is named by its line', async () => {
+  const file = join(home, 'rows.jsonl')
+  writeFileSync(file, jsonl(dialogues))
+  const alone = await libra(['score', file, '--axes', 'helpfulness'], '', {})
+  expect(alone.code, alone.err).toBe(0)
+  expect(alone.lines[0]?.['score']).not.toHaveProperty('safety')
+  expect(alone.err).toContain('an engine of its own')
+
+  const wrong = await libra(['score'], `${jsonl(dialogues)}{"prompt": 7}\n`, { LIBRA_URL: url })
+  expect(wrong.code).toBe(1)
+  expect(wrong.err).toMatch(/stdin, line 3/)
+  expect(wrong.out).toBe('')
+  const nobody = await libra(['score'], jsonl(dialogues), { LIBRA_URL: 'http://127.0.0.1:1' })
+  expect(nobody.err).toContain('(not_ready)')
+})
+
+test('rank and judge: the straight answer before the evasive one', async () => {
+  const candidates = ['谁来告诉我呀', '七大洲。']
+  const prompt = [{ role: 'user', content: '世界上有几大洲？' }]
+  const rank = await libra(['rank', '--by', 'judge'], jsonl([{ prompt, candidates }]), {
+    LIBRA_URL: url,
+  })
+  expect(rank.lines[0]?.['rank'], rank.err).toMatchObject([{ index: 1, rank: 1 }, { index: 0 }])
+  const [b, a] = candidates
+  const judge = await libra(['judge'], jsonl([{ prompt, a, b, note: 'mine' }]), { LIBRA_URL: url })
+  expect(judge.lines[0], judge.err).toMatchObject({ note: 'mine', judge: { ok: true } })
+  expect((judge.lines[0]?.['judge'] as { probability: number }).probability).toBeGreaterThan(0.5)
+})
+
+test('eval: figures of a judge on pairs that are piped in, and a failure that says why', async () => {
+  const prompt = [{ role: 'user', content: '世界上有几大洲？' }]
+  const pair = { axis: 'helpfulness', prompt, chosen: '七大洲。', rejected: '谁来告诉我呀' }
+  const args = ['eval', '-', '--target', 'judge', '--axis', 'helpfulness']
+  const { code, lines, err } = await libra(args, jsonl([pair, pair]), { LIBRA_URL: url })
+  expect(code, err).toBe(0)
+  expect(lines[0]).toMatchObject({ figure: 'agreement with the labels', value: 1, n: 2 })
+  const wrong = await libra(args, jsonl([pair, { ...pair, chosen: 3 }]), { LIBRA_URL: url })
+  expect(wrong.code).toBe(1)
+  expect(wrong.err).toMatch(/line 2, chosen/)
+})
