@@ -39,6 +39,8 @@ const CUDA = [
 const MEGABYTES = { 'tensorflow-cpu': 274, tensorflow: 573, cuda: 1504 }
 /** Raise it when the way of unpacking, compiling or linking changes. */
 const RECIPE = 1
+/** Raise it when the binding's patches change. */
+const BINDING = 2
 const NAPI = 8
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
@@ -85,7 +87,8 @@ function chooseDevice(stamp) {
   return { device, forced: forced !== null || Boolean(stamp?.forced && stamp.device === device) }
 }
 
-const keyOf = (device) => `tensorflow-${TENSORFLOW} ${device} ${platform} recipe-${RECIPE}`
+const keyOf = (device) =>
+  `tensorflow-${TENSORFLOW} ${device} ${platform} recipe-${RECIPE}.${BINDING}`
 
 function isCurrent(stamp, device) {
   return (
@@ -331,17 +334,59 @@ function checkSpace(cache, megabytes) {
 
 /* ---- 2. binding ------------------------------------------------------------------------------- */
 
-/** Upstream writes a static std::set from every thread without a lock, which crashes worker threads. */
+/**
+ * What the project needs of the binding beyond upstream, as [what stands there once, what replaces it]:
+ * - a lock for a static std::set that every thread writes, which crashes worker threads;
+ * - a pool of threads for each session instead of one for the process, so that a graph of small kernels can have a
+ *   single thread: set before the first device is made;
+ * - a session's ConfigProto, from session.pb beside its graph;
+ * - sessions that compute in the calling thread (RunOptions.inter_op_thread_pool = -1).
+ */
+const PATCHES = [
+  [
+    'static std::set<std::string> ATTR_NAME_SET;',
+    `static std::set<std::string> ATTR_NAME_SET;
+static std::mutex ATTR_NAME_MUTEX;
+static const char RUN_HERE[] = "\\x18\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x01";
+static const TF_Buffer RUN_OPTIONS{RUN_HERE, sizeof(RUN_HERE) - 1, nullptr};`,
+  ],
+  [
+    'ATTR_NAME_SET.insert(attr_name_string.c_str()).first->c_str();',
+    `[&] {
+      std::lock_guard<std::mutex> l(ATTR_NAME_MUTEX);
+      return ATTR_NAME_SET.insert(attr_name_string.c_str()).first->c_str();
+    }();`,
+  ],
+  [
+    'TFE_ContextOptions *tfe_options = TFE_NewContextOptions();',
+    `setenv("TF_OVERRIDE_GLOBAL_THREADPOOL", "1", 0);
+  TFE_ContextOptions *tfe_options = TFE_NewContextOptions();`,
+  ],
+  [
+    'TF_Session *session = TF_LoadSessionFromSavedModel(',
+    `std::ifstream config_file(export_dir_string + "/session.pb", std::ios::binary);
+  const std::string config((std::istreambuf_iterator<char>(config_file)),
+                           std::istreambuf_iterator<char>());
+  TF_SetConfig(session_options, config.data(), config.size(), tf_status.status);
+  ENSURE_TF_OK_RETVAL(env, tf_status, nullptr);
+  TF_Session *session = TF_LoadSessionFromSavedModel(`,
+  ],
+  [
+    'TF_SessionRun(savedmodel_entry->second.first, nullptr, inputs.data(),',
+    'TF_SessionRun(savedmodel_entry->second.first, &RUN_OPTIONS, inputs.data(),',
+  ],
+]
+
 function patch(source) {
-  const set = 'static std::set<std::string> ATTR_NAME_SET;'
-  const use = 'ATTR_NAME_SET.insert(attr_name_string.c_str()).first->c_str();'
-  if (!source.includes(set) || source.split(use).length !== 2)
+  if (PATCHES.some(([upstream]) => source.split(upstream).length !== 2))
     throw new SetupError(
-      'tfjs-node-gpu has another source than 4.22: review the patch in this script',
+      'tfjs-node-gpu has another source than 4.22: review the patches in this script',
     )
-  return `#include <mutex>\n${source}`
-    .replace(set, `${set}\nstatic std::mutex ATTR_NAME_MUTEX;`)
-    .replace(use, `[&] { std::lock_guard<std::mutex> l(ATTR_NAME_MUTEX); return ${use} }();`)
+  const patched = PATCHES.reduce(
+    (text, [upstream, ours]) => text.replace(upstream, () => ours),
+    source,
+  )
+  return `#include <cstdlib>\n#include <fstream>\n#include <iterator>\n#include <mutex>\n${patched}`
 }
 
 /** Compiles the binding, or takes it from the cache; the name is a hash of all that goes in. */

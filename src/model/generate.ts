@@ -1,29 +1,11 @@
 import { LibraError } from '../errors.ts'
-import { dispose, scoped, tf } from '../tensor/backend.ts'
-import type { Tensor } from '../tensor/backend.ts'
-import {
-  argMax,
-  countUpTo,
-  cumulativeSum,
-  floats,
-  gatherRows,
-  ints,
-  mul,
-  read,
-  readInts,
-  scale,
-  slice,
-  softmax,
-  sparseCrossEntropy,
-  sub,
-  topK,
-} from '../tensor/ops.ts'
+import { dispose, scoped } from '../tensor/backend.ts'
 import { uniform } from '../random.ts'
-import { padRows } from './batch.ts'
+import { lastPositions, padRows } from './batch.ts'
+import type { Chosen } from './decoder.ts'
 import { logits } from './heads.ts'
-import { step } from './llama.ts'
-import type { KeyValues, Llama } from './llama.ts'
-import { causalMasks, decodeMasks } from './masks.ts'
+import { prefill } from './llama.ts'
+import type { Llama } from './llama.ts'
 
 export type Sampling = { maxTokens: number; temperature: number; topP: number; topK: number }
 
@@ -45,6 +27,12 @@ export type GenerateHooks = {
 }
 
 const LARGEST_BELOW_ONE = 1 - 2 ** -24 // float32
+/** The cache grows by this many slots at a time: kernels are compiled for each size. */
+const GROWTH = 64
+const ROUND = 8
+
+/** A row of the cache: the prompt it answers, the tokens of that prompt and at most to come, whether it goes on. */
+type Row = { row: number; length: number; room: number; live: boolean }
 
 /**
  * Samples a continuation of each prompt with a KV cache. Each token takes one keyed uniform from the host
@@ -59,68 +47,70 @@ export async function generate(
   hooks: GenerateHooks,
 ): Promise<Sampled[]> {
   const results: Sampled[] = prompts.map(() => ({ ids: [], logprobs: [], finish: 'length' }))
-  const {
-    ids,
-    B,
-    T: P,
-    lengths: allLengths,
-    rows,
-  } = padRows(
-    prompts,
-    prompts.map((_, i) => i),
-    0,
-  )
-  const everyPosition = Int32Array.from({ length: B * P }, (_, i) => i % P)
-  const first = scoped(() => {
-    const masks = causalMasks(model.config, P) // a large one lives for this pass alone
-    return step(model, ids, everyPosition, B, P, masks, null)
+  let rows = prompts.map(({ length }, row): Row => {
+    const room = Math.min(sampling.maxTokens, model.config.context - length)
+    return { row, length, room, live: true }
   })
-  const lastRows = Int32Array.from(allLengths, (length, b) => b * P + length - 1)
-  let cache = first.cache
-  let next = tf.tidy(() => logits(model, first.hidden, lastRows))
-  first.hidden.dispose()
-  /** one entry per row of the tensors: the prompt it answers, its prompt's length, whether it goes on */
-  let slots = rows.map((row, b) => ({ row, length: allLengths[b] ?? 0, live: true }))
+  const draws = (at: number): number[] =>
+    rows.map(({ row }) => Math.min(uniform(...hooks.key(row), at), LARGEST_BELOW_ONE))
+  /** Slots for rows that take in their token number `at`, and for some to come. */
+  const slotsFor = (at: number): number => {
+    const now = Math.max(...rows.map(({ length, live }) => (live ? length + at : 0)))
+    const end = Math.max(...rows.map(({ length, room, live }) => (live ? length + room : 0)))
+    return Math.min(up(now, GROWTH), up(Math.max(now, end - 1), ROUND))
+  }
 
+  const decoder = model.decoders.acquire(model, rows.length)
   try {
-    for (let position = 0; ; position++) {
-      const draws = slots.map(({ row }) => uniform(...hooks.key(row), position))
-      const chosen = choose(next, sampling, draws)
-      next.dispose()
-      slots.forEach((slot, b) => {
-        const result = results[slot.row]
-        if (!slot.live || result === undefined) return
-        const token = chosen.tokens[b] ?? 0
-        result.ids.push(token)
-        result.logprobs.push(finite(chosen.logprobs[b] ?? NaN))
-        const stopped = hooks.stopIds.has(token) || hooks.done?.(slot.row, result.ids) === true
-        if (stopped) result.finish = 'stop'
-        const room = Math.min(sampling.maxTokens, model.config.context - slot.length)
-        slot.live = !stopped && result.ids.length < room
-      })
-      const live = slots.flatMap(({ live }, b) => (live ? [b] : []))
-      if (live.length === 0) break
-      let kept = slots.map((_, b) => b)
+    const prompt = scoped(() => {
+      const batch = padRows(
+        prompts,
+        rows.map(({ row }) => row),
+        0,
+      )
+      const last = lastPositions(batch)
+      const { hidden, cache } = prefill(model, batch.ids, batch.B, batch.T)
+      return { next: logits(model, hidden, last), cache, width: batch.T }
+    })
+    let slots = Math.max(prompt.width, slotsFor(1))
+    decoder.begin(prompt.cache, slots, sampling)
+    let chosen = decoder.choose(prompt.next, draws(0))
+    dispose(prompt)
+    for (let at = 1; ; at++) {
+      take(chosen)
+      const live = rows.flatMap(({ live }, b) => (live ? [b] : []))
+      if (live.length === 0) return results
       // An ended row still costs a full row each step: drop such rows once they are half of the batch.
-      if (live.length <= slots.length / 2) {
-        kept = live
-        cache = keepRows(cache, live)
-        slots = slots.filter(({ live }) => live)
-      }
-      const tokens = Int32Array.from(kept, (b) => chosen.tokens[b] ?? 0)
-      const positions = Int32Array.from(slots, ({ length }) => length + position)
-      const lengths = slots.map(({ length }) => length)
-      const grown = decode(model, tokens, positions, lengths, P, position, cache)
-      cache = grown.cache
-      next = grown.next
+      const kept = live.length <= rows.length / 2 ? live : rows.map((_, b) => b)
+      const tokens = kept.map((b) => chosen.tokens[b] ?? 0)
+      const wanted = Math.max(slots, slotsFor(at))
+      if (kept === live || wanted > slots) decoder.resize(kept, wanted)
+      slots = wanted
+      rows = kept.flatMap((b) => rows[b] ?? [])
+      const positions = rows.map(({ length }) => Math.min(length + at - 1, slots - 1))
       await hooks.between?.()
+      chosen = decoder.step(tokens, positions, draws(at))
     }
   } finally {
-    dispose(cache)
-    next.dispose()
+    decoder.release()
   }
-  return results
+
+  /** Hands each live row its token. */
+  function take({ tokens, logprobs }: Chosen): void {
+    rows.forEach((slot, b) => {
+      const result = results[slot.row]
+      if (!slot.live || result === undefined) return
+      const token = tokens[b] ?? 0
+      result.ids.push(token)
+      result.logprobs.push(finite(logprobs[b] ?? NaN))
+      const stopped = hooks.stopIds.has(token) || hooks.done?.(slot.row, result.ids) === true
+      if (stopped) result.finish = 'stop'
+      slot.live = !stopped && result.ids.length < slot.room
+    })
+  }
 }
+
+const up = (n: number, unit: number): number => Math.ceil(n / unit) * unit
 
 function finite(logprob: number): number {
   if (Number.isFinite(logprob)) return logprob
@@ -129,68 +119,4 @@ function finite(logprob: number): number {
     'the model gave no finite probability: its weights are damaged or have diverged',
     { fault: 'engine' },
   )
-}
-
-function decode(
-  model: Llama,
-  tokens: Int32Array,
-  positions: Int32Array,
-  lengths: number[],
-  P: number,
-  position: number,
-  cache: KeyValues[],
-): { next: Tensor; cache: KeyValues[] } {
-  const masks = decodeMasks(model.config, lengths, P, P + position + 1)
-  const grown = step(model, tokens, positions, tokens.length, 1, masks, cache)
-  const next = logits(model, grown.hidden, null)
-  dispose([masks, grown.hidden])
-  return { next, cache: grown.cache }
-}
-
-/** The cache of some rows; the old one is disposed. */
-function keepRows(cache: KeyValues[], rows: number[]): KeyValues[] {
-  const smaller = tf.tidy(() => {
-    const index = ints(rows, [rows.length])
-    return cache.map(({ k, v }) => ({ k: gatherRows(k, index), v: gatherRows(v, index) }))
-  })
-  dispose(cache)
-  return smaller
-}
-
-/** One token per row of logits [M, V] and its log-probability without warping. */
-function choose(
-  next: Tensor,
-  { temperature, topK: k, topP }: Sampling,
-  draws: readonly number[],
-): { tokens: Int32Array; logprobs: Float32Array } {
-  const [M = 0, V = 0] = next.shape
-  const [tokens, loss] = scoped((): [Tensor, Tensor] => {
-    const tokens = temperature === 0 ? argMax(next) : sample()
-    return [tokens, sparseCrossEntropy(next, tokens)[0]]
-
-    function sample(): Tensor {
-      const z = scale(next, 1 / temperature)
-      if (topP >= 1 && (k <= 0 || k >= V)) return inverse(softmax(z))
-      const [sorted, order] = topK(z, k <= 0 ? V : Math.min(k, V))
-      const p = softmax(sorted)
-      // nucleus: a token stays while the mass before it is below topP, so the first always stays
-      const before = sub(cumulativeSum(p, 1), p)
-      const stays = tf.cast(tf.less(before, topP), 'float32') as Tensor
-      const rank = inverse(mul(p, stays))
-      return tf.reshape(tf.gather(order, tf.reshape(rank, [M, 1]), 1, 1), [M]) as Tensor
-    }
-    function inverse(p: Tensor): Tensor {
-      const cdf = cumulativeSum(p, 1)
-      const width = cdf.shape[1] ?? 1
-      const total = slice(cdf, [0, width - 1], [M, 1])
-      const u = floats(
-        Float32Array.from(draws, (u) => Math.min(u, LARGEST_BELOW_ONE)),
-        [M, 1],
-      )
-      return countUpTo(cdf, mul(u, total))
-    }
-  })
-  const chosen = { tokens: readInts(tokens).slice(), logprobs: read(loss).map((x) => -x) }
-  tf.dispose([tokens, loss])
-  return chosen
 }

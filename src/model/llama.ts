@@ -3,7 +3,6 @@ import type { Tensor } from '../tensor/backend.ts'
 import {
   add,
   batchMatMul,
-  concat,
   gatherRows,
   ints,
   matMul,
@@ -20,6 +19,7 @@ import {
   sum,
   transpose,
 } from '../tensor/ops.ts'
+import type { Decoders } from './decoder.ts'
 import type { LlamaConfig } from '../weights/config.ts'
 import { causalMasks } from './masks.ts'
 import type { Masks } from './masks.ts'
@@ -43,6 +43,8 @@ export type Llama = {
   /** by module name, e.g. `model.layers.0.self_attn.q_proj`; null: the adapter is off */
   adapter: ReadonlyMap<string, LoraPair> | null
   rope: Rope
+  /** the graphs that sample from this base and from the adapters on it */
+  decoders: Decoders
 }
 
 /** Which gradients a backward pass collects. */
@@ -59,7 +61,11 @@ export function weight(model: Llama, name: string): Tensor {
 // --- parts -----------------------------------------------------------------------------------
 
 /** x / rms(x) ∘ w; also returns 1/rms(x) [N,1] for the gradient. */
-function rmsNorm(x_ND: Tensor, w_D: Tensor, epsilon: number): { y: Tensor; inverse: Tensor } {
+export function rmsNorm(
+  x_ND: Tensor,
+  w_D: Tensor,
+  epsilon: number,
+): { y: Tensor; inverse: Tensor } {
   const inverse = rsqrt(add(mean(square(x_ND), [1], true), scalar(epsilon)))
   return { y: mul(mul(x_ND, inverse), w_D), inverse }
 }
@@ -156,11 +162,13 @@ type BlockTape = {
 }
 type Table = { cos: Tensor; sin: Tensor }
 /** Rotary tables for queries and keys: the same one where all rows share their positions. */
-type Angles = { q: Table; k: Table }
-/** Keys and values seen so far, [B, K, S, E] */
+export type Angles = { q: Table; k: Table }
+/** Keys and values, [B, K, S, E] */
 export type KeyValues = { k: Tensor; v: Tensor }
+/** Takes a layer's keys and values of new tokens, gives those of all tokens that they may see. */
+export type Remember = (layer: number, own: KeyValues) => KeyValues
 
-function block(
+export function block(
   model: Llama,
   layer: number,
   x: Tensor,
@@ -168,7 +176,7 @@ function block(
   T: number,
   angles: Angles,
   masks: Masks | null,
-  past: KeyValues | null,
+  remember: Remember | null = null,
 ): { y: Tensor; tape: BlockTape; keyValues: KeyValues } {
   const { heads: H, kvHeads: K, headDim: E, rmsNormEpsilon: epsilon } = model.config
   const G = H / K
@@ -187,12 +195,11 @@ function block(
   const { y: qTurned, tape: qNorm } = turned('q', H)
   const { y: kTurned, tape: kNorm } = turned('k', K)
   const q = reshape(scale(qTurned, 1 / Math.sqrt(E)), [B, K, G * T, E])
-  let k = reshape(kTurned, [B, K, T, E])
-  let v = toHeads(projected('v_proj'), B, T, K, E)
-  if (past !== null) {
-    k = concat([past.k, k], 2)
-    v = concat([past.v, v], 2)
+  const own = {
+    k: reshape(kTurned, [B, K, T, E]),
+    v: toHeads(projected('v_proj'), B, T, K, E),
   }
+  const { k, v } = remember === null ? own : remember(layer, own)
   let scores = batchMatMul(q, k, false, true)
   if (mask != null) scores = add(scores, mask)
   const probabilities = softmax(scores)
@@ -305,7 +312,7 @@ export function forward(model: Llama, ids: Int32Array, B: number, T: number): Tr
     const blocks: BlockTape[] = []
     for (let layer = 0; layer < model.config.layers; layer++) {
       const step = scoped(() => {
-        const { y, tape } = block(model, layer, x, B, T, angles, masks, null)
+        const { y, tape } = block(model, layer, x, B, T, angles, masks)
         return { y, tape }
       })
       x = step.y
@@ -325,18 +332,44 @@ export function disposeTape(tape: TrunkTape): void {
 }
 
 /** The same hidden states without a tape: memory of one block at a time. [N, D] */
-export function hiddenStates(model: Llama, ids: Int32Array, B: number, T: number): Tensor {
-  return tf.tidy(() => {
-    const angles = positionAngles(model, T)
-    const masks = causalMasks(model.config, T)
-    let x = gatherRows(weight(model, 'model.embed_tokens.weight'), ints(ids, [B * T]))
-    for (let layer = 0; layer < model.config.layers; layer++) {
-      const previous = x
-      x = tf.tidy(() => block(model, layer, previous, B, T, angles, masks, null).y)
-      previous.dispose()
-    }
-    return rmsNorm(x, weight(model, 'model.norm.weight'), model.config.rmsNormEpsilon).y
+export const hiddenStates = (model: Llama, ids: Int32Array, B: number, T: number): Tensor =>
+  tf.tidy(() => trunk(model, ids, B, T, null))
+
+/** As `hiddenStates`, with the keys and values of every layer. */
+export function prefill(
+  model: Llama,
+  ids: Int32Array,
+  B: number,
+  T: number,
+): { hidden: Tensor; cache: KeyValues[] } {
+  return scoped(() => {
+    const cache: KeyValues[] = []
+    const hidden = trunk(model, ids, B, T, (keyValues) => cache.push(keyValues))
+    return { hidden, cache }
   })
+}
+
+function trunk(
+  model: Llama,
+  ids: Int32Array,
+  B: number,
+  T: number,
+  keep: ((keyValues: KeyValues) => void) | null,
+): Tensor {
+  const angles = positionAngles(model, T)
+  const masks = causalMasks(model.config, T)
+  let x = gatherRows(weight(model, 'model.embed_tokens.weight'), ints(ids, [B * T]))
+  for (let layer = 0; layer < model.config.layers; layer++) {
+    const previous = x
+    const { y, keyValues } = scoped(() => {
+      const { y, keyValues } = block(model, layer, previous, B, T, angles, masks)
+      return { y, keyValues: keep === null ? null : keyValues }
+    })
+    if (keyValues !== null) keep?.(keyValues)
+    previous.dispose()
+    x = y
+  }
+  return rmsNorm(x, weight(model, 'model.norm.weight'), model.config.rmsNormEpsilon).y
 }
 
 /** dHidden [N, D] → gradients of the trainable weights, by name. */
@@ -379,47 +412,4 @@ function positionAngles(model: Llama, T: number): Angles {
   const { cos, sin } = model.rope.tables(Array.from({ length: T }, (_, t) => t))
   const table = { cos: reshape(cos, [1, T * E]), sin: reshape(sin, [1, T * E]) }
   return { q: table, k: table }
-}
-
-/**
- * One step with a cache: ids [B·T] at the given positions, masks [B, 1, G·T, S] or null. Returns hidden
- * states [N, D] and the grown cache; the old cache is disposed.
- */
-export function step(
-  model: Llama,
-  ids: Int32Array,
-  positions: Int32Array,
-  B: number,
-  T: number,
-  masks: Masks | null,
-  cache: KeyValues[] | null,
-): { hidden: Tensor; cache: KeyValues[] } {
-  const { layers, headDim: E } = model.config
-  return tf.tidy(() => {
-    const tables = model.rope.tables(positions)
-    // heads are the slower axis: repeat each row's angles for its heads
-    const spread = (t: Tensor, heads: number): Tensor =>
-      reshape(tf.tile(reshape(t, [B, 1, T * E]), [1, heads, 1]), [B * heads, T * E])
-    const forHeads = (heads: number): Table => ({
-      cos: spread(tables.cos, heads),
-      sin: spread(tables.sin, heads),
-    })
-    const angles = { q: forHeads(model.config.heads), k: forHeads(model.config.kvHeads) }
-    let x = gatherRows(weight(model, 'model.embed_tokens.weight'), ints(ids, [B * T]))
-    const grown: KeyValues[] = []
-    for (let layer = 0; layer < layers; layer++) {
-      const previous = x
-      const past = cache?.[layer] ?? null
-      const result = tf.tidy(() => {
-        const { y, keyValues } = block(model, layer, previous, B, T, angles, masks, past)
-        return { y, keyValues }
-      })
-      x = result.y
-      grown.push(result.keyValues)
-      if (past !== null) tf.dispose([past.k, past.v])
-      previous.dispose()
-    }
-    const hidden = rmsNorm(x, weight(model, 'model.norm.weight'), model.config.rmsNormEpsilon).y
-    return { hidden, cache: grown }
-  })
 }

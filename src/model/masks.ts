@@ -1,6 +1,6 @@
-import { tf } from '../tensor/backend.ts'
+import { scalar, tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
-import { floats } from '../tensor/ops.ts'
+import { add, floats, minimum, reshape, scale, sub } from '../tensor/ops.ts'
 import type { LlamaConfig } from '../weights/config.ts'
 
 /** Added to a score that must not count. Finite, so that a row of nothing but these gives no NaN. */
@@ -51,36 +51,19 @@ function causalMask(T: number, G: number, window = Infinity): Tensor {
 /** How many masks live for the whole process: leak tests subtract them. */
 export const cachedMasks = (): number => causal.size
 
-/** Masks of one new token per row: see `decodeMask`. */
-export const decodeMasks = (
-  { slidingWindow }: LlamaConfig,
-  lengths: ArrayLike<number>,
-  prompt: number,
-  S: number,
-): Masks => ({
-  full: decodeMask(lengths, prompt, S),
-  sliding: slidingWindow === null ? null : decodeMask(lengths, prompt, S, slidingWindow),
-})
-
 /**
- * [B, 1, 1, S]: for one new token per row, keys below `lengths[b]` (the prompt) and from `prompt` on
- * (what was generated) count; the padding between them does not, nor does what lies before the window.
+ * [B, 1, 1, S]: one new token per row at its position sees the keys in slots 0 to there, with a window W only those
+ * from position − W + 1 on. position [B, 1], slots [S] = 0, 1, …
  */
-function decodeMask(
-  lengths: ArrayLike<number>,
-  prompt: number,
-  S: number,
-  window = Infinity,
-): Tensor {
-  const B = lengths.length
-  const values = new Float32Array(B * S)
-  for (let b = 0; b < B; b++) {
-    const length = lengths[b] ?? 0
-    const row = values.subarray(b * S, (b + 1) * S)
-    row.fill(MASKED, length, Math.min(prompt, S))
-    const first = length + (S - prompt) - window // the position of the first key in the window
-    row.fill(MASKED, 0, Math.max(0, Math.min(length, first)))
-    row.fill(MASKED, prompt, Math.max(prompt, prompt + first - length))
-  }
-  return floats(values, [B, 1, 1, S])
+export function decodeMasks(
+  { slidingWindow }: LlamaConfig,
+  position: Tensor,
+  slots: Tensor,
+): Masks {
+  const [B = 1] = position.shape
+  const age = sub(reshape(position, [B, 1, 1, 1]), slots)
+  const where = (spare: Tensor): Tensor => scale(minimum(spare, scalar(0)), -MASKED)
+  const full = where(age)
+  if (slidingWindow === null) return { full, sliding: null }
+  return { full, sliding: add(full, where(sub(scalar(slidingWindow - 1), age))) }
 }

@@ -8,6 +8,7 @@ import { ATTENTION, FEED_FORWARD } from '../weights/config.ts'
 import type { LlamaConfig, Projection } from '../weights/config.ts'
 import type { Array32 } from '../weights/safetensors.ts'
 import { openWeights } from '../weights/shards.ts'
+import { createDecoders } from './decoder.ts'
 import { createRope } from './rope.ts'
 import type { Llama, LoraPair } from './llama.ts'
 
@@ -82,7 +83,7 @@ export async function loadBase(folder: string): Promise<Llama> {
     tf.dispose([...weights.values()])
     throw error
   }
-  return { config, weights, adapter: null, rope: createRope(config) }
+  return { config, weights, adapter: null, rope: createRope(config), decoders: createDecoders() }
 }
 
 /** Infinity and NaN times zero are NaN, and a sum keeps it: five times as fast as asking each number. */
@@ -107,7 +108,7 @@ export function initialize(config: LlamaConfig, seed: number): Llama {
         : Float32Array.from({ length: size }, (_, i) => deviation * normal(seed, which, i))
     weights.set(name, tf.keep(floats(data, shape)))
   }
-  return { config, weights, adapter: null, rope: createRope(config) }
+  return { config, weights, adapter: null, rope: createRope(config), decoders: createDecoders() }
 }
 
 /** A fresh adapter: A uniform as PEFT's kaiming, B zero, so that it starts as the identity. */
@@ -214,4 +215,5 @@ export function disposePairs(pairs: ReadonlyMap<string, LoraPair>): void {
 export function disposeBase(model: Llama): void {
   tf.dispose([...model.weights.values()])
   model.rope.dispose()
+  model.decoders.dispose()
 }

@@ -18,6 +18,14 @@ type NativeBackend = {
     inputs: Tensor[],
     outputs: number,
   ): Tensor[]
+  loadSavedModelMetaGraph(folder: string, tag: string): number
+  runSavedModel(
+    id: number,
+    inputs: readonly Tensor[],
+    infos: readonly { name: string }[],
+    outputs: readonly string[],
+  ): Tensor[]
+  deleteSavedModel(id: number): void
 }
 
 function loadTensorFlow(): typeof TensorFlow {
@@ -57,7 +65,7 @@ const constant = (name: string): number => {
 }
 const FLOAT = constant('TF_FLOAT')
 export const BOOL = constant('TF_BOOL')
-const INT32 = constant('TF_INT32')
+export const INT32 = constant('TF_INT32')
 const ATTR_TYPE = constant('TF_ATTR_TYPE')
 const ATTR_BOOL = constant('TF_ATTR_BOOL')
 const ATTR_INT = constant('TF_ATTR_INT')
@@ -71,9 +79,35 @@ export const attr = {
 }
 export type { OpAttribute }
 
+/** What the graph room needs to write attributes down. */
+export const ATTRIBUTE = { type: ATTR_TYPE, bool: ATTR_BOOL }
+export const dtypeOf = ({ dtype }: Tensor): number =>
+  dtype === 'int32' ? INT32 : dtype === 'bool' ? BOOL : FLOAT
+
+type Note = (
+  name: string,
+  attributes: readonly OpAttribute[],
+  inputs: readonly Tensor[],
+  outputs: readonly Tensor[],
+) => void
+let note: Note | null = null
+
+/** Runs `work` while every kernel is also told to `listener`. */
+export function recordWith<R>(listener: Note, work: () => R): R {
+  if (note !== null) throw new Error('a graph is being recorded already')
+  note = listener
+  try {
+    return work()
+  } finally {
+    note = null
+  }
+}
+
 /** Runs one native kernel, without tape: the gradients of this project are written by hand. */
 export function execute(name: string, attributes: OpAttribute[], ...inputs: Tensor[]): Tensor {
-  return backend.executeSingleOutput(name, attributes, inputs)
+  const output = backend.executeSingleOutput(name, attributes, inputs)
+  note?.(name, attributes, inputs, [output])
+  return output
 }
 
 export function executeMany(
@@ -82,19 +116,58 @@ export function executeMany(
   inputs: Tensor[],
   outputs: number,
 ): Tensor[] {
-  return backend.executeMultipleOutputs(name, attributes, inputs, outputs)
+  const results = backend.executeMultipleOutputs(name, attributes, inputs, outputs)
+  note?.(name, attributes, inputs, results)
+  return results
 }
+
+/** A view with another shape: no copy. In a recorded graph its leading size stays open. */
+export function reshape(a: Tensor, shape: number[]): Tensor {
+  const view = tf.reshape(a, shape)
+  if (note !== null) {
+    const open = intVector([-1, ...shape.slice(1)])
+    note(
+      'Reshape',
+      [{ ...attr.float('T'), value: dtypeOf(a) }, attr.int32('Tshape')],
+      [a, open],
+      [view],
+    )
+  }
+  return view
+}
+
+/** A SavedModel's session. It computes in this thread and reads its ConfigProto from the folder's session.pb. */
+export const loadGraph = (folder: string, tag: string): number =>
+  backend.loadSavedModelMetaGraph(folder, tag)
+export const runGraph = (
+  id: number,
+  inputs: readonly Tensor[],
+  names: readonly string[],
+  fetches: readonly string[],
+): Tensor[] =>
+  backend.runSavedModel(
+    id,
+    inputs,
+    names.map((name) => ({ name })),
+    fetches,
+  )
+export const deleteGraph = (id: number): void => backend.deleteSavedModel(id)
 
 const constants = new Map<string, Tensor>()
 
 /** How many constant tensors live for the whole process: leak tests subtract them. */
 export const cachedConstants = (): number => constants.size
 
+/** Whether a tensor is one of the constants below. */
+export const isConstant = (tensor: Tensor): boolean => constantData.has(tensor.dataId)
+const constantData = new Set<object>()
+
 function cached(key: string, make: () => Tensor): Tensor {
   let tensor = constants.get(key)
   if (tensor === undefined) {
     tensor = tf.keep(make())
     constants.set(key, tensor)
+    constantData.add(tensor.dataId)
   }
   return tensor
 }

@@ -1,5 +1,5 @@
 import { attr, BOOL, execute, executeMany, intScalar, intVector, scalar, tf } from './backend.ts'
-import type { Tensor } from './backend.ts'
+import type { OpAttribute, Tensor } from './backend.ts'
 
 /**
  * Thin names over TensorFlow's native kernels. `tf.matMul` and its like cost 7–40 µs of JavaScript
@@ -81,8 +81,7 @@ export const scatterRows = (rows: Tensor, indices: Tensor, count: number): Tenso
 export const transpose = (a: Tensor, permutation: readonly number[]): Tensor =>
   execute('Transpose', transposeAttributes, a, intVector(permutation))
 
-/** A view with another shape: no copy. */
-export const reshape = (a: Tensor, shape: number[]): Tensor => tf.reshape(a, shape)
+export { reshape } from './backend.ts'
 
 export const slice = (a: Tensor, begin: readonly number[], size: readonly number[]): Tensor =>
   execute('Slice', sliceAttributes, a, intVector(begin), intVector(size))
@@ -139,6 +138,11 @@ const castAttributes = [
   attr.int32('DstT'),
   attr.bool('Truncate', false),
 ]
+const boolToFloat = [
+  { ...attr.float('SrcT'), value: BOOL },
+  attr.float('DstT'),
+  attr.bool('Truncate', false),
+]
 const cumsumAttributes = [
   attr.bool('exclusive', false),
   attr.bool('reverse', false),
@@ -149,6 +153,10 @@ const intSumAttributes = [attr.bool('keep_dims', false), attr.int32('T'), attr.i
 
 export const cumulativeSum = (a: Tensor, axis: number): Tensor =>
   execute('Cumsum', cumsumAttributes, a, intScalar(axis))
+
+/** 1 where a < b, else 0 */
+export const less = (a: Tensor, b: Tensor): Tensor =>
+  execute('Cast', boolToFloat, execute('Less', lessAttributes, a, b))
 
 /** How many entries of each row are ≤ the row's bound. a [M,V], bound [M,1] → int32 [M] */
 export function countUpTo(a: Tensor, bound: Tensor): Tensor {
@@ -165,16 +173,63 @@ export const argMax = (a: Tensor): Tensor =>
   )
 
 /** The k largest of each row in falling order, with their int32 indices. */
-export function topK(a: Tensor, k: number): [Tensor, Tensor] {
+export function topK(a: Tensor, k: Tensor): [Tensor, Tensor] {
   const [values, indices] = executeMany(
     'TopKV2',
     [attr.bool('sorted', true), attr.float('T'), attr.int32('Tk'), attr.int32('index_type')],
-    [a, intScalar(k)],
+    [a, k],
     2,
   )
   if (values === undefined || indices === undefined) throw new Error('kernel gave no output')
   return [values, indices]
 }
+
+const intT = [attr.int32('T')]
+const maxAttributes = [attr.bool('keep_dims', true), attr.float('T'), attr.int32('Tidx')]
+const gatherColumnAttributes = (dtype: OpAttribute) => [
+  attr.int('batch_dims', 1),
+  dtype,
+  attr.int32('Tindices'),
+  attr.int32('Taxis'),
+]
+const gatherFloatColumn = gatherColumnAttributes(attr.float('Tparams'))
+const gatherIntColumn = gatherColumnAttributes(attr.int32('Tparams'))
+const toInts = [attr.float('SrcT'), attr.int32('DstT'), attr.bool('Truncate', false)]
+const toFloats = [attr.int32('SrcT'), attr.float('DstT'), attr.bool('Truncate', false)]
+
+export const log = (a: Tensor): Tensor => execute('Log', T, a)
+export const minimum = (a: Tensor, b: Tensor): Tensor => execute('Minimum', T, a, b)
+export const maximum = (a: Tensor, b: Tensor): Tensor => execute('Maximum', T, a, b)
+export const addInts = (a: Tensor, b: Tensor): Tensor => execute('AddV2', intT, a, b)
+export const mulInts = (a: Tensor, b: Tensor): Tensor => execute('Mul', intT, a, b)
+export const asInts = (a: Tensor): Tensor => execute('Cast', toInts, a)
+export const asFloats = (a: Tensor): Tensor => execute('Cast', toFloats, a)
+/** The largest of each row, kept as a column. */
+export const rowMax = (a: Tensor): Tensor => execute('Max', maxAttributes, a, intVector([1]))
+/** One entry of each row: a [M, N], index int32 [M, 1] → [M, 1]; a [M, N, W] → [M, 1, W]. */
+export const pick = (a: Tensor, index: Tensor): Tensor =>
+  execute(
+    'GatherV2',
+    a.dtype === 'int32' ? gatherIntColumn : gatherFloatColumn,
+    a,
+    index,
+    intScalar(1),
+  )
+
+/** A view with a shape that is a tensor itself. */
+export const reshapeTo = (a: Tensor, shape: Tensor): Tensor =>
+  execute('Reshape', [attr.float('T'), attr.int32('Tshape')], a, shape)
+
+/** Zeros around a; paddings int32 [rank, 2]. */
+export const pad = (a: Tensor, paddings: Tensor): Tensor =>
+  execute('Pad', [attr.float('T'), attr.int32('Tpaddings')], a, paddings)
+
+/**
+ * Writes rows into a where it lies, with no copy: whoever else holds its memory sees it change.
+ * a [M, N], index int32 [R], rows [R, N] → a.
+ */
+export const writeRows = (a: Tensor, index: Tensor, rows: Tensor): Tensor =>
+  execute('InplaceUpdate', T, a, index, rows)
 
 /** Reads an int32 tensor back. */
 export const readInts = (a: Tensor): Int32Array => a.dataSync() as Int32Array

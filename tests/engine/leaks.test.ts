@@ -111,4 +111,6 @@ test.each([
 test('closing the engine leaves nothing', async () => {
   await engine.close()
   expect(live()).toBe(0)
+  const { getNumOfSavedModels: graphs } = tf.backend() as unknown as Record<string, () => number>
+  expect(graphs?.call(tf.backend())).toBe(0)
 })
