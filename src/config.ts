@@ -11,6 +11,8 @@ export type Config = {
   dataDir: string
   /** folder from which models may be imported */
   modelsDir: string
+  /** bytes that the weights of resident models may take together; null: half of the memory that is free */
+  modelMemory: number | null
   /** the default OpenAI-compatible judge; null: the local judge */
   judge: { baseUrl: string; apiKey: string | null; model: string } | null
   judgeKey: JudgeKeys
@@ -28,6 +30,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     url: env['LIBRA_URL'] || null,
     dataDir: resolve(env['LIBRA_DATA_DIR'] ?? './data'),
     modelsDir: resolve(env['LIBRA_MODELS_DIR'] ?? './models'),
+    modelMemory: readMemory(env['LIBRA_MODEL_MEMORY'] || null),
     judge: readJudge(env),
     judgeKey(name) {
       const [key, origin] = [env[name], env[`${name}_ORIGIN`]]
@@ -40,6 +43,13 @@ function readPort(text: string): number {
   const port = Number(text)
   if (text !== '' && Number.isInteger(port) && port >= 0 && port <= 65535) return port
   throw new LibraError('invalid_configuration', `LIBRA_PORT: ${text} is no port from 0 to 65535`)
+}
+
+function readMemory(text: string | null): number | null {
+  const gigabytes = Number(text)
+  if (text === null) return null
+  if (gigabytes > 0 && Number.isFinite(gigabytes)) return Math.round(gigabytes * 1e9)
+  throw new LibraError('invalid_configuration', `LIBRA_MODEL_MEMORY: ${text} is no number of GB`)
 }
 
 /** An empty variable counts as unset: that is how container files leave one out. */

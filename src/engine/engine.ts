@@ -80,10 +80,10 @@ export type EngineStatus = {
 /** The only door to tensors. The serving engine and the training engine are child processes behind it. */
 export interface Engine {
   describe(model: ModelFiles): Promise<ModelInfo>
-  /** Raw reward-model logits, one per conversation, in order. */
-  score(request: ScoreRequest): Promise<RawScore[]>
-  /** `n` completions for each prompt, in order. */
-  generate(request: GenerateRequest): Promise<Completion[][]>
+  /** Raw reward-model logits, one per conversation, in order. An aborted call leaves the queue at once. */
+  score(request: ScoreRequest, signal?: AbortSignal): Promise<RawScore[]>
+  /** `n` completions for each prompt, in order. An aborted call ends before its next token. */
+  generate(request: GenerateRequest, signal?: AbortSignal): Promise<Completion[][]>
   /**
    * log P(option) as the first token of the assistant's turn, per prompt and option (not renormalised); null for a
    * prompt that the model's context does not hold.

@@ -1,97 +1,38 @@
-import { createHash } from 'node:crypto'
-import { LibraError } from '../errors.ts'
-import { batchByLength } from '../model/batch.ts'
+import { cancelled, LibraError } from '../errors.ts'
+import { batchByLength, lastPositions } from '../model/batch.ts'
 import { generate as generateTokens } from '../model/generate.ts'
 import { logits, scalarHead } from '../model/heads.ts'
 import { hiddenStates } from '../model/llama.ts'
-import type { Llama, LoraPair } from '../model/llama.ts'
-import {
-  disposeBase,
-  disposePairs,
-  loadAdapter,
-  loadBase,
-  stackAdapters,
-} from '../model/resident.ts'
 import type { Message } from '../schemas/chat.ts'
-import type { Calibration } from '../schemas/model.ts'
 import { TrainSpec } from '../schemas/training.ts'
 import type { TrainEvent } from '../schemas/training.ts'
 import { device, dispose, scoped, tensorflowVersion, tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
 import { logSoftmax, read } from '../tensor/ops.ts'
 import { encodeChat } from '../text/template.ts'
-import { loadTokenizer } from '../text/tokenizer.ts'
-import type { Tokenizer } from '../text/tokenizer.ts'
 import { policyUpdate } from '../training/ppo/round.ts'
 import { pretrain } from '../training/pretrain.ts'
 import { rewardModel, SCORE_HEAD } from '../training/reward-model.ts'
 import { sft } from '../training/sft.ts'
-import { hashFolder, verifyFolder } from '../weights/atomic.ts'
-import { readCard } from '../weights/folder.ts'
-import type { Engine, ModelFiles } from './engine.ts'
+import { createBatcher } from './batcher.ts'
+import type {
+  Engine,
+  GenerateRequest,
+  ModelFiles,
+  ModelInfo,
+  OptionsRequest,
+  ScoreRequest,
+} from './engine.ts'
+import { createResidents } from './residents.ts'
+import type { Resident } from './residents.ts'
 
 /** Tokens of one scoring pass, padding included. */
 const PASS_TOKENS = 8192
 
-type Base = { model: Llama; tokenizer: Tokenizer }
-type Resident = {
-  model: Llama
-  tokenizer: Tokenizer
-  calibration: Calibration | null
-  /** tokens that it reads, counted from the end: what it was trained on */
-  window: number
-  version: string
-  pairs: Map<string, LoraPair>
-  heads: Map<string, Tensor>
-}
-
-/** The engine in this process. Bases are held once and shared by every stack of adapters on them. */
-export function createLocalEngine(): Engine {
-  const bases = new Map<string, Promise<Base>>()
-  const residents = new Map<string, Promise<Resident>>()
-
-  function once<T>(map: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
-    let found = map.get(key)
-    if (found === undefined) {
-      found = make()
-      map.set(key, found)
-      found.catch(() => map.delete(key))
-    }
-    return found
-  }
-
-  const base = (folder: string): Promise<Base> =>
-    once(bases, folder, async () => {
-      await verifyFolder(folder)
-      const tokenizer = await loadTokenizer(folder)
-      return { tokenizer, model: await loadBase(folder) }
-    })
-
-  const resident = (files: ModelFiles): Promise<Resident> =>
-    once(residents, JSON.stringify(files), async () => {
-      const { model, tokenizer } = await base(files.base)
-      const hash = createHash('sha256').update(await hashFolder(files.base))
-      const loaded = []
-      for (const folder of files.adapters) {
-        await verifyFolder(folder)
-        loaded.push(await loadAdapter(model, folder))
-        hash.update(await hashFolder(folder))
-      }
-      const card = await readCard(files.adapters.at(-1) ?? files.base)
-      const pairs = stackAdapters(loaded.map(({ pairs }) => pairs))
-      for (const { pairs } of loaded) disposePairs(pairs)
-      const heads = new Map(loaded.flatMap(({ heads }) => [...heads]))
-      const weights = new Map([...model.weights, ...heads])
-      return {
-        model: { ...model, weights, adapter: pairs },
-        tokenizer,
-        calibration: card?.calibration ?? null,
-        window: card?.max_length ?? model.config.context,
-        version: hash.digest('hex'),
-        pairs,
-        heads,
-      }
-    })
+/** The engine in this process. Its models' weights stay within `memory` bytes together. */
+export function createLocalEngine({ memory }: { memory?: number } = {}): Engine {
+  const residents = createResidents(memory)
+  const batcher = createBatcher(PASS_TOKENS)
 
   function encode(
     { model, tokenizer }: Resident,
@@ -111,23 +52,17 @@ export function createLocalEngine(): Engine {
     )
   }
 
+  /** A call that works with the model that it names. */
+  const withModel =
+    <R extends { model: ModelFiles }, T>(
+      work: (resident: Resident, request: R, signal?: AbortSignal) => Promise<T>,
+    ) =>
+    (request: R, signal?: AbortSignal): Promise<T> =>
+      residents.use(request.model, (resident) => work(resident, request, signal))
+
   return {
-    async describe(files) {
-      const { model, calibration, version, pairs } = await resident(files)
-      const count = (tensors: Iterable<Tensor>): number =>
-        [...tensors].reduce((n, t) => n + t.size, 0)
-      return {
-        parameters: count(model.weights.values()),
-        adapterParameters: count([...pairs.values()].flatMap(({ a, b }) => [a, b])),
-        contextLength: model.config.context,
-        vocabularySize: model.config.vocabularySize,
-        hasScoreHead: model.weights.has(SCORE_HEAD),
-        calibration,
-        version,
-      }
-    },
-    async score({ model: files, conversations, onTooLong }) {
-      const scorer = await resident(files)
+    describe: (files) => residents.use(files, describe),
+    score: withModel(async (scorer, { conversations, onTooLong }: ScoreRequest, signal) => {
       if (!scorer.model.weights.has(SCORE_HEAD))
         throw new LibraError(
           'no_score_head',
@@ -138,30 +73,12 @@ export function createLocalEngine(): Engine {
         if (ids.length <= scorer.window) return { ids, truncated }
         return { ids: ids.slice(ids.length - scorer.window), truncated: true }
       })
-      const scores = encoded.map(({ ids, truncated }) => ({
-        logit: NaN,
-        tokens: ids.length,
-        truncated,
+      const rows = encoded.map(({ ids }) => ids)
+      const group = { key: scorer.version, run: (ids: number[][]) => rewards(scorer, ids) }
+      const values = await batcher.submit(group, rows, signal)
+      const scores = encoded.map(({ ids, truncated }, i) => ({
+        ...{ logit: values[i] ?? NaN, tokens: ids.length, truncated },
       }))
-      for (const pass of batchByLength(
-        encoded.map(({ ids }) => ids),
-        PASS_TOKENS,
-        0,
-      )) {
-        const hidden = hiddenStates(scorer.model, pass.ids, pass.B, pass.T)
-        const head = scalarHead(
-          scorer.model,
-          SCORE_HEAD,
-          hidden,
-          Int32Array.from(pass.lengths, (n, b) => b * pass.T + n - 1),
-        )
-        read(head).forEach((logit, b) => {
-          const score = scores[pass.rows[b] ?? -1]
-          if (score) score.logit = logit
-        })
-        dispose([hidden, head])
-        await new Promise(setImmediate)
-      }
       if (!scores.every(({ logit }) => Number.isFinite(logit)))
         throw new LibraError(
           'non_finite_output',
@@ -169,9 +86,9 @@ export function createLocalEngine(): Engine {
           { fault: 'engine' },
         )
       return scores
-    },
-    async generate({ model: files, prompts, n, sampling, onTooLong }) {
-      const policy = await resident(files)
+    }),
+    generate: withModel(async (policy, request: GenerateRequest, signal) => {
+      const { prompts, n, sampling, onTooLong } = request
       const { tokenizer } = policy
       const encoded = prompts.flatMap((messages) =>
         new Array<number[]>(n).fill(
@@ -190,7 +107,10 @@ export function createLocalEngine(): Engine {
         key: (row) => [sampling.seed, row],
         stopIds: new Set([tokenizer.eos]),
         done: (_, ids) => stopped(ids),
-        between: () => new Promise(setImmediate),
+        async between() {
+          await batcher.between()
+          if (signal?.aborted) throw cancelled()
+        },
       })
       const completions = samples.map(({ ids, logprobs, finish }, row) => {
         let text = tokenizer.decode(ids)
@@ -201,9 +121,8 @@ export function createLocalEngine(): Engine {
         return { text, tokenIds: ids, tokens, logprobs, finish, promptTokens }
       })
       return prompts.map((_, i) => completions.slice(i * n, (i + 1) * n))
-    },
-    async optionLogprobs({ model: files, prompts, options }) {
-      const judge = await resident(files)
+    }),
+    optionLogprobs: withModel(async (judge, { prompts, options }: OptionsRequest) => {
       const optionIds = options.map((option) => {
         const ids = judge.tokenizer.encode(option)
         if (ids.length !== 1)
@@ -234,14 +153,14 @@ export function createLocalEngine(): Engine {
           (row, b) => (result[row] = optionIds.map((id) => values[b * V + id] ?? NaN)),
         )
         dispose([hidden, logp])
-        await new Promise(setImmediate)
+        await batcher.between()
       }
       if (result.flat().some(Number.isNaN))
         throw new LibraError('non_finite_output', 'the judge model gave no finite probability', {
           fault: 'engine',
         })
       return result
-    },
+    }),
     train(spec, signal): AsyncIterable<TrainEvent> {
       const checked = TrainSpec.parse(spec)
       switch (checked.kind) {
@@ -263,18 +182,34 @@ export function createLocalEngine(): Engine {
         tensorflow: tensorflowVersion,
         numTensors,
         numBytes,
-        loadedModels: residents.size,
+        loadedModels: residents.count(),
       })
     },
-    async close() {
-      for (const loading of residents.values()) {
-        const { pairs, heads } = await loading
-        disposePairs(pairs)
-        tf.dispose([...heads.values()])
-      }
-      for (const loading of bases.values()) disposeBase((await loading).model)
-      residents.clear()
-      bases.clear()
-    },
+    close: () => residents.close(),
   }
+}
+
+function describe({ model, calibration, version, pairs }: Resident): Promise<ModelInfo> {
+  const count = (tensors: Iterable<Tensor>): number => [...tensors].reduce((n, t) => n + t.size, 0)
+  return Promise.resolve({
+    parameters: count(model.weights.values()),
+    adapterParameters: count([...pairs.values()].flatMap(({ a, b }) => [a, b])),
+    contextLength: model.config.context,
+    vocabularySize: model.config.vocabularySize,
+    hasScoreHead: model.weights.has(SCORE_HEAD),
+    calibration,
+    version,
+  })
+}
+
+/** The scalar head's value at the end of each row. */
+function rewards({ model }: Resident, rows: readonly (readonly number[])[]): number[] {
+  const values = rows.map(() => NaN)
+  for (const pass of batchByLength(rows, PASS_TOKENS, 0)) {
+    const hidden = hiddenStates(model, pass.ids, pass.B, pass.T)
+    const head = scalarHead(model, SCORE_HEAD, hidden, lastPositions(pass))
+    read(head).forEach((logit, b) => (values[pass.rows[b] ?? -1] = logit))
+    dispose([hidden, head])
+  }
+  return values
 }

@@ -33,6 +33,9 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   non_finite_output: 424,
   judge_failed: 424,
   judge_misconfigured: 422,
+  cancelled: 499 as ContentfulStatusCode, // nobody is there to read it
+  model_too_large: 422,
+  overloaded: 503,
   engine_lost: 503,
   not_ready: 503,
 }
@@ -57,7 +60,11 @@ export function problem(c: Context, error: unknown): Response {
       param: (details['field'] as string | undefined) ?? null,
     },
   }
-  return c.body(JSON.stringify(body), status, { 'content-type': 'application/problem+json' })
+  const retry = details['retry_after']
+  return c.body(JSON.stringify(body), status, {
+    'content-type': 'application/problem+json',
+    ...(typeof retry === 'number' ? { 'retry-after': String(retry) } : {}),
+  })
 }
 
 const MAX_BODY = 4 * 1024 * 1024

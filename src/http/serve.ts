@@ -1,3 +1,4 @@
+import { freemem } from 'node:os'
 import { createAdaptorServer } from '@hono/node-server'
 import { readConfig } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
@@ -10,9 +11,9 @@ import { createApp } from './app.ts'
 
 /** Serves until a signal ends it; then stops taking connections, ends runs and engine, releases the data folder. */
 export async function serve(): Promise<void> {
-  const { host, port, dataDir, modelsDir, judge, judgeKey } = readConfig()
+  const { host, port, dataDir, modelsDir, modelMemory, judge, judgeKey } = readConfig()
   const store = await openStore(dataDir)
-  const serving = await steadyEngine()
+  const serving = await steadyEngine({ memory: modelMemory ?? Math.round(freemem() / 2) })
   const startTraining = () => spawnEngine({ training: true })
   const open = async () => {
     const services = await createServices({

@@ -1,5 +1,6 @@
 import { calibrate } from '../evaluation/calibration.ts'
 import { combine } from '../evaluation/combine.ts'
+import type { RawScore } from '../engine/engine.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Axis, PromptClass } from '../schemas/feedback.ts'
 import { filesOf, findModel } from './catalog.ts'
@@ -16,56 +17,57 @@ export type Scored = Partial<Record<Axis, AxisScore>> & {
 
 /**
  * Scores conversations on the asked axes: raw logit, calibrated probability, score = 100 × probability, and the gate's
- * reward when both axes are asked. Each row is stored with the model version that gave it.
- * Throws `context_length_exceeded`, `non_finite_output`.
+ * reward when both axes are asked. Each row is stored with the model version that gave it, soon after.
+ * Throws `context_length_exceeded`, `non_finite_output`, `overloaded`, `cancelled`.
  */
 export async function scoreConversations(
-  { serving, store }: Pick<Services, 'serving' | 'store'>,
+  { serving, store, admission }: Pick<Services, 'serving' | 'store' | 'admission'>,
   request: {
     inputs: readonly { messages: readonly Message[]; prompt_class: PromptClass | null }[]
     axes: readonly Axis[]
     on_too_long: 'error' | 'truncate'
     threshold: number
   },
+  signal?: AbortSignal,
 ): Promise<{ data: Scored[]; tokens: number; models: Partial<Record<Axis, string>> }> {
   const conversations = request.inputs.map(({ messages }) => messages)
+  // both axes wait together, so that one pass may serve both
+  const read = await admission.admit(conversations.length, () =>
+    Promise.all(
+      request.axes.map(async (axis) => {
+        const { id, ...model } = await findModel(store, axis)
+        const files = filesOf(model)
+        const asked = { model: files, conversations, onTooLong: request.on_too_long }
+        const [info, scores] = await Promise.all([
+          serving.describe(files),
+          serving.score(asked, signal),
+        ])
+        return { axis, id, info, scores }
+      }),
+    ),
+  )
   const data: Scored[] = request.inputs.map((_, index) => ({
-    index,
-    id: newId('score'),
-    combined: null,
-    truncated: false,
+    ...{ index, id: newId('score'), combined: null, truncated: false },
   }))
   const models: Partial<Record<Axis, string>> = {}
   let tokens = 0
-  for (const axis of request.axes) {
-    const model = await findModel(store, axis)
-    const info = await serving.describe(filesOf(model))
+  for (const { axis, id, info, scores } of read) {
     models[axis] = info.version
-    const scores = await serving.score({
-      model: filesOf(model),
-      conversations,
-      onTooLong: request.on_too_long,
-    })
-    scores.forEach(({ logit, tokens: n, truncated }, i) => {
-      const row = data[i]
-      if (row === undefined) return
+    const createdAt = Date.now()
+    const rows = data.map((row, i) => {
+      const { logit, tokens: n, truncated } = scores[i] as RawScore
       const probability = calibrate(logit, info.calibration)
       row[axis] = { logit, probability, score: probability === null ? null : 100 * probability }
       row.truncated ||= truncated
       tokens += n
-    })
-    await store.scores.insert(
-      data.map((row, i) => ({
-        id: `${row.id}_${axis}`,
-        axis,
-        model: model.id,
-        modelVersion: info.version,
+      return {
+        ...{ id: `${row.id}_${axis}`, axis, model: id, modelVersion: info.version, logit },
         calibration: info.calibration?.version ?? null,
-        logit: row[axis]?.logit ?? NaN,
         messages: [...(conversations[i] ?? [])],
-        createdAt: Date.now(),
-      })),
-    )
+        createdAt,
+      }
+    })
+    store.scores.append(rows)
   }
   data.forEach((row, i) => {
     if (row.helpfulness === undefined || row.safety === undefined) return

@@ -1,6 +1,8 @@
 import type { Config, JudgeKeys } from '../config.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Store } from '../store/store.ts'
+import { createAdmission } from './admission.ts'
+import type { Admission } from './admission.ts'
 import { registerStarter } from './catalog.ts'
 import { withEventFiles } from './event-file.ts'
 import { createFiles } from './files.ts'
@@ -19,7 +21,12 @@ export type Services = {
   runner: Runner
   dataDir: string
   judges: Judges
+  /** for what HTTP clients ask of the serving engine */
+  admission: Admission
 }
+/** Conversations and answers in work or waiting, over all clients. */
+const MOST_WAITING = 1024
+
 /** What the environment says of judges on servers. */
 export type Judges = { default: Config['judge']; keyOf: JudgeKeys }
 
@@ -34,7 +41,8 @@ export async function createServices(parts: {
   await registerStarter(store)
   const files = createFiles(store, parts.dataDir)
   const judges = parts.judges ?? { default: null, keyOf: () => null }
-  return { ...parts, store, judges, files, runner: await createRunner(store) }
+  const admission = createAdmission(MOST_WAITING)
+  return { ...parts, store, judges, admission, files, runner: await createRunner(store) }
 }
 
 /** Lends a training engine to some work and ends it afterwards, whatever happened. */

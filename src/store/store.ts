@@ -25,11 +25,11 @@ import {
   runEvents,
   runs,
 } from './schema.ts'
-import { scores } from './schema.ts'
+import { scoreRows } from './score-rows.ts'
+import type { ScoreRows } from './score-rows.ts'
 
 export type Run = typeof runs.$inferSelect
 export type RunEvent = typeof runEvents.$inferSelect
-export type ScoreRow = typeof scores.$inferSelect
 
 export type ModelRow = typeof models.$inferSelect
 export type FileRow = typeof files.$inferSelect
@@ -43,7 +43,7 @@ export type Store = {
   files: Collection<typeof files>
   preferences: Collection<typeof preferences>
   judges: Collection<typeof judges>
-  scores: Collection<typeof scores>
+  scores: ScoreRows
   /** runs that a process which is gone left queued or running */
   unfinishedRuns(): Promise<Run[]>
   /** moves a run on, from one of the states given; false when it was in none of them */
@@ -100,7 +100,7 @@ export async function openStore(folder: string): Promise<Store> {
     files: collection(db, write, files),
     preferences: collection(db, write, preferences),
     judges: collection(db, write, judges),
-    scores: collection(db, write, scores),
+    scores: scoreRows(db, write),
   }
   return {
     ...collections,
@@ -171,6 +171,7 @@ export async function openStore(folder: string): Promise<Store> {
       write(() => db.update(idempotency).set({ status, reply }).where(eq(idempotency.key, key))),
     dropKey: (key) => write(() => db.delete(idempotency).where(eq(idempotency.key, key))),
     async close() {
+      await collections.scores.flush()
       await queue.onIdle()
       client.close()
       await release()

@@ -55,23 +55,27 @@ async function hashFiles(folder: string): Promise<Record<string, string>> {
   return sums
 }
 
-/** Compares a folder with its manifest. Throws `damaged_checkpoint` naming the first file that differs. */
-export async function verifyFolder(folder: string): Promise<void> {
+/**
+ * Compares a folder with its manifest, where it has one. Gives one SHA-256 over the names and contents of its files.
+ * Throws `damaged_checkpoint` naming the first file that differs.
+ */
+export async function verifyFolder(folder: string): Promise<string> {
   const path = join(folder, MANIFEST)
-  if (!existsSync(path)) return
-  const expected = JSON.parse(await readFile(path, 'utf8')) as Record<string, string>
   const found = await hashFiles(folder)
+  const expected = existsSync(path)
+    ? (JSON.parse(await readFile(path, 'utf8')) as Record<string, string>)
+    : {}
   for (const [name, sum] of Object.entries(expected))
     if (found[name] !== sum)
       throw new LibraError(
         'damaged_checkpoint',
         `${join(folder, name)} is ${found[name] === undefined ? 'missing' : 'not what was written'}`,
       )
+  return hashOf(found)
 }
 
 /** One SHA-256 over the names and contents of a folder's files. */
-export async function hashFolder(folder: string): Promise<string> {
-  return createHash('sha256')
-    .update(JSON.stringify(await hashFiles(folder)))
-    .digest('hex')
-}
+export const hashFolder = async (folder: string): Promise<string> => hashOf(await hashFiles(folder))
+
+const hashOf = (sums: Record<string, string>): string =>
+  createHash('sha256').update(JSON.stringify(sums)).digest('hex')

@@ -4,32 +4,28 @@ import { createLocalEngine } from '../local.ts'
 import type { Reply, Request } from './protocol.ts'
 
 /** The child's side: one local engine, spoken to over the IPC channel. It ends when its parent does. */
-const engine = createLocalEngine()
+const memory = Number(process.env['LIBRA_ENGINE_MEMORY']) || undefined
+const engine = createLocalEngine(memory === undefined ? {} : { memory })
 const running = new Map<number, AbortController>()
 const send = (reply: Reply): void => void process.send?.(reply)
 
-async function train(request: Extract<Request, { call: 'train' }>): Promise<void> {
-  const controller = new AbortController()
-  running.set(request.id, controller)
-  try {
-    for await (const event of engine.train(request.argument, controller.signal))
-      send({ id: request.id, event })
-    send({ id: request.id, end: true })
-  } finally {
-    running.delete(request.id)
-  }
-}
-
 async function answer(request: Request): Promise<void> {
+  const { id, call } = request
+  if (call === 'abort') return running.get(id)?.abort()
+  const controller = new AbortController()
+  running.set(id, controller)
   try {
-    if (request.call === 'abort') running.get(request.id)?.abort()
-    else if (request.call === 'train') await train(request)
-    else {
-      const method = engine[request.call] as (argument: unknown) => Promise<unknown>
-      send({ id: request.id, result: await method(request.argument) })
+    if (call === 'train') {
+      for await (const event of engine.train(request.argument, controller.signal))
+        send({ id, event })
+      return send({ id, end: true })
     }
+    const method = engine[call] as (argument: unknown, signal: AbortSignal) => Promise<unknown>
+    send({ id, result: await method(request.argument, controller.signal) })
   } catch (error) {
-    send({ id: request.id, error: serializeError(error) })
+    send({ id, error: serializeError(error) })
+  } finally {
+    running.delete(id)
   }
 }
 

@@ -11,18 +11,24 @@ type Listener = (reply: Extract<Reply, { id: number }> | { lost: LibraError }) =
 
 /**
  * Starts an engine in a child process: two TensorFlow threads in one process crash, and a crash here ends this
- * engine's calls with `engine_lost`, never the service. `training` runs at lower priority.
+ * engine's calls with `engine_lost`, never the service. `training` runs at lower priority; the weights of resident
+ * models stay within `memory` bytes.
  */
 export async function spawnEngine({
   training = false,
-}: { training?: boolean } = {}): Promise<Engine> {
+  memory,
+}: { training?: boolean; memory?: number } = {}): Promise<Engine> {
   const child = fork(
     fileURLToPath(new URL('./serve.ts', import.meta.url)),
     training ? ['training'] : [],
     {
       serialization: 'advanced',
       execArgv: ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href],
-      env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '3', TF_FORCE_GPU_ALLOW_GROWTH: 'true' },
+      env: {
+        ...process.env,
+        ...{ TF_CPP_MIN_LOG_LEVEL: '3', TF_FORCE_GPU_ALLOW_GROWTH: 'true' },
+        ...(memory === undefined ? {} : { LIBRA_ENGINE_MEMORY: String(memory) }),
+      },
       stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
     },
   )
@@ -51,22 +57,30 @@ export async function spawnEngine({
     if (lost !== null) throw lost
     child.send(request)
   }
-  const call = <C extends Call>(name: C, argument: unknown): ReturnType<Calls[C]> =>
+  const call = <C extends Call>(
+    name: C,
+    argument: unknown,
+    signal?: AbortSignal,
+  ): ReturnType<Calls[C]> =>
     new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(cancelled())
       const id = nextId++
+      const abort = (): void => send({ id, call: 'abort' })
       listeners.set(id, (reply) => {
         listeners.delete(id)
+        signal?.removeEventListener('abort', abort)
         if ('lost' in reply) reject(reply.lost)
         else if ('error' in reply) reject(reviveError(reply.error))
         else if ('result' in reply) resolve(reply.result as never)
       })
       send({ id, call: name, argument })
+      signal?.addEventListener('abort', abort)
     }) as ReturnType<Calls[C]>
 
   return {
     describe: (model) => call('describe', model),
-    score: (request) => call('score', request),
-    generate: (request) => call('generate', request),
+    score: (request, signal) => call('score', request, signal),
+    generate: (request, signal) => call('generate', request, signal),
     optionLogprobs: (request) => call('optionLogprobs', request),
     status: () => call('status', undefined),
     async *train(spec, signal) {

@@ -6,14 +6,14 @@ import { spawnEngine } from './spawn.ts'
  * An engine that comes back: when its process is lost, the calls under way fail with `engine_lost`, and another process
  * is started for those to come.
  */
-export async function steadyEngine(): Promise<Engine> {
+export async function steadyEngine(options: { memory?: number } = {}): Promise<Engine> {
   let closed = false
-  let current = spawnEngine()
+  let current = spawnEngine(options)
   await current
   const replace = (lost: Promise<Engine>, error: unknown): void => {
     if (closed || current !== lost) return
     if (!(error instanceof LibraError) || error.code !== 'engine_lost') return
-    current = spawnEngine()
+    current = spawnEngine(options)
     current.catch(() => {}) // whoever asks next is told
   }
   const use = async <T>(ask: (engine: Engine) => Promise<T>): Promise<T> => {
@@ -27,8 +27,8 @@ export async function steadyEngine(): Promise<Engine> {
   }
   return {
     describe: (model) => use((engine) => engine.describe(model)),
-    score: (request) => use((engine) => engine.score(request)),
-    generate: (request) => use((engine) => engine.generate(request)),
+    score: (request, signal) => use((engine) => engine.score(request, signal)),
+    generate: (request, signal) => use((engine) => engine.generate(request, signal)),
     optionLogprobs: (request) => use((engine) => engine.optionLogprobs(request)),
     status: () => use((engine) => engine.status()),
     async *train(spec, signal) {

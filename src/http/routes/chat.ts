@@ -23,7 +23,7 @@ export const chatRoutes = (services: Services): Route[] => [
       reply: ChatReply,
     },
     async ({ c, body }) => {
-      const completions = await complete(services, body)
+      const completions = await complete(services, body, c.req.raw.signal)
       const head = { id: newId('chatcmpl'), created: seconds(Date.now()), model: body.model }
       if (body.stream) return stream(c, head, completions, body)
       return {
@@ -42,18 +42,24 @@ export const chatRoutes = (services: Services): Route[] => [
   ),
 ]
 
-async function complete({ store, serving }: Services, body: Request): Promise<Completion[]> {
+async function complete(
+  { store, serving, admission }: Services,
+  body: Request,
+  signal: AbortSignal,
+): Promise<Completion[]> {
   const model = filesOf(await findModel(store, body.model))
   const stop = typeof body.stop === 'string' ? [body.stop] : body.stop
   const maxTokens = body.max_completion_tokens ?? body.max_tokens
   const { temperature, top_p: topP, seed } = body
-  const [completions = []] = await serving.generate({
+  const sampling = { maxTokens, temperature, topP, topK: 0, seed, stop }
+  const asked = {
     model,
     prompts: [body.messages],
     n: body.n,
-    onTooLong: 'error',
-    sampling: { maxTokens, temperature, topP, topK: 0, seed, stop },
-  })
+    onTooLong: 'error' as const,
+    sampling,
+  }
+  const [completions = []] = await admission.admit(body.n, () => serving.generate(asked, signal))
   return completions
 }
 

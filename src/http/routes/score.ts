@@ -18,8 +18,9 @@ export const scoreRoutes = (services: Services): Route[] => [
       body: ScoreRequest,
       reply: ScoreReply,
     },
-    async ({ body }) => {
-      const { data, tokens, models } = await scoreConversations(services, body)
+    async ({ c, body }) => {
+      const { signal } = c.req.raw // a client that goes frees its place
+      const { data, tokens, models } = await scoreConversations(services, body, signal)
       const usage = { prompt_tokens: tokens, total_tokens: tokens }
       return { object: 'list', model: models, data, usage }
     },
