@@ -1,108 +1,188 @@
-import { init } from 'echarts'
+import { escape, intervalBar, lineChart, scaleOf, scatterPlot } from './report-charts.ts'
+import type { Curve } from './report-charts.ts'
+import type { Interval } from './statistics.ts'
 
-export type ReportInput = {
+export type ReportFigure = Interval & {
+  figure: string
+  before?: Interval | null
+  after?: Interval | null
+  /** two-sided, corrected for all that were tested together */
+  p_holm?: number
+}
+export type ReportSample = {
+  prompt: string
+  answers: { name: string; text: string; helpfulness?: number; safety?: number }[]
+}
+/** What an evaluation, a loop or a run came to: as data, from which the page and the text are drawn. */
+export type Report = {
+  object: 'report'
   title: string
-  rows: readonly (readonly string[])[]
-  /** metrics of PPO rounds, drawn as curves where there are any */
-  rounds?: readonly Record<string, number>[]
-  /** (helpfulness, safety) of each answer */
-  before?: readonly (readonly [number, number])[]
-  after?: readonly (readonly [number, number])[]
-  samples: readonly { prompt: string; before: string; after: string }[]
+  /** where it comes from: kind, seed, code, data, parents */
+  provenance: Record<string, string | number | null>
+  warnings: string[]
+  figures: ReportFigure[]
+  /** plots of curves, each with a title */
+  curves: { title: string; curves: Curve[] }[]
+  samples: ReportSample[]
   config: unknown
 }
 
-const escape = (text: string): string =>
-  text
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;')
+export const number = (x: number): string => x.toFixed(Math.abs(x) >= 100 ? 1 : 3)
+const interval = ({ low, high }: Interval): string => `${number(low)} … ${number(high)}`
+const isPaired = (figures: readonly ReportFigure[]): boolean =>
+  figures.some(({ before, after }) => before && after)
 
-function chart(option: Record<string, unknown>): string {
-  const plot = init(null, null, { renderer: 'svg', ssr: true, width: 640, height: 320 })
-  plot.setOption({ animation: false, backgroundColor: '#fff', ...option })
-  const svg = plot.renderToSVGString()
-  plot.dispose()
-  return svg
+const STYLE = `:root{color-scheme:light dark;--ink:#1c2430;--paper:#fff;--faint:#5a6675;--line:#d8dde3;--mark:#fff3c9}
+@media (prefers-color-scheme:dark){:root{--ink:#e6eaf0;--paper:#11151b;--faint:#a3aebb;--line:#2c3541;--mark:#3a3210}}
+body{font:16px/1.55 system-ui,"Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;max-width:72rem;margin:2rem auto;padding:0 1.2rem;color:var(--ink);background:var(--paper)}
+h1{font-size:1.6rem;line-height:1.25;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2rem}a{color:inherit}
+table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.4rem .6rem;text-align:left;vertical-align:top}thead th{font-size:.85rem;color:var(--faint)}tbody th{font-weight:400}
+.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.bar{width:9rem}.interval{width:100%;height:.8rem;margin-top:.35rem}
+.interval line{vector-effect:non-scaling-stroke;stroke:var(--line)}.interval .zero{stroke:var(--faint);stroke-dasharray:2 2}.interval .reach{stroke:#0a66a8;stroke-width:3}.interval .value{stroke:var(--ink);stroke-width:3}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}.charts svg,.scatter{max-width:100%;height:auto}.scatter{max-width:44rem}
+.scatter text{font:11px system-ui,sans-serif;fill:#444}.scatter .head{font-size:14px;font-weight:600}.scatter .grid line{stroke:#e4e7eb}
+.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.6rem 1.2rem;margin:0}.facts dt{font-size:.82rem;color:var(--faint)}.facts dd{margin:0;overflow-wrap:anywhere}
+.samples td{overflow-wrap:anywhere;white-space:pre-wrap}.samples tr:target{background:var(--mark)}.samples small{color:var(--faint);white-space:nowrap}
+.warning{padding:.6rem .9rem;border-left:4px solid #b3500a;background:var(--mark)}pre{overflow:auto;font-size:.85rem;border:1px solid var(--line);padding:.8rem}
+@media print{:root{--ink:#000;--paper:#fff;--faint:#444;--line:#bbb;--mark:#fff}body{margin:0;max-width:none;font-size:11pt}h2{break-after:avoid}tr,.charts>*,.scatter{break-inside:avoid}thead{display:table-header-group}pre{white-space:pre-wrap;overflow:visible}details:not([open])>summary{display:none}}`
+
+/** Names of a report's facts in Chinese too; what is not here stands as it is. */
+const FACTS: Record<string, string> = {
+  run: '运行',
+  kind: '类型',
+  seed: '种子',
+  'started from': '起点',
+  'data (SHA-256)': '数据',
+  'part of': '属于',
+  device: '设备',
+  'code version': '代码版本',
+  started: '开始',
+  ended: '结束',
+  tags: '标签',
+  notes: '备注',
 }
 
-const line = (
-  title: string,
-  rounds: readonly Record<string, number>[],
-  names: readonly string[],
-): string =>
-  chart({
-    title: { text: title, textStyle: { fontSize: 14 } },
-    legend: { bottom: 0 },
-    grid: { top: 40, bottom: 60 },
-    xAxis: { type: 'category', data: rounds.map((_, i) => i + 1), name: 'round 轮' },
-    yAxis: { type: 'value', scale: true },
-    series: names.map((name) => ({
-      name,
-      type: 'line',
-      showSymbol: false,
-      data: rounds.map((round) => round[name] ?? null),
-    })),
-  })
+/** How many samples are open; the rest are behind a fold. */
+const OPEN = 24
 
-/** One self-contained HTML file: figures, curves, helpfulness against safety, samples side by side. */
-export function renderReport({
-  title,
-  rows,
-  rounds = [],
-  before = [],
-  after = [],
-  samples,
-  config,
-}: ReportInput): string {
-  const [head = [], ...body] = rows
-  // many answers share a point: a little spread, fixed by index, shows how many
-  const spread = (points: readonly (readonly [number, number])[]): number[][] =>
-    points.map(([h, s], i) => [h + 0.12 * Math.sin(i * 7.1), s + 0.12 * Math.cos(i * 3.7)])
-  const drawScatter = (): string =>
-    chart({
-      title: {
-        text: 'Helpfulness against safety (gold) 有用性与安全性',
-        textStyle: { fontSize: 14 },
-      },
-      legend: { bottom: 0 },
-      grid: { top: 40, bottom: 60 },
-      xAxis: { type: 'value', name: 'helpful' },
-      yAxis: { type: 'value', name: 'safe', nameLocation: 'middle', nameGap: 30 },
-      series: [
-        { name: 'before 之前', type: 'scatter', symbolSize: 5, data: spread(before) },
-        { name: 'after 之后', type: 'scatter', symbolSize: 5, data: spread(after) },
-      ],
-    })
-  const cells = (tag: string, row: readonly string[]): string =>
-    `<tr>${row.map((cell) => `<${tag}>${escape(cell)}</${tag}>`).join('')}</tr>`
-  const golden = rounds.some((round) => 'gold/helpfulness' in round)
-    ? line('Gold, the truth 真值', rounds, [
-        'gold/helpfulness',
-        'gold/safety',
-        'gold/safe_and_helpful',
-      ])
-    : ''
-  const curves =
-    rounds.length === 0
-      ? ''
-      : `<h2>Rounds 训练曲线</h2><div class="charts">
-${line('Reward 奖励', rounds, ['objective/scores', 'objective/helpfulness', 'objective/safety'])}
-${line('KL to the SFT policy 与初始策略的距离', rounds, ['objective/kl'])}
-${golden}
-${line('Length and gate 长度与门', rounds, ['response/length', 'gate/safety_share'])}</div>`
-  const scatter = before.length === 0 ? '' : `<h2>Trade-off 权衡</h2>${drawScatter()}`
-  const answers =
-    samples.length === 0
-      ? ''
-      : `<h2>Samples 样例</h2><table><thead>${cells('th', ['prompt 问题', 'before 之前', 'after 之后'])}</thead><tbody>${samples.map((s) => cells('td', [s.prompt, s.before, s.after])).join('')}</tbody></table>`
+/** One self-contained HTML file: no script, no network. Chinese and English labels. */
+export function renderHtml(report: Report): string {
+  const { title, provenance, warnings, figures, curves, samples, config } = report
+  const section = (name: string, body: string): string =>
+    body === '' ? '' : `<section><h2>${name}</h2>${body}</section>`
+  const facts = Object.entries(provenance)
+    .filter(([, value]) => value !== null)
+    .map(
+      ([key, value]) =>
+        `<div><dt>${escape(key)} ${FACTS[key] ?? ''}</dt><dd>${escape(String(value))}</dd></div>`,
+    )
   return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escape(title)}</title>
-<style>body{font:16px/1.5 system-ui,"Noto Sans CJK SC",sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ccc;padding:.3rem .6rem;text-align:left;vertical-align:top}svg{max-width:100%;height:auto}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(26rem,1fr));gap:1rem}pre{overflow:auto;background:#8881;padding:1rem}@media (prefers-color-scheme:dark){body{background:#111;color:#ddd}}</style></head><body>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${escape(title)}</title>
+<style>${STYLE}</style></head><body><main>
 <h1>${escape(title)}</h1>
-<h2>Figures 指标</h2><table><thead>${cells('th', head)}</thead><tbody>${body.map((row) => cells('td', row)).join('')}</tbody></table>
-${curves}${scatter}${answers}
-<h2>Configuration 配置</h2><pre>${escape(JSON.stringify(config, null, 1))}</pre>
-</body></html>`
+<dl class="facts">${facts.join('')}</dl>
+${warnings.map((warning) => `<p class="warning">${escape(warning)}</p>`).join('')}
+${section('Figures 指标', figureTables(figures))}
+${section('Trade-off 权衡', scatter(samples))}
+${section('Curves 训练曲线', curves.length === 0 ? '' : `<div class="charts">${curves.map((plot) => lineChart(plot.title, plot.curves)).join('')}</div>`)}
+${section('Samples 样例', sampleTables(samples))}
+${section('Configuration 配置', `<pre>${escape(JSON.stringify(config, null, 1))}</pre>`)}
+</main></body></html>`
+}
+
+/** What is a difference from a baseline, and what stands for itself. */
+const parted = (figures: readonly ReportFigure[]): ReportFigure[][] =>
+  [
+    figures.filter(({ before, after }) => before && after),
+    figures.filter(({ before, after }) => !before || !after),
+  ].filter((part) => part.length > 0)
+const figureTables = (figures: readonly ReportFigure[]): string =>
+  parted(figures).map(figureTable).join('')
+
+function figureTable(figures: readonly ReportFigure[]): string {
+  const paired = isPaired(figures)
+  const tested = figures.some(({ p_holm: p }) => p !== undefined)
+  const cell = (x: Interval | null | undefined): string =>
+    `<td class="number">${x ? number(x.value) : '–'}</td>`
+  const head = [
+    '<th scope="col">figure 指标</th>',
+    ...(paired ? ['before 之前', 'after 之后', 'difference 差值'] : ['value 数值']).map(
+      (name) => `<th scope="col" class="number">${name}</th>`,
+    ),
+    '<th scope="col" class="number">95 % interval 置信区间</th><th class="bar"></th><th scope="col" class="number">n</th>',
+    ...(tested ? ['<th scope="col" class="number">p (Holm)</th>'] : []),
+  ]
+  const rows = figures.map(
+    (row) =>
+      `<tr><th scope="row">${escape(row.figure)}</th>${paired ? cell(row.before) + cell(row.after) : ''}<td class="number"><b>${number(row.value)}</b></td><td class="number">${interval(row)}</td><td class="bar">${intervalBar(row, scaleOf([row], paired))}</td><td class="number">${row.n}</td>${tested ? `<td class="number">${row.p_holm === undefined ? '' : row.p_holm.toFixed(3)}</td>` : ''}</tr>`,
+  )
+  return `<table><thead><tr>${head.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`
+}
+
+/** Each answer in the plane of both axes, by who gave it; a point opens its answer. */
+function scatter(samples: readonly ReportSample[]): string {
+  const names = [...new Set(samples.flatMap(({ answers }) => answers.map(({ name }) => name)))]
+  const groups = names.map((name) => ({
+    name,
+    points: samples.flatMap(({ prompt, answers }, i) =>
+      answers.flatMap((answer) =>
+        answer.name !== name || answer.helpfulness === undefined || answer.safety === undefined
+          ? []
+          : [{ x: answer.helpfulness, y: answer.safety, label: prompt, link: `#sample-${i + 1}` }],
+      ),
+    ),
+  }))
+  if (groups.every(({ points }) => points.length === 0)) return ''
+  const title = 'Helpfulness against safety 有用性与安全性'
+  return scatterPlot(title, { x: 'helpful 有用', y: 'safe 安全' }, groups)
+}
+
+function sampleTables(samples: readonly ReportSample[]): string {
+  if (samples.length === 0) return ''
+  const names = [...new Set(samples.flatMap(({ answers }) => answers.map(({ name }) => name)))]
+  const head = ['prompt 问题', ...names].map((name) => `<th scope="col">${escape(name)}</th>`)
+  const row = ({ prompt, answers }: ReportSample, i: number): string => {
+    const cells = names.map((name) => {
+      const answer = answers.find((each) => each.name === name)
+      const scores =
+        answer?.helpfulness === undefined || answer.safety === undefined
+          ? ''
+          : ` <small>${number(answer.helpfulness)} / ${number(answer.safety)}</small>`
+      return `<td>${escape(answer?.text ?? '')}${scores}</td>`
+    })
+    return `<tr id="sample-${i + 1}"><td>${escape(prompt)}</td>${cells.join('')}</tr>`
+  }
+  const rows = samples.map(row)
+  const table = (part: readonly string[]): string =>
+    `<table class="samples"><thead><tr>${head.join('')}</tr></thead><tbody>${part.join('')}</tbody></table>`
+  const rest = rows.slice(OPEN)
+  return `${table(rows.slice(0, OPEN))}${rest.length === 0 ? '' : `<details><summary>${rest.length} more 更多</summary>${table(rest)}</details>`}`
+}
+
+/** The figures and where they come from as Markdown, for a pull request. */
+export function renderMarkdown({ title, provenance, warnings, figures, config }: Report): string {
+  const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
+  const line = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`
+  const table = (part: readonly ReportFigure[]): string => {
+    const paired = isPaired(part)
+    const names = paired ? ['before', 'after', 'difference'] : ['value']
+    const head = ['figure', ...names, '95 % interval', 'n']
+    const rows = part.map((row) => [
+      row.figure,
+      ...(paired ? [row.before, row.after].map((x) => (x ? number(x.value) : '–')) : []),
+      ...[number(row.value), interval(row), String(row.n)],
+    ])
+    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
+  }
+  const facts = Object.entries(provenance).filter(([, value]) => value !== null)
+  return [
+    `## ${title}`,
+    ...warnings.map((warning) => `> **Warning** ${warning}`),
+    ...parted(figures).map(table),
+    facts.map(([key, value]) => `- ${key}: \`${String(value)}\``).join('\n'),
+    `<details><summary>Configuration</summary>\n\n\`\`\`json\n${JSON.stringify(config, null, 1)}\n\`\`\`\n\n</details>`,
+  ]
+    .filter((part) => part !== '')
+    .join('\n\n')
+    .concat('\n')
 }

@@ -4,22 +4,19 @@ export type Interval = { value: number; low: number; high: number; n: number }
 
 const BOOTSTRAPS = 1000
 
-/**
- * Mean with a 95 % percentile interval by bootstrap over clusters (templates, conversations): rows of one cluster
- * stay together. values [n], clusters [n].
- */
-export function clusteredMean(
+/** Means of values over resamples of whole clusters, unsorted. values [n], clusters [n]. */
+function bootstrapMeans(
   values: readonly number[],
   clusters: readonly string[],
   seed: number,
-): Interval {
+): number[] {
   const groups = new Map<string, { sum: number; n: number }>()
   values.forEach((value, i) => {
     const group = groups.get(clusters[i] ?? '') ?? { sum: 0, n: 0 }
     groups.set(clusters[i] ?? '', { sum: group.sum + value, n: group.n + 1 })
   })
   const list = [...groups.values()]
-  const means = Array.from({ length: BOOTSTRAPS }, (_, b) => {
+  return Array.from({ length: BOOTSTRAPS }, (_, b) => {
     let [sum, n] = [0, 0]
     for (let k = 0; k < list.length; k++) {
       const group = list[Math.floor(uniform(seed, 61, b, k) * list.length)]
@@ -27,15 +24,28 @@ export function clusteredMean(
       n += group?.n ?? 0
     }
     return n === 0 ? 0 : sum / n
-  }).sort((x, y) => x - y)
-  const total = list.reduce((a, { sum }) => a + sum, 0)
+  })
+}
+
+function summarise(values: readonly number[], means: readonly number[]): Interval {
+  const sorted = means.toSorted((x, y) => x - y)
   return {
-    value: total / Math.max(1, values.length),
-    low: means[Math.floor(0.025 * BOOTSTRAPS)] ?? NaN,
-    high: means[Math.ceil(0.975 * BOOTSTRAPS) - 1] ?? NaN,
+    value: values.reduce((a, b) => a + b, 0) / Math.max(1, values.length),
+    low: sorted[Math.floor(0.025 * BOOTSTRAPS)] ?? NaN,
+    high: sorted[Math.ceil(0.975 * BOOTSTRAPS) - 1] ?? NaN,
     n: values.length,
   }
 }
+
+/**
+ * Mean with a 95 % percentile interval by bootstrap over clusters (templates, conversations): rows of one cluster
+ * stay together. values [n], clusters [n].
+ */
+export const clusteredMean = (
+  values: readonly number[],
+  clusters: readonly string[],
+  seed: number,
+): Interval => summarise(values, bootstrapMeans(values, clusters, seed))
 
 /** Mean of paired differences after − before, with its interval. */
 export const pairedDifference = (
@@ -49,3 +59,56 @@ export const pairedDifference = (
     clusters,
     seed,
   )
+
+/**
+ * The paired difference after − before with a two-sided p-value of "no difference": twice the smaller share of
+ * resampled means on one side of 0, where a mean of exactly 0 counts for both sides and one is added to each count.
+ */
+export function pairedTest(
+  before: readonly number[],
+  after: readonly number[],
+  clusters: readonly string[],
+  seed: number,
+): Interval & { p: number } {
+  const differences = after.map((x, i) => x - (before[i] ?? 0))
+  const means = bootstrapMeans(differences, clusters, seed)
+  const side = (on: (m: number) => boolean): number =>
+    (1 + means.filter(on).length) / (BOOTSTRAPS + 1)
+  const p = Math.min(
+    1,
+    2 *
+      Math.min(
+        side((m) => m <= 0),
+        side((m) => m >= 0),
+      ),
+  )
+  return { ...summarise(differences, means), p }
+}
+
+/** Holm's step-down correction: p-values that hold for all of them together. */
+export function holm(ps: readonly number[]): number[] {
+  const order = ps.map((p, i) => ({ p, i })).toSorted((a, b) => a.p - b.p)
+  const corrected = new Array<number>(ps.length)
+  let least = 0
+  order.forEach(({ p, i }, rank) => {
+    least = Math.max(least, Math.min(1, p * (ps.length - rank)))
+    corrected[i] = least
+  })
+  return corrected
+}
+
+type Side = { values: readonly number[]; clusters: readonly string[] }
+/** The difference of the means of two sets of rows that have nothing to do with each other. */
+export function gap(a: Side, b: Side, seed: number): Interval {
+  const [x, y] = [
+    bootstrapMeans(a.values, a.clusters, seed),
+    bootstrapMeans(b.values, b.clusters, (seed + 1) % 2 ** 31),
+  ]
+  const means = x.map((mean, i) => mean - (y[i] ?? 0))
+  const of = ({ values }: Side): number => values.reduce((s, v) => s + v, 0) / values.length
+  return {
+    ...summarise([], means),
+    value: of(a) - of(b),
+    n: a.values.length + b.values.length,
+  }
+}

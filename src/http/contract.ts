@@ -16,7 +16,13 @@ export type Contract<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.Zo
   body?: B
   query?: Q
   /** what comes back: JSON of a schema, or another media type */
-  reply: z.ZodType | 'text/event-stream' | 'text/html' | 'application/jsonl' | 'application/json'
+  reply:
+    | z.ZodType
+    | 'text/event-stream'
+    | 'text/html'
+    | 'text/markdown'
+    | 'application/jsonl'
+    | 'application/json'
   status?: ContentfulStatusCode
   /** the body is no JSON: the handler reads it */
   upload?: true

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { PROMPT_FORMATS } from './evaluation.ts'
 import { AXES, Axis } from './feedback.ts'
 import { RlaifOptions } from './rlaif.ts'
 import { PpoOptions, PretrainOptions, RewardModelOptions, SftOptions } from './training.ts'
@@ -41,7 +42,23 @@ export const EvaluationOptions = z.strictObject({
   against: ModelRef.optional().describe(
     'policy: the model to compare with; default: the reference',
   ),
-  file: file.optional().describe('preference pairs (reward_model, judge) or prompts (policy)'),
+  models: z
+    .array(ModelRef)
+    .min(1)
+    .max(8)
+    .optional()
+    .describe('several policies instead of `model`, each beside `against`'),
+  file: file
+    .optional()
+    .describe(
+      'preference pairs (reward_model, judge; default: those stored) or prompts (policy; default: the starter world’s)',
+    ),
+  format: z
+    .enum(PROMPT_FORMATS)
+    .optional()
+    .describe('of the prompts; default: what the first line looks like'),
+  samples: z.int().min(1).max(16).default(1).describe('answers to each prompt (policy)'),
+  threshold: z.number().gt(0).lt(1).default(0.15).describe('of the gate (policy)'),
   axis: Axis.default('helpfulness'),
   judge: z.string().optional().describe('profile of the judge that compares two policies'),
   max_new_tokens: z.int().min(1).max(4096).default(32),

@@ -3,6 +3,8 @@ import { LibraError } from '../errors.ts'
 import { PreferenceRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { PreferenceRecord } from '../store/store.ts'
+import type { EvaluationPrompt, PromptFormat } from '../schemas/evaluation.ts'
+import { readPrompts } from '../text/prompt-sets.ts'
 import { parseRows } from '../text/rows.ts'
 import type { Services } from './services.ts'
 
@@ -19,6 +21,17 @@ export async function openData<T>(
   const rows = parseRows(text, `${id} (${file.filename})`, schema)
   if (rows.length === 0) throw new LibraError('empty_data', `${id} (${file.filename}) is empty`)
   return { rows, path: file.path, hash: file.sha256 }
+}
+
+/** Prompts of an evaluation in any of the formats of text/prompt-sets.ts. Throws `file_not_found`, `invalid_data`, `empty_data`. */
+export async function openPrompts(
+  { files }: Services,
+  id: string,
+  format: PromptFormat | undefined,
+): Promise<EvaluationPrompt[]> {
+  const { filename } = await files.get(id)
+  const text = new TextDecoder().decode(await files.read(id))
+  return readPrompts(text, `${id} (${filename})`, format)
 }
 
 /** A stored pair as a row of a data set. */

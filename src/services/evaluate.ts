@@ -1,30 +1,28 @@
-import { mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { LibraError } from '../errors.ts'
 import type { ModelFiles } from '../engine/engine.ts'
-import { cancelled } from '../errors.ts'
 import { longerWins, won } from '../evaluation/baselines.ts'
-import { calibrate } from '../evaluation/calibration.ts'
-import { renderReport } from '../evaluation/report.ts'
+import type { PolicyFigure } from '../evaluation/policy-measures.ts'
+import type { ReportSample } from '../evaluation/report.ts'
 import { clusteredMean, pairedDifference } from '../evaluation/statistics.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
-import { AXES, PromptRow, STRENGTHS } from '../schemas/feedback.ts'
+import { STRENGTHS } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
+import { prompts as starterPrompts } from '../starter/world.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { conversationOf } from './cross-validation.ts'
-import { openData, openPairs } from './data.ts'
+import { openPairs, openPrompts } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import type { RunContext } from './runs.ts'
+import { evaluatePolicies } from './policy-evaluation.ts'
+import type { AskedPrompt } from './policy-evaluation.ts'
+import { writeReport } from './report.ts'
 import type { Services } from './services.ts'
 import type { Plan } from './start.ts'
 
-/** Prompts per call of the engine: a stop is felt between them. */
-const PART = 100
-
 type Request = Extract<RunRequest, { kind: 'evaluation' }>
 export type Figure = { figure: string } & Interval
-type Sample = { prompt: string; before: string; after: string }
 
 /** Evaluations of a reward model, a judge or a policy: figures with intervals, as JSON and as a report. */
 export async function planEvaluation(services: Services, request: Request): Promise<Plan> {
@@ -33,29 +31,18 @@ export async function planEvaluation(services: Services, request: Request): Prom
   return {
     seed,
     async work(context) {
-      const { figures, samples = [] } = await measure(context)
-      const folder = join(services.dataDir, 'runs', context.id)
-      await mkdir(folder, { recursive: true })
-      const report = renderReport({
-        title: `Evaluation ${context.id}`,
-        rows: [['figure', 'value', '95 % interval', 'n'], ...figures.map(cells)],
-        samples,
-        config: request.options,
-      })
-      await writeFile(join(folder, 'report.html'), report)
-      return { target, figures }
+      const { figures, samples = [], warnings = [] } = await measure(context)
+      await writeReport(services, context.id, { figures, samples, warnings })
+      return { target, figures, warnings }
     },
   }
 }
 
-const cells = ({ figure, value, low, high, n }: Figure): string[] => [
-  figure,
-  value.toFixed(4),
-  `${low.toFixed(4)} … ${high.toFixed(4)}`,
-  String(n),
-]
-
-type Measure = (context: RunContext) => Promise<{ figures: Figure[]; samples?: Sample[] }>
+type Measure = (context: RunContext) => Promise<{
+  figures: PolicyFigure[]
+  samples?: ReportSample[]
+  warnings?: string[]
+}>
 const PLANS: Record<
   Request['options']['target'],
   (services: Services, request: Request) => Promise<Measure>
@@ -144,93 +131,43 @@ export async function judgeFigures(
   ].filter(({ n }) => n > 0) // no verdict gives no figure
 }
 
-/** Two policies on the same prompts: both reward models' scores, and how often the judge prefers the first. */
+/** Policies beside a baseline on the same prompts; see services/policy-evaluation.ts. */
 async function planPolicy(services: Services, { options }: Request): Promise<Measure> {
   const { store } = services
-  const ours = filesOf(await findModel(store, options.model ?? 'policy'))
-  const theirs = filesOf(await findModel(store, options.against ?? 'reference'))
+  const { models, model, against, limit, seed } = options
+  const named = async (ref: string) => {
+    const { id, kind, ...row } = await findModel(store, ref)
+    if (kind === 'reward_model')
+      throw new LibraError('wrong_model_kind', `${id} is a reward model, a policy is needed`, {
+        details: { field: 'options.models' },
+      })
+    return { name: id, files: filesOf(row) }
+  }
+  const others = models ?? [model ?? 'policy']
+  const policies = [
+    await named(against ?? 'reference'),
+    ...(await Promise.all(others.map((ref) => named(ref)))),
+  ]
   const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
-  const data = await openData(services, options.file ?? '', PromptRow)
-  const prompts = data.rows.slice(0, options.limit)
+  const prompts =
+    options.file === undefined
+      ? starterSet(seed, limit)
+      : (await openPrompts(services, options.file, options.format)).slice(0, limit)
   const rewards = {
     helpfulness: filesOf(await findModel(store, 'helpfulness')),
     safety: filesOf(await findModel(store, 'safety')),
   }
-  return ({ signal }) =>
-    comparePolicies(services, { ours, theirs, judge, rewards, prompts, options, signal })
+  return ({ signal, emit }) =>
+    evaluatePolicies(services, {
+      ...{ policies, judge, rewards, prompts, options, signal },
+      progress: (stage, done, total) => emit({ type: 'progress', stage, done, total }),
+    })
 }
 
-export async function comparePolicies(
-  { serving }: Pick<Services, 'serving'>,
-  input: {
-    ours: ModelFiles
-    theirs: ModelFiles
-    judge: Judge
-    rewards: Record<Axis, ModelFiles>
-    prompts: readonly PromptRow[]
-    options: { seed: number; max_new_tokens: number }
-    signal: AbortSignal
-  },
-): Promise<{ figures: Figure[]; samples: Sample[] }> {
-  const { prompts, judge, options } = input
-  const { seed } = options
-  const clusters = prompts.map(({ messages }) => messages[0]?.content ?? '')
-  const answer = async (model: ModelFiles): Promise<string[]> => {
-    const sampling = { maxTokens: options.max_new_tokens, temperature: 1, topP: 1, topK: 0 }
-    const texts: string[] = []
-    for (let i = 0; i < prompts.length; i += PART) {
-      if (input.signal.aborted) throw cancelled()
-      const answers = await serving.generate({
-        model,
-        prompts: prompts.slice(i, i + PART).map(({ messages }) => messages),
-        n: 1,
-        onTooLong: 'error',
-        sampling: { ...sampling, seed: (seed + i) % 2 ** 31, stop: [] },
-      })
-      texts.push(...answers.map(([completion]) => completion?.text ?? ''))
-    }
-    return texts
-  }
-  const [a, b] = [await answer(input.ours), await answer(input.theirs)]
-  const figures: Figure[] = []
-  for (const axis of AXES) {
-    const model = input.rewards[axis]
-    const { calibration } = await serving.describe(model)
-    const score = async (answers: readonly string[]): Promise<number[]> => {
-      const conversations = prompts.map(({ messages }, i) => [
-        ...messages,
-        { role: 'assistant' as const, content: answers[i] ?? '' },
-      ])
-      const scores = await serving.score({ model, conversations, onTooLong: 'truncate' })
-      return scores.map(({ logit }) => calibrate(logit, calibration) ?? logit)
-    }
-    const [ours, theirs] = [await score(a), await score(b)]
-    figures.push({
-      figure: `${axis} score, difference`,
-      ...pairedDifference(theirs, ours, clusters, seed),
-    })
-    const verdicts = await judge.compare(
-      prompts.map(({ messages }, i) => ({ axis, prompt: messages, a: a[i] ?? '', b: b[i] ?? '' })),
-    )
-    const won = verdicts.flatMap((v, i) => (v.ok ? [[v.probability, clusters[i] ?? '']] : []))
-    figures.push({
-      figure: `win rate by the judge, ${axis}`,
-      ...clusteredMean(
-        won.map(([p]) => Number(p)),
-        won.map(([, cluster]) => String(cluster)),
-        seed,
-      ),
-    })
-  }
-  const length = (answers: readonly string[]): number[] => answers.map((text) => [...text].length)
-  figures.push({
-    figure: 'characters, difference',
-    ...pairedDifference(length(b), length(a), clusters, seed),
-  })
-  const samples = prompts.slice(0, 24).map(({ messages }, i) => ({
-    prompt: messages.at(-1)?.content ?? '',
-    before: b[i] ?? '',
-    after: a[i] ?? '',
+/** The starter world's test prompts, where no others are given. */
+const starterSet = (seed: number, limit: number): AskedPrompt[] =>
+  starterPrompts('test', seed, limit).map(({ id, messages, family, template }) => ({
+    ...{ id, messages, category: family, cluster: template },
+    ...(family === 'unsafe' ? { label: 'unsafe' } : {}),
+    ...(family === 'lookalike' ? { label: 'safe' } : {}),
   }))
-  return { figures: figures.filter(({ n }) => n > 0), samples }
-}

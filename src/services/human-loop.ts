@@ -1,6 +1,5 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { renderReport } from '../evaluation/report.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
@@ -13,7 +12,7 @@ import { loadTokenizer } from '../text/tokenizer.ts'
 import { readConfig } from '../weights/folder.ts'
 import { crossValidate } from './cross-validation.ts'
 import type { CrossFigure } from './cross-validation.ts'
-import { comparePolicies, judgeFigures } from './evaluate.ts'
+import { judgeFigures } from './evaluate.ts'
 import type { Figure } from './evaluate.ts'
 import {
   HUMAN_LOOP,
@@ -28,6 +27,8 @@ import {
 import type { HumanLoopSizes, HumanWorld } from './human-models.ts'
 import type { LoopProgress } from './loop.ts'
 import type { RunContext } from './runs.ts'
+import { evaluatePolicies } from './policy-evaluation.ts'
+import { plotsOf, writeReport } from './report.ts'
 import type { Services } from './services.ts'
 import { withTraining } from './services.ts'
 
@@ -92,29 +93,31 @@ export async function runHumanLoop(
       options,
     )
     // 4. what came of it
-    const compared = await comparePolicies(services, {
-      ...{ ours: aligned.policy, theirs: aligned.sft, judge },
+    const compared = await evaluatePolicies(services, {
+      policies: [
+        { name: 'before 之前', files: aligned.sft },
+        { name: 'after 之后', files: aligned.policy },
+      ],
+      judge,
       rewards: {
         helpfulness: aligned.rewardModels.helpfulness.files,
         safety: aligned.rewardModels.safety.files,
       },
       prompts: (await askable(base, data.dev, options)).slice(0, options.evaluation_prompts),
-      options: { seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
+      options: {
+        ...{ seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
+        ...{ samples: 1, threshold: options.ppo.gate_threshold },
+      },
       signal: context.signal,
+      progress,
     })
     const crossValidation = await crossValidateRewards(world, base, data)
-    const report = join(folder, 'report.html')
-    const rows = [...audit, ...compared.figures, ...crossValidation.map(named)]
-    await writeFile(
-      report,
-      renderReport({
-        title: `RLAIF loop ${context.id}`,
-        rounds: aligned.rounds,
-        rows: [['figure', 'value', 'n'], ...rows.map((f) => [f.figure, show(f), String(f.n)])],
-        samples: compared.samples,
-        config: options,
-      }),
-    )
+    const report = await writeReport(services, context.id, {
+      figures: [...audit, ...compared.figures, ...crossValidation.map(named)],
+      curves: plotsOf(aligned.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
+      samples: compared.samples,
+      warnings: compared.warnings,
+    })
     return {
       ...{ judge: audit, crossValidation, policy: compared.figures, rounds: aligned.rounds },
       ...{ report, labels: aligned.judge },

@@ -1,7 +1,7 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Engine } from '../engine/engine.ts'
-import { renderReport } from '../evaluation/report.ts'
+import type { ReportFigure, ReportSample } from '../evaluation/report.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
@@ -16,8 +16,9 @@ import type { Graded } from '../starter/evaluate.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { findModel } from './catalog.ts'
 import { openData } from './data.ts'
-import { comparePolicies } from './evaluate.ts'
 import { openJudge } from './judges.ts'
+import { evaluatePolicies } from './policy-evaluation.ts'
+import { plotsOf, writeReport } from './report.ts'
 import { recordRun } from './runs.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
@@ -79,19 +80,12 @@ export async function planLoop(
                 options,
                 context.signal,
               )
-        const report = join(folder, 'report.html')
-        await mkdir(folder, { recursive: true })
-        await writeFile(
-          report,
-          renderReport({
-            title: `RLAIF loop ${context.id}`,
-            rounds: result.rounds,
-            rows: [['figure', 'before', 'after', 'difference'], ...evaluated.figures.map(cells)],
-            config: options,
-            samples: evaluated.samples,
-            ...(evaluated.scatter ?? {}),
-          }),
-        )
+        const report = await writeReport(services, context.id, {
+          figures: evaluated.figures.map(asReported),
+          curves: plotsOf(result.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
+          samples: evaluated.samples,
+          warnings: evaluated.warnings ?? [],
+        })
         if (evaluated.graded !== undefined)
           await writeFile(join(folder, GRADED), JSON.stringify(evaluated.graded))
         return {
@@ -109,10 +103,9 @@ export async function planLoop(
 
 export const showInterval = (x: Interval | null): string =>
   x === null ? '' : `${x.value.toFixed(3)} [${x.low.toFixed(3)}, ${x.high.toFixed(3)}]`
-const cells = ({ figure, before, after, difference }: LoopFigure): string[] => [
-  figure,
-  ...[before, after, difference].map(showInterval),
-]
+const asReported = ({ figure, before, after, difference }: LoopFigure): ReportFigure => ({
+  ...{ figure, before, after, ...difference },
+})
 
 function align(
   { store }: Services,
@@ -166,8 +159,8 @@ async function registerAll(
 
 type Evaluated = {
   figures: LoopFigure[]
-  samples: { prompt: string; before: string; after: string }[]
-  scatter?: { before: [number, number][]; after: [number, number][] }
+  samples: ReportSample[]
+  warnings?: string[]
   graded?: GradedPair
 }
 
@@ -187,18 +180,20 @@ async function evaluateStarter(
   const [before, after] = [await grade('sft', sft), await grade('policy', policy)]
   return {
     figures: compareGraded(before, after, options.seed),
-    samples: test.slice(0, 24).map((prompt, i) => ({
+    samples: test.map((prompt, i) => ({
       prompt: prompt.text,
-      before: before[i]?.answer ?? '',
-      after: after[i]?.answer ?? '',
+      answers: [named('before 之前', before[i]), named('after 之后', after[i])],
     })),
-    scatter: {
-      before: before.map(({ gold }) => [gold.helpfulness, gold.safety]),
-      after: after.map(({ gold }) => [gold.helpfulness, gold.safety]),
-    },
     graded: { before, after },
   }
 }
+
+const named = (name: string, graded: Graded | undefined): ReportSample['answers'][number] => ({
+  ...{ name, text: graded?.answer ?? '' },
+  ...(graded === undefined
+    ? {}
+    : { helpfulness: graded.gold.helpfulness, safety: graded.gold.safety }),
+})
 
 /** Elsewhere nobody knows the truth: reward models and judge compare the policy with what it started from. */
 async function evaluateGiven(
@@ -209,20 +204,25 @@ async function evaluateGiven(
   options: RlaifOptions,
   signal: AbortSignal,
 ): Promise<Evaluated> {
-  const { figures, samples } = await comparePolicies(services, {
-    ours: policy,
-    theirs: sft,
+  const { figures, samples, warnings } = await evaluatePolicies(services, {
+    policies: [
+      { name: 'before 之前', files: sft },
+      { name: 'after 之后', files: policy },
+    ],
     judge,
     rewards: {
       helpfulness: rewardModels.helpfulness.files,
       safety: rewardModels.safety.files,
     },
     prompts: prompts.slice(0, options.evaluation_prompts),
-    options: { seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
+    options: {
+      ...{ seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
+      ...{ samples: 1, threshold: options.ppo.gate_threshold },
+    },
     signal,
   })
-  const rows = figures.map(({ figure, ...difference }) => ({
-    ...{ figure, before: null, after: null, difference },
+  const rows = figures.map(({ figure, before = null, after = null, value, low, high, n }) => ({
+    ...{ figure, before, after, difference: { value, low, high, n } },
   }))
-  return { figures: rows, samples }
+  return { figures: rows, samples, warnings }
 }

@@ -107,7 +107,7 @@ export function mountWeb(app: Hono, services: Services): void {
     return runPage(r, {
       ...{ run, children, models: await store.modelsOf(run.id) },
       configuration: flatten(run.config),
-      hasReport: existsSync(join(dataDir, 'runs', run.id, 'report.html')),
+      hasReport: hasReport(dataDir, run),
     })
   })
   view('/evaluations', async (r) => {
@@ -119,6 +119,12 @@ export function mountWeb(app: Hono, services: Services): void {
   view('/playground/score', scorePage)
   view('/playground/judge', async (r) => judgePage(r, await listJudges(services)))
 }
+
+/** Evaluations and loops leave one; other runs' is drawn from their metrics. */
+const hasReport = (dataDir: string, { id, kind, endedAt }: Run): boolean =>
+  kind === 'evaluation' || kind === 'rlaif'
+    ? existsSync(join(dataDir, 'runs', id, 'report.json'))
+    : endedAt !== null
 
 /** Throws `invalid_request`. */
 function read<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {

@@ -148,7 +148,16 @@ test('from files to an aligned policy, one request after another', async () => {
   // the whole lineage is there, and the base is what it was
   const runs = http.RunList.parse((await api.get('/v1/runs?limit=100')).body)
   expect(runs.data.map(({ kind }) => kind).sort()).toEqual(
-    ['evaluation', 'evaluation', 'evaluation', 'label', 'policy_update', 'policy_update']
+    [
+      'evaluation',
+      'evaluation',
+      'evaluation',
+      'evaluation',
+      'evaluation',
+      'label',
+      'policy_update',
+      'policy_update',
+    ]
       .concat(['reward_model', 'reward_model', 'sft'])
       .sort(),
   )
@@ -167,6 +176,15 @@ test('the whole loop over HTTP, with its child runs and its report', async () =>
   const all = http.RunList.parse((await api.get('/v1/runs?limit=100')).body).data
   expect(all.filter(({ parent }) => parent === run.id)).toHaveLength(5)
   expect((await api.get(`/v1/evaluations/${run.id}/report`)).text).toContain('<svg')
+  const markdown = await api.get(`/v1/runs/${run.id}/report.md`)
+  expect(markdown.headers['content-type']).toContain('text/markdown')
+  expect(markdown.text).toContain('| safe and helpful |')
+  const report = (await api.get(`/v1/runs/${run.id}/report.json`)).body
+  expect(report).toMatchObject({ object: 'report', provenance: { run: run.id, seed: 1 } })
+  expect(report.samples).toHaveLength(16)
+  // a part of it has one of its metrics, drawn when it is asked for
+  const part = all.find(({ kind, parent }) => kind === 'sft' && parent === run.id)
+  expect((await api.get(`/v1/runs/${part?.id}/report`)).text).toContain('loss')
   const models = http.ModelList.parse((await api.get('/v1/models?limit=100')).body).data
   expect(models.filter((model) => model.run === run.id)).toHaveLength(4)
 }, 120_000)

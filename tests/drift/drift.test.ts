@@ -55,7 +55,7 @@ const MAY: Record<string, readonly string[]> = {
     'text',
     'schemas',
   ],
-  web: ['services', 'store', 'schemas'],
+  web: ['services', 'evaluation', 'store', 'schemas'],
   http: ['web', 'services', 'store', 'engine', 'schemas'],
   cli: ['weights', 'http', 'services', 'store', 'engine', 'starter', 'text', 'schemas'],
 }

@@ -1,8 +1,5 @@
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Context } from 'hono'
 import { streamSSE } from 'hono/streaming'
-import { LibraError } from '../../errors.ts'
 import {
   CompareQuery,
   MetricsQuery,
@@ -15,6 +12,8 @@ import {
 import { bodyOf, RunRequest } from '../../schemas/run.ts'
 import type { RunRequest as Request } from '../../schemas/run.ts'
 import type { Services } from '../../services/services.ts'
+import { readReport, REPORT_FORMATS } from '../../services/report.ts'
+import type { ReportFormat } from '../../services/report.ts'
 import { annotateRun, compareRuns, exportMetrics, findRun } from '../../services/run-records.ts'
 import { startRun } from '../../services/start.ts'
 import type { Run, Store } from '../../store/store.ts'
@@ -164,24 +163,33 @@ export const runRoutes = (services: Services): Route[] => [
     },
     async ({ id }) => presentRun(await findRun(services.store, id)),
   ),
-  route(
-    {
-      method: 'get',
-      path: '/v1/evaluations/{id}/report',
-      tag: 'evaluation',
-      summary: 'The report of an evaluation or a loop as one HTML file',
-      reply: 'text/html',
-    },
-    async ({ c, id }) => {
-      const { id: run, state } = await findRun(services.store, id)
-      const html = await readFile(join(services.dataDir, 'runs', run, 'report.html'), 'utf8').catch(
-        () => null,
-      )
-      if (html === null) throw new LibraError('not_found', `run ${run} (${state}) has no report`)
-      return c.html(html)
-    },
-  ),
+  ...reportRoutes(services),
 ]
+
+/** The report of a run at two addresses, as a page, as text for a pull request and as data. */
+const reportRoutes = (services: Services): Route[] =>
+  ['/v1/runs/{id}', '/v1/evaluations/{id}'].flatMap((path) =>
+    (Object.keys(REPORT_FORMATS) as ReportFormat[]).map((format) =>
+      route(
+        {
+          method: 'get',
+          path: `${path}/report${format === 'html' ? '' : `.${format}`}`,
+          tag: path.startsWith('/v1/runs') ? 'runs' : 'evaluation',
+          summary: `The report of a run: figures, curves, samples, configuration (${format})`,
+          reply: ({ html: 'text/html', md: 'text/markdown', json: 'application/json' } as const)[
+            format
+          ],
+        },
+        async ({ c, id }) => {
+          const { type, render } = REPORT_FORMATS[format]
+          return c.body(render(await readReport(services, id)), 200, {
+            'content-type': type,
+            'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'",
+          })
+        },
+      ),
+    ),
+  )
 
 const METRIC_FILES = {
   jsonl: { type: 'application/jsonl', name: (id: string) => `${id}.jsonl` },

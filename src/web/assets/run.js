@@ -49,7 +49,7 @@ function note(type, data, at) {
 
 const active = box.dataset.active === 'true'
 const source = new EventSource(`/v1/runs/${encodeURIComponent(box.dataset.run)}/events`)
-for (const type of ['started', 'metrics', 'rollouts', 'checkpoint', 'done'])
+for (const type of ['started', 'progress', 'metrics', 'rollouts', 'checkpoint', 'done'])
   source.addEventListener(type, (event) => {
     const data = JSON.parse(event.data)
     note(type, data, data.step === undefined ? '' : `${say('step')} ${data.step}`)

@@ -23,6 +23,10 @@ for (const cell of [...document.querySelectorAll('[data-live]')].slice(0, 4)) {
     const shown = name === undefined ? '' : ` · ${name} ${figure(metrics[name])}`
     cell.textContent = `${say('step')} ${step}${steps}${shown}`
   })
+  source.addEventListener('progress', (event) => {
+    const { stage, done, total } = JSON.parse(event.data)
+    cell.textContent = `${stage} ${done}/${total}`
+  })
   source.addEventListener('end', () => {
     source.close()
     location.reload()

@@ -1,6 +1,7 @@
 import { html } from 'hono/html'
 import type { RunComparison } from '../../services/run-records.ts'
-import { bounds, digits, figuresOf, intervalBar, scaleOf } from '../figures.ts'
+import { bounds, digits, figuresOf, intervalBar } from '../figures.ts'
+import { scaleOf } from '../../evaluation/report-charts.ts'
 import { figure, page, shortId, show } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
 import { axisOf, stateChip, tagLinks } from './runs.ts'

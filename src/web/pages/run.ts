@@ -1,6 +1,7 @@
 import { html } from 'hono/html'
 import type { ModelRow, Run } from '../../store/store.ts'
-import { bounds, digits, figuresOf, intervalBar, scaleOf } from '../figures.ts'
+import { bounds, digits, figuresOf, intervalBar } from '../figures.ts'
+import { scaleOf } from '../../evaluation/report-charts.ts'
 import type { NamedFigure } from '../figures.ts'
 import { figure, moment, page, shortId, show, span } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
@@ -34,7 +35,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
             ? html`<button type="button" id="cancel" data-run="${run.id}">${say('cancel')}</button>`
             : ''
         }
-        ${view.hasReport ? html`<a class="button" href="/v1/evaluations/${run.id}/report">${say('report')}</a>` : ''}
+        ${view.hasReport ? html`<a class="button" href="/v1/runs/${run.id}/report">${say('report')}</a>` : ''}
       </span>
     </div>
     <p>${tagLinks(run.tags)}</p>
@@ -43,7 +44,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
         ? ''
         : html`<p class="problem"><b>${run.error.code}</b> ${run.error.message}</p>`
     }
-    ${facts(reader, view)} ${figures.length === 0 ? '' : figureTable(reader, figures)}
+    ${facts(reader, view)} ${figureTables(reader, figures)}
     <section aria-labelledby="curves-title">
       <h2 id="curves-title">
         ${say('curves')}${
@@ -173,8 +174,15 @@ function facts({ say, language }: Reader, { run, models }: RunView): Markup {
 }
 const tail = (path: string): string => path.split('/').slice(-2).join('/')
 
+/** What is a difference from a baseline, and what stands for itself. */
+const figureTables = (reader: Reader, figures: readonly NamedFigure[]): Markup[] =>
+  [
+    figures.filter(({ before }) => before !== undefined),
+    figures.filter(({ before }) => before === undefined),
+  ].flatMap((part) => (part.length === 0 ? [] : [figureTable(reader, part)]))
+
 /** Figures with their intervals, in numbers and as lines on a scale of their own. */
-export function figureTable({ say }: Reader, figures: readonly NamedFigure[]): Markup {
+function figureTable({ say }: Reader, figures: readonly NamedFigure[]): Markup {
   const paired = figures.some(({ before }) => before !== undefined)
   return html`<section>
     <h2>${say('figures')}</h2>

@@ -1,0 +1,49 @@
+import { expect, test } from 'vitest'
+import { renderHtml, renderMarkdown } from '../../src/evaluation/report.ts'
+import type { Report } from '../../src/evaluation/report.ts'
+
+const EVIL = '</pre><script>alert(1)</script>|`'
+const interval = { value: 0.5, low: 0.4, high: 0.6, n: 9 }
+const report: Report = {
+  object: 'report',
+  title: `run ${EVIL}`,
+  provenance: { run: 'run_1', notes: EVIL, device: null },
+  warnings: [EVIL],
+  figures: [
+    { figure: `safe and helpful ${EVIL}`, ...interval },
+    { figure: 'paired', ...interval, before: interval, after: interval },
+  ],
+  curves: [{ title: `奖励 ${EVIL}`, curves: [{ name: EVIL, steps: [1, 2], values: [1, null] }] }],
+  samples: Array.from({ length: 30 }, (_, i) => ({
+    prompt: `${i} ${EVIL}`,
+    answers: [
+      { name: 'before 之前', text: EVIL, helpfulness: 1, safety: 1 },
+      { name: 'after 之后', text: '七大洲', helpfulness: i / 30, safety: 1 - i / 30 },
+    ],
+  })),
+  config: { text: EVIL },
+}
+
+test('the page is one file: no script, nothing from elsewhere, every text escaped', () => {
+  const html = renderHtml(report)
+  expect(html).not.toMatch(/<script|<link|<img|@import|\son\w+=/)
+  expect(html.match(/(?:src|href)="(?!#)[^"]*"|url\((?!#)[^)]*\)/g)).toBeNull()
+  expect(html).toContain('&lt;script&gt;alert(1)')
+  expect(html).not.toContain('null')
+})
+
+test('a point of the trade-off opens its answer, also behind the fold', () => {
+  const html = renderHtml(report)
+  for (const [, id = ''] of html.matchAll(/<a href="#([^"]*)"/g))
+    expect(html, id).toContain(`<tr id="${id}"`)
+  expect(html.match(/<a href="#sample-30"/g)).toHaveLength(2)
+  expect(html).toContain('<summary>6 more')
+})
+
+test('as Markdown: the figures as a table whose cells no text breaks', () => {
+  const text = renderMarkdown(report)
+  const table = text.split('\n').filter((line) => line.startsWith('| '))
+  // what is a difference stands in a table of its own
+  expect(table.map((line) => line.match(/(?<!\\)\|/g)?.length)).toEqual([7, 7, 7, 5, 5, 5])
+  expect(table[2]).toBe('| paired | 0.500 | 0.500 | 0.500 | 0.400 … 0.600 | 9 |')
+})
