@@ -61,6 +61,7 @@ const IDLE = 4
 
 export function createDecoders(): Decoders {
   const idle: Entry[] = []
+  let bound = IDLE
   return {
     acquire(model, rows) {
       const threads = threadsFor(model, rows)
@@ -75,10 +76,11 @@ export function createDecoders(): Decoders {
       load(entry, parameters)
       return open(model, entry.session, () => {
         idle.push(entry)
-        if (idle.length > IDLE) idle.shift()?.session.dispose()
+        while (idle.length > bound) idle.shift()?.session.dispose()
       })
     },
     dispose() {
+      bound = 0 // what is still at work goes when it is done
       for (const { session } of idle.splice(0)) session.dispose()
     },
   }

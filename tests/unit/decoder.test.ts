@@ -7,9 +7,9 @@ import type { Llama, LoraPair } from '../../src/model/llama.ts'
 import { disposeBase, disposePairs, initialize, newAdapter } from '../../src/model/resident.ts'
 import { blockWidth, choose } from '../../src/model/sampling.ts'
 import { normal, uniform } from '../../src/random.ts'
-import { dispose, tf } from '../../src/tensor/backend.ts'
+import { device, dispose, scoped, tf } from '../../src/tensor/backend.ts'
 import type { Tensor } from '../../src/tensor/backend.ts'
-import { floats, read, scale } from '../../src/tensor/ops.ts'
+import { floats, ints, read, reshape, scale, writeRows } from '../../src/tensor/ops.ts'
 
 // The recorded graph with its cache against passes over the whole text with plain kernels and a sampler in float64.
 const config = {
@@ -167,6 +167,40 @@ test('an adapter, then another of its shape, then its training, then the base ag
   await draw({ ...model, adapter: adapters[1] ?? null })
   await draw(model)
   expect(new Set(drawn.map((x) => x.join())).size).toBe(4)
+})
+
+test.runIf(device === 'cpu')('the session shares the weights’ memory', async () => {
+  const sampling = { maxTokens: 2, temperature: 0, topP: 1, topK: 0 }
+  const draw = async () => (await generate(model, [[1, 2]], sampling, plain()))[0]?.logprobs[1]
+  await draw()
+  const norm = model.weights.get('model.norm.weight')
+  if (norm === undefined) throw new Error('no weight')
+  const kept = read(norm).slice()
+  const write = (values: Float32Array): void =>
+    scoped(() => {
+      const rows = ints(
+        Array.from(values, (_, i) => i),
+        [values.length],
+      )
+      writeRows(reshape(norm, [values.length, 1]), rows, floats(values, [values.length, 1]))
+    })
+  write(new Float32Array(kept.length)) // behind the session's back
+  expect(await draw()).toBeCloseTo(-Math.log(98), 5)
+  write(kept)
+})
+
+test('a base that is disposed of in the middle leaves no graph', async () => {
+  const before = graphs()
+  const other = initialize(config, 4)
+  const [sample] = await generate(
+    other,
+    [[1, 2, 3]],
+    { maxTokens: 2, temperature: 0, topP: 1, topK: 0 },
+    { ...plain(), between: () => other.decoders.dispose() },
+  )
+  expect(sample?.ids.length).toBe(2)
+  expect(graphs()).toBe(before)
+  disposeBase(other)
 })
 
 test('numbers that are not finite are an error, and the graph can be used again', async () => {
