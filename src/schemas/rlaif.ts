@@ -25,8 +25,7 @@ export const RlaifOptions = z.strictObject({
     rounds: ppo.rounds.default(60),
     prompts_per_round: ppo.prompts_per_round.default(96),
     max_new_tokens: ppo.max_new_tokens.default(40),
-    epochs: ppo.epochs.default(2),
-    kl_coef: ppo.kl_coef.default(0.5),
+    kl_coef: ppo.kl_coef.default(0.3),
   }).prefault({}),
 })
 export type RlaifOptions = z.infer<typeof RlaifOptions>
