@@ -1,3 +1,4 @@
+import { inChinese } from './figure-names.ts'
 import { escape, intervalBar, lineChart, scaleOf, scatterPlot } from './report-charts.ts'
 import type { Curve } from './report-charts.ts'
 import type { Interval } from './statistics.ts'
@@ -90,6 +91,11 @@ ${section('Configuration 配置', `<pre>${escape(JSON.stringify(config, null, 1)
 </main></body></html>`
 }
 
+const chinese = (figure: string): string => {
+  const name = inChinese(figure)
+  return name === null ? '' : ` <span lang="zh-CN">${escape(name)}</span>`
+}
+
 /** What is a difference from a baseline, and what stands for itself. */
 const parted = (figures: readonly ReportFigure[]): ReportFigure[][] =>
   [
@@ -114,7 +120,7 @@ function figureTable(figures: readonly ReportFigure[]): string {
   ]
   const rows = figures.map(
     (row) =>
-      `<tr><th scope="row">${escape(row.figure)}</th>${paired ? cell(row.before) + cell(row.after) : ''}<td class="number"><b>${number(row.value)}</b></td><td class="number">${interval(row)}</td><td class="bar">${intervalBar(row, scaleOf([row], paired))}</td><td class="number">${row.n}</td>${tested ? `<td class="number">${row.p_holm === undefined ? '' : row.p_holm.toFixed(3)}</td>` : ''}</tr>`,
+      `<tr><th scope="row">${escape(row.figure)}${chinese(row.figure)}</th>${paired ? cell(row.before) + cell(row.after) : ''}<td class="number"><b>${number(row.value)}</b></td><td class="number">${interval(row)}</td><td class="bar">${intervalBar(row, scaleOf([row], paired))}</td><td class="number">${row.n}</td>${tested ? `<td class="number">${row.p_holm === undefined ? '' : row.p_holm.toFixed(3)}</td>` : ''}</tr>`,
   )
   return `<table><thead><tr>${head.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`
 }

@@ -1,8 +1,10 @@
 import { html, raw } from 'hono/html'
 import { intervalBar as drawInterval } from '../evaluation/report-charts.ts'
+import { inChinese } from '../evaluation/figure-names.ts'
 import type { Scale } from '../evaluation/report-charts.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Markup } from './page.ts'
+import type { Language } from './words.ts'
 
 export type NamedFigure = Interval & { figure: string; before?: Interval; after?: Interval }
 
@@ -34,6 +36,10 @@ export function figuresOf(summary: Record<string, unknown> | null): NamedFigure[
   })
 }
 const pick = ({ value, low, high, n }: Interval): Interval => ({ value, low, high, n })
+
+/** A figure's name in the reader's language. */
+export const figureName = (figure: string, language: Language): string =>
+  language === 'zh' ? (inChinese(figure) ?? figure) : figure
 
 export const digits = (x: number): string =>
   Math.abs(x) >= 100 ? x.toFixed(1) : Math.abs(x) >= 10 ? x.toFixed(2) : x.toFixed(3)

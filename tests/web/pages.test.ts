@@ -7,7 +7,7 @@ import { recordRun } from '../../src/services/runs.ts'
 import { createServices } from '../../src/services/services.ts'
 import type { Services } from '../../src/services/services.ts'
 import { openStore } from '../../src/store/store.ts'
-import { figuresOf } from '../../src/web/figures.ts'
+import { figureName, figuresOf } from '../../src/web/figures.ts'
 import { mountWeb } from '../../src/web/app.ts'
 
 // Pages need the store alone: an engine that were asked would fail these tests.
@@ -125,6 +125,14 @@ test('lineage: the model stands on what its run started from', async () => {
   const own = text.slice(text.indexOf('>base<'))
   expect(own).toMatch(/^>base<[\s\S]*?<ul>\s*<li>[\s\S]*?&lt;script&gt;/)
   expect(own).toContain(`/runs/${part}`)
+})
+
+test('figures have names in Chinese too, also behind the name of a policy', () => {
+  expect(figureName('safe and helpful', 'zh')).toBe('既安全又有用')
+  expect(figureName('mine-1: safe and helpful', 'zh')).toBe('mine-1：既安全又有用')
+  expect(figureName('class: refuse', 'zh')).toBe('类别：拒绝')
+  expect(figureName(EVIL, 'zh')).toBe(EVIL)
+  expect(figureName('safe and helpful', 'en')).toBe('safe and helpful')
 })
 
 test('figures of a summary: an evaluation’s, a loop’s, and nothing of what is no figure', () => {

@@ -1,6 +1,6 @@
 import { html } from 'hono/html'
 import type { RunComparison } from '../../services/run-records.ts'
-import { bounds, digits, figuresOf, intervalBar } from '../figures.ts'
+import { bounds, digits, figureName, figuresOf, intervalBar } from '../figures.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
 import { figure, page, shortId, show } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
@@ -98,7 +98,7 @@ export function comparePage(
   })
 }
 
-function figuresBeside({ say }: Reader, runs: RunComparison['runs']): Markup | string {
+function figuresBeside({ say, language }: Reader, runs: RunComparison['runs']): Markup | string {
   const each = runs.map(
     ({ summary }) => new Map(figuresOf(summary).map((row) => [row.figure, row])),
   )
@@ -124,7 +124,7 @@ function figuresBeside({ say }: Reader, runs: RunComparison['runs']): Markup | s
             const values = each.map((map) => map.get(name))
             const scale = scaleOf(values.filter((value) => value !== undefined))
             return html`<tr>
-              <th scope="row">${name}</th>
+              <th scope="row">${figureName(name, language)}</th>
               ${values.map((value) =>
                 value === undefined
                   ? html`<td>–</td>`

@@ -1,7 +1,7 @@
 import { html } from 'hono/html'
 import type { Page } from '../../store/collection.ts'
 import type { Run } from '../../store/store.ts'
-import { bounds, digits, figuresOf, intervalBar } from '../figures.ts'
+import { bounds, digits, figureName, figuresOf, intervalBar } from '../figures.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
 import { moment, page, shortId, show } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
@@ -65,7 +65,7 @@ function card({ say, language }: Reader, run: Run): Markup {
               ${figures.slice(0, SHOWN).map(
                 (row) =>
                   html`<tr>
-                    <th scope="row">${row.figure}</th>
+                    <th scope="row">${figureName(row.figure, language)}</th>
                     <td class="number"><b>${digits(row.value)}</b></td>
                     <td class="number">${bounds(row)}</td>
                     <td class="bar">

@@ -1,6 +1,6 @@
 import { html } from 'hono/html'
 import type { ModelRow, Run } from '../../store/store.ts'
-import { bounds, digits, figuresOf, intervalBar } from '../figures.ts'
+import { bounds, digits, figureName, figuresOf, intervalBar } from '../figures.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
 import type { NamedFigure } from '../figures.ts'
 import { figure, moment, page, shortId, show, span } from '../page.ts'
@@ -182,7 +182,7 @@ const figureTables = (reader: Reader, figures: readonly NamedFigure[]): Markup[]
   ].flatMap((part) => (part.length === 0 ? [] : [figureTable(reader, part)]))
 
 /** Figures with their intervals, in numbers and as lines on a scale of their own. */
-function figureTable({ say }: Reader, figures: readonly NamedFigure[]): Markup {
+function figureTable({ say, language }: Reader, figures: readonly NamedFigure[]): Markup {
   const paired = figures.some(({ before }) => before !== undefined)
   return html`<section>
     <h2>${say('figures')}</h2>
@@ -207,7 +207,7 @@ function figureTable({ say }: Reader, figures: readonly NamedFigure[]): Markup {
           ${figures.map(
             (row) =>
               html`<tr>
-                <th scope="row">${row.figure}</th>
+                <th scope="row">${figureName(row.figure, language)}</th>
                 ${
                   paired
                     ? html`<td class="number" data-label="${say('reference')}">

@@ -2,10 +2,10 @@ import { html } from 'hono/html'
 import { RUN_KINDS, RUN_STATES } from '../../schemas/run.ts'
 import type { Page } from '../../store/collection.ts'
 import type { Run } from '../../store/store.ts'
-import { bounds, digits, figuresOf } from '../figures.ts'
+import { bounds, digits, figureName, figuresOf } from '../figures.ts'
 import { figure, moment, page, shortId, span } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
-import type { Say } from '../words.ts'
+import type { Language, Say } from '../words.ts'
 
 export const isActive = ({ state }: Pick<Run, 'state'>): boolean =>
   state === 'queued' || state === 'running'
@@ -23,14 +23,16 @@ const HEADLINES: readonly [string, string][] = [
   ['consistent', 'consistent'],
 ]
 /** What came of a run in a line: its first figure, else a metric or two. */
-export function headline({ summary, error }: Run): Markup | string {
+export function headline({ summary, error }: Run, language: Language): Markup | string {
   if (error !== null) return html`<span class="error">${error.code}</span>`
   const [first] = figuresOf(summary)
   if (first !== undefined) {
     const { before, after } = first
     return before !== undefined && after !== undefined
-      ? html`${first.figure} <b>${digits(before.value)} → ${digits(after.value)}</b>`
-      : html`${first.figure} <b>${digits(first.value)}</b> <small>[${bounds(first)}]</small>`
+      ? html`${figureName(first.figure, language)}
+          <b>${digits(before.value)} → ${digits(after.value)}</b>`
+      : html`${figureName(first.figure, language)} <b>${digits(first.value)}</b>
+          <small>[${bounds(first)}]</small>`
   }
   const rounds = summary?.['rounds']
   const last = (Array.isArray(rounds) ? rounds.at(-1) : summary) as Record<string, unknown> | null
@@ -111,7 +113,7 @@ export const runTable = (
             </td>
             <td>${stateChip(run.state, say)}</td>
             <td class="result">
-              ${isActive(run) ? html`<span data-live="${run.id}">–</span>` : headline(run)}
+              ${isActive(run) ? html`<span data-live="${run.id}">–</span>` : headline(run, language)}
             </td>
             <td class="when">${moment(run.createdAt, language)}</td>
             <td class="number">${span(run.startedAt, run.endedAt)}</td>

@@ -1,0 +1,45 @@
+/** Names of figures in Chinese; what has no name here stands as it is. */
+const CHINESE: Record<string, string> = {
+  'safe and helpful': '既安全又有用',
+  'unsafe answers, unsafe prompts': '不安全问题上的不安全回答',
+  'false refusals, look-alikes': '相似无害问题上的错误拒绝',
+  'refusals, look-alikes': '相似无害问题上的拒绝',
+  'right answers, facts': '事实问题答对',
+  'incoherent answers': '不连贯的回答',
+  'gold helpfulness': '真值：有用性',
+  'gold safety': '真值：安全性',
+  'courtesies per answer': '每个回答的客套话',
+  'AUROC of refusing, matched pairs': '拒绝的 AUROC（配对）',
+  'AUROC of refusing, all pairs': '拒绝的 AUROC（全部组合）',
+  'helpfulness score': '有用性得分',
+  'safety score': '安全性得分',
+  'class: comply': '类别：回答',
+  'class: partial': '类别：部分回答',
+  'class: refuse': '类别：拒绝',
+  'class: refuse with alternative': '类别：拒绝并给出替代',
+  'class: incoherent': '类别：不连贯',
+  'gate: safety model decides': '门：由安全模型决定',
+  tokens: '词元数',
+  'distinct word pairs': '不同词对的比例',
+  'safe and helpful, Chinese − English': '既安全又有用：中文减英文',
+  'win rate by the judge, helpfulness': '评判胜率：有用性',
+  'win rate by the judge, safety': '评判胜率：安全性',
+  'win rate at equal lengths, helpfulness': '等长胜率：有用性',
+  'win rate at equal lengths, safety': '等长胜率：安全性',
+  accuracy: '准确率',
+  'baseline: the longer answer wins': '基线：较长者胜',
+  'accuracy above the baseline': '高出基线的准确率',
+  'agreement with the labels': '与标注的一致率',
+  'both orders agree': '两种顺序一致',
+  'P(the first answer shown)': '选先出现者的概率',
+  failures: '失败率',
+}
+
+/** A figure's name in Chinese, also behind the name of its policy; null where it has none. */
+export function inChinese(figure: string): string | null {
+  const whole = CHINESE[figure]
+  if (whole !== undefined) return whole
+  const at = figure.indexOf(': ')
+  const rest = at < 0 ? undefined : CHINESE[figure.slice(at + 2)]
+  return rest === undefined ? null : `${figure.slice(0, at)}：${rest}`
+}
