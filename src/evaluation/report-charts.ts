@@ -45,7 +45,7 @@ export function scaleOf(
   const low = Math.min(0, ...intervals.map((x) => x.low))
   const high = Math.max(0, ...intervals.map((x) => x.high))
   if (low >= 0 && high <= 1 && !differences) return { from: 0, to: 1 }
-  const reach = Math.max(-low, high)
+  const reach = Math.max(-low, high) || 1
   return low < 0 || differences ? { from: -reach, to: reach } : { from: 0, to: high }
 }
 

@@ -67,6 +67,7 @@ source.addEventListener('end', (event) => {
   source.close()
   const { state } = JSON.parse(event.data)
   note('end', {}, say(state))
+  if (lines.size === 0) box.closest('section').hidden = true
   // a page that saw the run go on is read again for its figures
   if (active) location.reload()
 })

@@ -174,60 +174,69 @@ function facts({ say, language }: Reader, { run, models }: RunView): Markup {
 }
 const tail = (path: string): string => path.split('/').slice(-2).join('/')
 
-/** What is a difference from a baseline, and what stands for itself. */
-const figureTables = (reader: Reader, figures: readonly NamedFigure[]): Markup[] =>
-  [
+/** What is a difference from a baseline, then what stands for itself. */
+function figureTables(reader: Reader, figures: readonly NamedFigure[]): Markup | string {
+  const parts = [
     figures.filter(({ before }) => before !== undefined),
     figures.filter(({ before }) => before === undefined),
-  ].flatMap((part) => (part.length === 0 ? [] : [figureTable(reader, part)]))
+  ].filter((part) => part.length > 0)
+  return parts.length === 0
+    ? ''
+    : html`<section>
+        <h2>${reader.say('figures')}</h2>
+        ${parts.map((part) => figureTable(reader, part))}
+      </section>`
+}
 
 /** Figures with their intervals, in numbers and as lines on a scale of their own. */
 function figureTable({ say, language }: Reader, figures: readonly NamedFigure[]): Markup {
   const paired = figures.some(({ before }) => before !== undefined)
-  return html`<section>
-    <h2>${say('figures')}</h2>
-    <div class="scroll" tabindex="0" role="region" aria-label="${say('figures')}">
-      <table class="figures">
-        <thead>
-          <tr>
-            <th scope="col">${say('figure')}</th>
-            ${
-              paired
-                ? html`<th scope="col" class="number">${say('reference')}</th>
-                    <th scope="col" class="number">${say('policy')}</th>`
-                : ''
-            }
-            <th scope="col" class="number">${say(paired ? 'difference' : 'result')}</th>
-            <th scope="col" class="number">${say('interval')}</th>
-            <th class="bar"><span class="unseen">${say('interval')}</span></th>
-            <th scope="col" class="number">n</th>
-          </tr>
-        </thead>
-        <tbody>
-          ${figures.map(
-            (row) =>
-              html`<tr>
-                <th scope="row">${figureName(row.figure, language)}</th>
-                ${
-                  paired
-                    ? html`<td class="number" data-label="${say('reference')}">
-                          ${row.before ? digits(row.before.value) : '–'}
-                        </td>
-                        <td class="number" data-label="${say('policy')}">
-                          ${row.after ? digits(row.after.value) : '–'}
-                        </td>`
-                    : ''
-                }
-                <td class="number" data-label="${say(paired ? 'difference' : 'result')}">
-                  <b>${digits(row.value)}</b>
-                </td>
-                <td class="number" data-label="${say('interval')}">${bounds(row)}</td>
-                <td class="bar">${intervalBar(row, scaleOf([row], row.before !== undefined))}</td>
-                <td class="number" data-label="n">${figure(row.n)}</td>
-              </tr>`,
-          )}
-        </tbody>
-      </table>
-    </div>
-  </section>`
+  return html`<div
+    class="scroll"
+    tabindex="0"
+    role="region"
+    aria-label="${say('figures')}: ${say(paired ? 'difference' : 'result')}"
+  >
+    <table class="figures">
+      <thead>
+        <tr>
+          <th scope="col">${say('figure')}</th>
+          ${
+            paired
+              ? html`<th scope="col" class="number">${say('reference')}</th>
+                  <th scope="col" class="number">${say('policy')}</th>`
+              : ''
+          }
+          <th scope="col" class="number">${say(paired ? 'difference' : 'result')}</th>
+          <th scope="col" class="number">${say('interval')}</th>
+          <th class="bar"><span class="unseen">${say('interval')}</span></th>
+          <th scope="col" class="number">n</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${figures.map(
+          (row) =>
+            html`<tr>
+              <th scope="row">${figureName(row.figure, language)}</th>
+              ${
+                paired
+                  ? html`<td class="number" data-label="${say('reference')}">
+                        ${row.before ? digits(row.before.value) : '–'}
+                      </td>
+                      <td class="number" data-label="${say('policy')}">
+                        ${row.after ? digits(row.after.value) : '–'}
+                      </td>`
+                  : ''
+              }
+              <td class="number" data-label="${say(paired ? 'difference' : 'result')}">
+                <b>${digits(row.value)}</b>
+              </td>
+              <td class="number" data-label="${say('interval')}">${bounds(row)}</td>
+              <td class="bar">${intervalBar(row, scaleOf([row], row.before !== undefined))}</td>
+              <td class="number" data-label="n">${figure(row.n)}</td>
+            </tr>`,
+        )}
+      </tbody>
+    </table>
+  </div>`
 }
