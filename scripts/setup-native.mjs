@@ -12,7 +12,8 @@
  *
  * 1. pip fetches the wheels (and checks their hashes); libraries and headers are unpacked, one
  *    folder per wheel, into the user's cache folder, since `npm ci` empties node_modules.
- * 2. A C++ compiler builds the package's two-file binding against them.
+ * 2. A C++ compiler builds the package's two-file binding against them, together with Libra's own ops
+ *    (src/tensor/native), once per instruction set.
  * 3. Links in the package's deps/ point to the libraries; a stamp makes the next start fast.
  *
  * Folders appear by rename only, so an interruption leaves nothing that looks complete.
@@ -87,8 +88,14 @@ function chooseDevice(stamp) {
   return { device, forced: forced !== null || Boolean(stamp?.forced && stamp.device === device) }
 }
 
+const native = join(root, 'src/tensor/native')
+const ownOps = () => {
+  const hash = createHash('sha256')
+  for (const name of fs.readdirSync(native).sort()) hash.update(fs.readFileSync(join(native, name)))
+  return hash.digest('hex').slice(0, 16)
+}
 const keyOf = (device) =>
-  `tensorflow-${TENSORFLOW} ${device} ${platform} recipe-${RECIPE}.${BINDING}`
+  `tensorflow-${TENSORFLOW} ${device} ${platform} recipe-${RECIPE}.${BINDING} ops-${ownOps()}`
 
 function isCurrent(stamp, device) {
   return (
@@ -389,11 +396,25 @@ function patch(source) {
   return `#include <cstdlib>\n#include <fstream>\n#include <iterator>\n#include <mutex>\n${patched}`
 }
 
+/** Libra's kernels are compiled for each of these and chosen at run time: the cache may move to another processor. */
+const KERNELS =
+  process.arch === 'x64'
+    ? [
+        { isa: 'v4', lanes: 16, flags: ['-march=x86-64-v4', '-mprefer-vector-width=512'] },
+        { isa: 'v3', lanes: 8, flags: ['-march=x86-64-v3'] },
+        { isa: 'v2', lanes: 4, flags: ['-march=x86-64-v2'] },
+      ]
+    : [{ isa: 'any', lanes: 4, flags: [] }]
+
 /** Compiles the binding, or takes it from the cache; the name is a hash of all that goes in. */
 async function compile(cache, tmp, tensorflow) {
-  const names = fs.readdirSync(join(pkg, 'binding')).sort()
   const sources = Object.fromEntries(
-    names.map((name) => [name, fs.readFileSync(join(pkg, 'binding', name), 'utf8')]),
+    [join(pkg, 'binding'), native].flatMap((folder) =>
+      fs
+        .readdirSync(folder)
+        .sort()
+        .map((name) => [name, fs.readFileSync(join(folder, name), 'utf8')]),
+    ),
   )
   sources['tfjs_backend.cc'] = patch(sources['tfjs_backend.cc'] ?? '')
   const flags = ['-std=c++17', '-O2', '-fPIC', '-pthread', '-fno-strict-aliasing', '-w']
@@ -408,7 +429,7 @@ async function compile(cache, tmp, tensorflow) {
       '-Wl,--no-as-needed',
       '-Wl,-rpath,$ORIGIN/../../deps/lib',
     )
-  const inputs = JSON.stringify([sources, flags, tensorflow.files, platform])
+  const inputs = JSON.stringify([sources, flags, KERNELS, tensorflow.files, platform])
   const hash = createHash('sha256').update(inputs).digest('hex').slice(0, 16)
   const built = join(cache, `binding-${hash}.node`)
   if (fs.existsSync(built) && !args.has('--force')) return built
@@ -427,9 +448,16 @@ async function compile(cache, tmp, tensorflow) {
   const libraries = ['cc', 'framework'].map((part) =>
     join(tensorflow.folder, `lib/libtensorflow_${part}.${suffix}`),
   )
-  const units = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(work, name))
+  const units = ['tfjs_backend.cc', 'tfjs_binding.cc', 'ops.cc'].map((name) => join(work, name))
   const output = join(work, 'tfjs_binding.node')
   const includes = [`-I${include}`, `-I${join(tensorflow.folder, 'include')}`]
+  for (const { isa, lanes, flags: own } of KERNELS) {
+    const object = join(work, `kernels-${isa}.o`)
+    const fast = ['-std=c++17', '-O3', '-fPIC', '-fno-math-errno', '-w', ...own]
+    const names = [`-DISA=${isa}`, `-DLANES=${lanes}`]
+    await run(compiler, [...fast, ...names, '-c', join(work, 'kernels.cc'), '-o', object])
+    units.push(object)
+  }
   await run(compiler, [...flags, ...includes, ...units, ...libraries, '-o', output])
   fs.renameSync(output, built)
   return built

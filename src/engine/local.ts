@@ -1,5 +1,5 @@
 import { cancelled, LibraError } from '../errors.ts'
-import { batchByLength, lastPositions } from '../model/batch.ts'
+import { packRows } from '../model/batch.ts'
 import { generate as generateTokens } from '../model/generate.ts'
 import { logits, scalarHead } from '../model/heads.ts'
 import { hiddenStates } from '../model/llama.ts'
@@ -137,20 +137,12 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
       const fitting = encoded.flatMap(({ length }, row) => (length <= limit ? [row] : []))
       const result = prompts.map((): number[] | null => null)
       const { vocabularySize: V } = judge.model.config
-      for (const pass of batchByLength(encoded, PASS_TOKENS, 0, fitting)) {
-        const hidden = hiddenStates(judge.model, pass.ids, pass.B, pass.T)
-        const logp = scoped(() =>
-          logSoftmax(
-            logits(
-              judge.model,
-              hidden,
-              Int32Array.from(pass.lengths, (n, b) => b * pass.T + n - 1),
-            ),
-          ),
-        )
+      for (const pass of packRows(encoded, PASS_TOKENS, { order: fitting, shared: true })) {
+        const hidden = hiddenStates(judge.model, pass, { last: true })
+        const logp = scoped(() => logSoftmax(logits(judge.model, hidden, pass.ends)))
         const values = read(logp)
         pass.rows.forEach(
-          (row, b) => (result[row] = optionIds.map((id) => values[b * V + id] ?? NaN)),
+          (row, i) => (result[row] = optionIds.map((id) => values[i * V + id] ?? NaN)),
         )
         dispose([hidden, logp])
         await batcher.between()
@@ -205,10 +197,10 @@ function describe({ model, calibration, version, pairs }: Resident): Promise<Mod
 /** The scalar head's value at the end of each row. */
 function rewards({ model }: Resident, rows: readonly (readonly number[])[]): number[] {
   const values = rows.map(() => NaN)
-  for (const pass of batchByLength(rows, PASS_TOKENS, 0)) {
-    const hidden = hiddenStates(model, pass.ids, pass.B, pass.T)
-    const head = scalarHead(model, SCORE_HEAD, hidden, lastPositions(pass))
-    read(head).forEach((logit, b) => (values[pass.rows[b] ?? -1] = logit))
+  for (const pass of packRows(rows, PASS_TOKENS, { shared: true })) {
+    const hidden = hiddenStates(model, pass, { last: true })
+    const head = scalarHead(model, SCORE_HEAD, hidden, pass.ends)
+    read(head).forEach((logit, i) => (values[pass.rows[i] ?? -1] = logit))
     dispose([hidden, head])
   }
   return values

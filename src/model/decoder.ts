@@ -16,8 +16,11 @@ import {
   writeRows,
 } from '../tensor/ops.ts'
 import { logits } from './heads.ts'
-import { block, rmsNorm, weight } from './llama.ts'
-import type { KeyValues, Llama, Remember } from './llama.ts'
+import { attendCached } from './cached.ts'
+import type { KeyValues, Remember } from './cached.ts'
+import { block, lastNorm, weight } from './llama.ts'
+import type { Llama } from './llama.ts'
+import { composed } from '../tensor/fused.ts'
 import { decodeMasks } from './masks.ts'
 import { choose } from './sampling.ts'
 import type { Choice, Warp } from './sampling.ts'
@@ -177,9 +180,10 @@ function record(model: Llama, recorder: Recorder): void {
     return { k: grown(past.k, own.k), v: grown(past.v, own.v) }
   }
   let x = gatherRows(weight(model, 'model.embed_tokens.weight'), reshape(asInts(column(0)), [B]))
+  const attend = attendCached(model, [B, 1], angles, masks, remember)
   for (let layer = 0; layer < layers; layer++)
-    x = block(model, layer, x, B, 1, angles, masks, remember).y
-  const last = rmsNorm(x, weight(model, 'model.norm.weight'), model.config.rmsNormEpsilon).y
+    x = block(model, layer, x, attend, { ops: composed }).y
+  const last = lastNorm(model, x, composed).y
   const next = logits(model, last, null)
   recorder.output('logits', next)
   for (const how of CHOICES) recorder.output(how, choose(next, column(2), warp, how))

@@ -4,7 +4,7 @@ import { uniform } from '../random.ts'
 import { lastPositions, padRows } from './batch.ts'
 import type { Chosen } from './decoder.ts'
 import { logits } from './heads.ts'
-import { prefill } from './llama.ts'
+import { prefill } from './cached.ts'
 import type { Llama } from './llama.ts'
 
 export type Sampling = { maxTokens: number; temperature: number; topP: number; topK: number }

@@ -1,19 +1,16 @@
 import { scoped, tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
+import { entropyOf, fused } from '../tensor/fused.ts'
+import type { LogProbTape } from '../tensor/fused.ts'
 import {
   add,
-  exp,
   floats,
   gatherRows,
   ints,
-  logSoftmax,
   matMul,
-  mul,
   reshape,
   scale,
   scatterRows,
-  sparseCrossEntropy,
-  sum,
 } from '../tensor/ops.ts'
 import { weight } from './llama.ts'
 import type { Gradients, Llama, Trainable } from './llama.ts'
@@ -33,7 +30,7 @@ export function logits(model: Llama, hidden_ND: Tensor, rows: Int32Array | null)
 export type LogprobTape = {
   logprobs: Tensor
   entropy: Tensor | null
-  error: Tensor
+  inner: LogProbTape
   hidden: Tensor
   rows: Tensor
 }
@@ -54,10 +51,9 @@ export function tokenLogprobs(
     const rowTensor = ints(rows, [rows.length])
     const hidden = gatherRows(hidden_ND, rowTensor)
     const z = scale(matMul(hidden, weight(model, unembedding(model)), false, true), 1 / temperature)
-    const [loss, error] = sparseCrossEntropy(z, ints(targets, [targets.length]))
-    const logp = options.entropy === true ? logSoftmax(z) : null
-    const entropy = logp === null ? null : scale(sum(mul(exp(logp), logp), [1]), -1)
-    return { logprobs: scale(loss, -1), entropy, error, hidden, rows: rowTensor }
+    const inner = fused.logProb(z, ints(targets, [targets.length]))
+    const entropy = options.entropy === true ? entropyOf(z) : null
+    return { logprobs: inner.logprob, entropy, inner, hidden, rows: rowTensor }
   })
 }
 
@@ -75,11 +71,11 @@ export function tokenLogprobsBackward(
   temperature = 1,
 ): Tensor {
   return tf.tidy(() => {
-    const d = scale(
-      reshape(floats(dLogprobs, [dLogprobs.length]), [dLogprobs.length, 1]),
-      -1 / temperature,
+    const d = floats(
+      dLogprobs.map((x) => x / temperature),
+      [dLogprobs.length],
     )
-    const dz = mul(tape.error, d)
+    const dz = fused.logProbGrad(d, tape.inner)
     if (trainable === 'all') {
       const g = matMul(dz, tape.hidden, true)
       gradients.set(unembedding(model), tf.keep(g))

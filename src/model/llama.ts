@@ -1,36 +1,18 @@
-import { dispose, scalar, scoped, tf } from '../tensor/backend.ts'
+import { dispose, scoped, tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
-import {
-  add,
-  batchMatMul,
-  gatherRows,
-  ints,
-  matMul,
-  mean,
-  mul,
-  reshape,
-  rsqrt,
-  scale,
-  scatterRows,
-  sigmoid,
-  softmax,
-  square,
-  sub,
-  sum,
-  transpose,
-} from '../tensor/ops.ts'
+import { fused } from '../tensor/fused.ts'
+import type { AttentionTape, Fused } from '../tensor/fused.ts'
+import { add, gatherRows, ints, matMul, reshape, scale, scatterRows, sum } from '../tensor/ops.ts'
 import type { Decoders } from './decoder.ts'
 import type { LlamaConfig } from '../weights/config.ts'
-import { causalMasks } from './masks.ts'
-import type { Masks } from './masks.ts'
-import { rotate } from './rope.ts'
+import type { Pack } from './batch.ts'
 import type { Rope } from './rope.ts'
 
 /**
  * A Llama, top to bottom: RMSNorm → attention (rotary, grouped queries) → RMSNorm → SwiGLU, with its
  * gradient written by hand beside each part. Shapes: B rows, T tokens, N = B·T, D hidden, H query
  * heads, K key-value heads, G = H/K, E head width, F feed-forward width, S keys seen.
- * Rows are padded on the right; the causal mask keeps the padding out of every real position.
+ * Training and scoring read packs: N tokens of several sequences one after the other, without padding.
  */
 
 /** One low-rank update: y += scale · (x·Aᵀ)·Bᵀ (Hu et al. 2021, eq. 3). A [r, in], B [out, r]. */
@@ -60,319 +42,290 @@ export function weight(model: Llama, name: string): Tensor {
 
 // --- parts -----------------------------------------------------------------------------------
 
-/** x / rms(x) ∘ w; also returns 1/rms(x) [N,1] for the gradient. */
-export function rmsNorm(
-  x_ND: Tensor,
-  w_D: Tensor,
-  epsilon: number,
-): { y: Tensor; inverse: Tensor } {
-  const inverse = rsqrt(add(mean(square(x_ND), [1], true), scalar(epsilon)))
-  return { y: mul(mul(x_ND, inverse), w_D), inverse }
-}
+/**
+ * From so many rows on, merging a low-rank update into the weight for the pass costs less than its own two thin
+ * products and the sum over all rows (measured on two cores at widths 256 and 768).
+ */
+const MERGE_FROM = 512
 
-/** dL/dx of rmsNorm: inverse·(g − x̂·mean(g∘x̂)), g = dy∘w, x̂ = x·inverse. */
-function rmsNormBackward(
-  dy: Tensor,
-  x: Tensor,
-  w_D: Tensor,
-  inverse: Tensor,
-  wantWeight: boolean,
-): { dx: Tensor; dw: Tensor | null } {
-  const normal = mul(x, inverse)
-  const g = mul(dy, w_D)
-  const dx = mul(sub(g, mul(normal, mean(mul(g, normal), [1], true))), inverse)
-  return { dx, dw: wantWeight ? sum(mul(dy, normal), [0]) : null }
-}
+/** W + scale·B·A */
+const merged = (w: Tensor, { a, b, scale: s }: LoraPair): Tensor => add(w, matMul(scale(b, s), a))
 
 /** y = x·Wᵀ (+ bias) + scale·(x·Aᵀ)·Bᵀ */
 function project(model: Llama, module: string, x: Tensor): Tensor {
-  let y = matMul(x, weight(model, `${module}.weight`), false, true)
+  const w = weight(model, `${module}.weight`)
+  const pair = model.adapter?.get(module)
+  const merges = pair !== undefined && (x.shape[0] ?? 0) >= MERGE_FROM
+  let y = matMul(x, merges ? merged(w, pair) : w, false, true)
   const bias = model.weights.get(`${module}.bias`)
   if (bias !== undefined) y = add(y, bias)
-  const pair = model.adapter?.get(module)
-  if (pair === undefined) return y
+  if (pair === undefined || merges) return y
   const update = matMul(matMul(x, pair.a, false, true), pair.b, false, true)
   return add(y, scale(update, pair.scale))
 }
 
-/** Qwen3's norm over each head of a projection [N, heads·E]; as it is where the model has none. */
-function headNorm(model: Llama, module: string, x: Tensor): { y: Tensor; tape: NormTape | null } {
-  if (!model.config.qkNorm) return { y: x, tape: null }
-  const rows = reshape(x, [-1, model.config.headDim])
-  const { y, inverse } = rmsNorm(
-    rows,
-    weight(model, `${module}.weight`),
-    model.config.rmsNormEpsilon,
-  )
-  return { y: reshape(y, x.shape), tape: { x: rows, inverse } }
-}
-
+/** Sets the gradients of a projection's weights, and returns dx where it is wanted. */
 function projectBackward(
   model: Llama,
   module: string,
   dy: Tensor,
   x: Tensor,
-  trainable: Trainable,
-  gradients: Gradients,
-): Tensor {
-  let dx = matMul(dy, weight(model, `${module}.weight`))
+  { trainable, gradients, input }: Wanted,
+): Tensor | null {
+  const w = weight(model, `${module}.weight`)
   if (trainable === 'all') {
     gradients.set(`${module}.weight`, matMul(dy, x, true))
     if (model.weights.has(`${module}.bias`)) gradients.set(`${module}.bias`, sum(dy, [0]))
   }
   const pair = model.adapter?.get(module)
-  if (pair === undefined) return dx
+  if (pair === undefined) return input ? matMul(dy, w) : null
   const xa = matMul(x, pair.a, false, true)
-  const dyb = scale(matMul(dy, pair.b), pair.scale)
+  const dyb = matMul(dy, scale(pair.b, pair.scale))
   gradients.set(`${module}.lora_B.weight`, scale(matMul(dy, xa, true), pair.scale))
   gradients.set(`${module}.lora_A.weight`, matMul(dyb, x, true))
-  dx = add(dx, matMul(dyb, pair.a))
-  return dx
+  if (!input) return null
+  if ((x.shape[0] ?? 0) >= MERGE_FROM) return matMul(dy, merged(w, pair))
+  return add(matMul(dy, w), matMul(dyb, pair.a))
 }
-
-/** [N, heads·E] → [B, heads, T, E] */
-const toHeads = (x: Tensor, B: number, T: number, heads: number, E: number): Tensor =>
-  T === 1 ? reshape(x, [B, heads, 1, E]) : transpose(reshape(x, [B, T, heads, E]), [0, 2, 1, 3])
-/** [B, heads, T, E] → [N, heads·E] */
-const fromHeads = (x: Tensor, B: number, T: number, heads: number, E: number): Tensor =>
-  reshape(T === 1 ? x : transpose(reshape(x, [B, heads, T, E]), [0, 2, 1, 3]), [B * T, heads * E])
+/** `input`: whether the gradient of what went in is wanted too. */
+type Wanted = { trainable: Trainable; gradients: Gradients; input: boolean }
 
 // --- one block -------------------------------------------------------------------------------
 
+type Attended = { context: Tensor }
 type NormTape = { x: Tensor; inverse: Tensor }
 
+/** Qwen3's norm over each head of a projection [N, heads·E]; as it is where the model has none. */
+function headNorm(
+  model: Llama,
+  module: string,
+  x: Tensor,
+  ops: Fused,
+): { y: Tensor; tape: NormTape | null } {
+  if (!model.config.qkNorm) return { y: x, tape: null }
+  const { headDim, rmsNormEpsilon } = model.config
+  const rows = reshape(x, [-1, headDim])
+  const { y, inverse } = ops.rmsNorm(rows, weight(model, `${module}.weight`), rmsNormEpsilon)
+  return { y: reshape(y, x.shape), tape: { x: rows, inverse } }
+}
+
 /** What the gradient of a block needs of its forward pass. */
-type BlockTape = {
+type BlockTape<A extends Attended> = {
   x: Tensor
   inverse1: Tensor
   h1: Tensor
   /** q/k norm: what goes into it and 1/rms, [N·H, E] and [N·K, E] */
   qNorm: NormTape | null
   kNorm: NormTape | null
-  q: Tensor
-  k: Tensor
-  v: Tensor
-  probabilities: Tensor
-  context: Tensor
+  attention: A
   middle: Tensor
   inverse2: Tensor
   h2: Tensor
   gate: Tensor
   up: Tensor
 }
-type Table = { cos: Tensor; sin: Tensor }
-/** Rotary tables for queries and keys: the same one where all rows share their positions. */
-export type Angles = { q: Table; k: Table }
-/** Keys and values, [B, K, S, E] */
-export type KeyValues = { k: Tensor; v: Tensor }
-/** Takes a layer's keys and values of new tokens, gives those of all tokens that they may see. */
-export type Remember = (layer: number, own: KeyValues) => KeyValues
 
-export function block(
+/**
+ * x [N, D] → y [N, D]; with `only` (row numbers) y has those rows alone, while all are attended to. A graph that is
+ * recorded asks for the composed ops.
+ */
+export function block<A extends Attended>(
   model: Llama,
   layer: number,
   x: Tensor,
-  B: number,
-  T: number,
-  angles: Angles,
-  masks: Masks | null,
-  remember: Remember | null = null,
-): { y: Tensor; tape: BlockTape; keyValues: KeyValues } {
-  const { heads: H, kvHeads: K, headDim: E, rmsNormEpsilon: epsilon } = model.config
-  const G = H / K
+  attend: (layer: number, q: Tensor, k: Tensor, v: Tensor) => A,
+  { only = null, ops = fused }: { only?: Tensor | null; ops?: Fused } = {},
+): { y: Tensor; tape: BlockTape<A> } {
+  const epsilon = model.config.rmsNormEpsilon
   const name = `model.layers.${layer}`
-  const mask = model.config.sliding[layer] === true ? masks?.sliding : masks?.full
-  const n1 = rmsNorm(x, weight(model, `${name}.input_layernorm.weight`), epsilon)
-  const projected = (module: string): Tensor => project(model, `${name}.self_attn.${module}`, n1.y)
-  /** q/k norm where there is one, then the heads apart, then turned by their positions */
-  const turned = (which: 'q' | 'k', count: number): { y: Tensor; tape: NormTape | null } => {
-    const norm = headNorm(model, `${name}.self_attn.${which}_norm`, projected(`${which}_proj`))
-    const y = toHeads(norm.y, B, T, count, E)
-    if (model.config.rotary[layer] !== true) return { y, tape: norm.tape }
-    const { cos, sin } = angles[which]
-    return { y: rotate(y, cos, sin, model.rope.rotation), tape: norm.tape }
-  }
-  const { y: qTurned, tape: qNorm } = turned('q', H)
-  const { y: kTurned, tape: kNorm } = turned('k', K)
-  const q = reshape(scale(qTurned, 1 / Math.sqrt(E)), [B, K, G * T, E])
-  const own = {
-    k: reshape(kTurned, [B, K, T, E]),
-    v: toHeads(projected('v_proj'), B, T, K, E),
-  }
-  const { k, v } = remember === null ? own : remember(layer, own)
-  let scores = batchMatMul(q, k, false, true)
-  if (mask != null) scores = add(scores, mask)
-  const probabilities = softmax(scores)
-  const context = fromHeads(batchMatMul(probabilities, v), B, T, H, E)
-  const middle = add(x, project(model, `${name}.self_attn.o_proj`, context))
-  const n2 = rmsNorm(middle, weight(model, `${name}.post_attention_layernorm.weight`), epsilon)
-  const gate = project(model, `${name}.mlp.gate_proj`, n2.y)
-  const up = project(model, `${name}.mlp.up_proj`, n2.y)
-  const activated = mul(mul(gate, sigmoid(gate)), up)
-  const y = add(middle, project(model, `${name}.mlp.down_proj`, activated))
-  const tape = {
-    x,
-    inverse1: n1.inverse,
-    h1: n1.y,
-    qNorm,
-    kNorm,
-    q,
-    k,
-    v,
-    probabilities,
-    context,
-    middle,
-    inverse2: n2.inverse,
-    h2: n2.y,
-    gate,
-    up,
-  }
-  return { y, tape, keyValues: { k, v } }
+  const norm = (module: string, t: Tensor) =>
+    ops.rmsNorm(t, weight(model, `${name}.${module}.weight`), epsilon)
+  const own = (t: Tensor): Tensor => (only === null ? t : gatherRows(t, only))
+  const { y: h1, inverse: inverse1 } = norm('input_layernorm', x)
+  const projected = (which: 'q' | 'k' | 'v', t: Tensor): Tensor =>
+    project(model, `${name}.self_attn.${which}_proj`, t)
+  const q = headNorm(model, `${name}.self_attn.q_norm`, projected('q', own(h1)), ops)
+  const k = headNorm(model, `${name}.self_attn.k_norm`, projected('k', h1), ops)
+  const attention = attend(layer, q.y, k.y, projected('v', h1))
+  const middle = add(own(x), project(model, `${name}.self_attn.o_proj`, attention.context))
+  const { y: h2, inverse: inverse2 } = norm('post_attention_layernorm', middle)
+  const gate = project(model, `${name}.mlp.gate_proj`, h2)
+  const up = project(model, `${name}.mlp.up_proj`, h2)
+  const y = add(middle, project(model, `${name}.mlp.down_proj`, ops.swiGlu(gate, up)))
+  const tape = { x, inverse1, h1, qNorm: q.tape, kNorm: k.tape, attention }
+  return { y, tape: { ...tape, middle, inverse2, h2, gate, up } }
 }
 
+/** dy → dx, or null where it is not wanted. */
 function blockBackward(
   model: Llama,
   layer: number,
   dy: Tensor,
-  tape: BlockTape,
-  B: number,
-  T: number,
-  angles: Angles,
-  trainable: Trainable,
-  gradients: Gradients,
-): Tensor {
-  const { heads: H, kvHeads: K, headDim: E } = model.config
-  const G = H / K
+  tape: BlockTape<AttentionTape>,
+  wanted: Wanted,
+  only: Tensor | null,
+): Tensor | null {
   const name = `model.layers.${layer}`
-  const back = (module: string, d: Tensor, x: Tensor): Tensor =>
-    projectBackward(model, `${name}.${module}`, d, x, trainable, gradients)
-  const norm = (module: string, d: Tensor, x: Tensor, inverse: Tensor): Tensor => {
+  const all = wanted.trainable === 'all'
+  const inner = { ...wanted, input: true }
+  const back = (module: string, d: Tensor, x: Tensor, w: Wanted): Tensor | null =>
+    projectBackward(model, `${name}.${module}`, d, x, w)
+  const norm = (module: string, d: Tensor, { x, inverse }: NormTape, skip: Tensor | null) => {
     const w = weight(model, `${name}.${module}.weight`)
-    const { dx, dw } = rmsNormBackward(d, x, w, inverse, trainable === 'all')
-    if (dw !== null) gradients.set(`${name}.${module}.weight`, dw)
+    const { dx, dw } = fused.rmsNormGrad(d, x, w, inverse, { skip, weight: all })
+    if (dw !== null) wanted.gradients.set(`${name}.${module}.weight`, dw)
     return dx
   }
-  // SwiGLU: a = silu(g)·u, silu'(g) = σ(g)·(1 + g·(1 − σ(g)))
-  const s = sigmoid(tape.gate)
-  const silu = mul(tape.gate, s)
-  const da = back('mlp.down_proj', dy, mul(silu, tape.up))
-  const slope = add(s, mul(silu, sub(scalar(1), s)))
+  const activated = fused.swiGlu(tape.gate, tape.up)
+  const da = some(back('mlp.down_proj', dy, activated, inner))
+  const { dgate, dup } = fused.swiGluGrad(da, tape.gate, tape.up)
   const dh2 = add(
-    back('mlp.gate_proj', mul(mul(da, tape.up), slope), tape.h2),
-    back('mlp.up_proj', mul(da, silu), tape.h2),
+    some(back('mlp.gate_proj', dgate, tape.h2, inner)),
+    some(back('mlp.up_proj', dup, tape.h2, inner)),
   )
-  const dMiddle = add(dy, norm('post_attention_layernorm', dh2, tape.middle, tape.inverse2))
-  // attention: P = softmax(qkᵀ), dS = P∘(dP − Σ dP∘P)
-  const dContext = back('self_attn.o_proj', dMiddle, tape.context)
-  const dOut = reshape(toHeads(dContext, B, T, H, E), [B, K, G * T, E])
-  const dv = batchMatMul(tape.probabilities, dOut, true)
-  const dP = batchMatMul(dOut, tape.v, false, true)
-  const dS = mul(tape.probabilities, sub(dP, sum(mul(dP, tape.probabilities), [3], true)))
-  const turnBack = (d: Tensor, which: 'q' | 'k', count: number): Tensor => {
-    const { cos, sin } = angles[which]
-    const turned =
-      model.config.rotary[layer] === true ? rotate(d, cos, sin, model.rope.rotation, true) : d
-    const dy = fromHeads(turned, B, T, count, E)
-    const normTape = tape[`${which}Norm`]
-    if (normTape === null) return dy
-    const dx = norm(`self_attn.${which}_norm`, reshape(dy, [-1, E]), normTape.x, normTape.inverse)
-    return reshape(dx, [B * T, count * E])
+  const dMiddle = norm(
+    'post_attention_layernorm',
+    dh2,
+    { x: tape.middle, inverse: tape.inverse2 },
+    dy,
+  )
+  const dContext = some(back('self_attn.o_proj', dMiddle, tape.attention.context, inner))
+  const attended = fused.attentionGrad(dContext, tape.attention)
+  const headNormBack = (which: 'q' | 'k', d: Tensor): Tensor => {
+    const before = tape[`${which}Norm`]
+    if (before === null) return d
+    const rows = reshape(d, [-1, model.config.headDim])
+    return reshape(norm(`self_attn.${which}_norm`, rows, before, null), d.shape)
   }
-  const dq = turnBack(scale(batchMatMul(dS, tape.k), 1 / Math.sqrt(E)), 'q', H)
-  const dk = turnBack(batchMatMul(dS, tape.q, true), 'k', K)
-  const dh1 = add(
-    add(back('self_attn.q_proj', dq, tape.h1), back('self_attn.k_proj', dk, tape.h1)),
-    back('self_attn.v_proj', fromHeads(dv, B, T, K, E), tape.h1),
-  )
-  return add(dMiddle, norm('input_layernorm', dh1, tape.x, tape.inverse1))
+  const [dq, dk] = [headNormBack('q', attended.dq), headNormBack('k', attended.dk)]
+  const { h1 } = tape
+  const dhq = back('self_attn.q_proj', dq, only === null ? h1 : gatherRows(h1, only), wanted)
+  const dhk = back('self_attn.k_proj', dk, h1, wanted)
+  const dhv = back('self_attn.v_proj', attended.dv, h1, wanted)
+  if (dhq === null || dhk === null || dhv === null) return null
+  const N = h1.shape[0] ?? 0
+  const whole = (d: Tensor): Tensor => (only === null ? d : scatterRows(d, only, N))
+  const dh1 = add(add(dhk, dhv), whole(dhq))
+  return norm('input_layernorm', dh1, { x: tape.x, inverse: tape.inverse1 }, whole(dMiddle))
+}
+function some(d: Tensor | null): Tensor {
+  if (d === null) throw new Error('a gradient that is wanted was not computed')
+  return d
 }
 
 // --- the trunk -------------------------------------------------------------------------------
 
-/** A forward pass whose gradient may be asked for. Dispose it with `disposeTape`. */
-export type TrunkTape = {
-  B: number
-  T: number
-  /** final hidden states after the last norm, [N, D] */
-  hidden: Tensor
-  ids: Tensor
-  angles: Angles
-  blocks: BlockTape[]
-  last: Tensor
-  inverse: Tensor
+export type ForwardOptions = {
+  /** Hidden states of the last token of each segment alone: the last layer leaves out what only others need. */
+  last?: boolean
+  /** Keep each block's input alone and compute the block again for its gradient: less memory, a third more time. */
+  checkpoint?: boolean
 }
 
-/** ids: B rows of T token ids, right-padded, flattened → hidden states [N, D] with what backward needs. */
-export function forward(model: Llama, ids: Int32Array, B: number, T: number): TrunkTape {
-  return scoped(() => {
-    const idTensor = ints(ids, [B * T])
-    const angles = positionAngles(model, T)
-    const masks = causalMasks(model.config, T)
-    let x = gatherRows(weight(model, 'model.embed_tokens.weight'), idTensor)
-    const blocks: BlockTape[] = []
-    for (let layer = 0; layer < model.config.layers; layer++) {
-      const step = scoped(() => {
-        const { y, tape } = block(model, layer, x, B, T, angles, masks)
-        return { y, tape }
-      })
-      x = step.y
-      blocks.push(step.tape)
-    }
-    const { y: hidden, inverse } = rmsNorm(
-      x,
-      weight(model, 'model.norm.weight'),
-      model.config.rmsNormEpsilon,
+/** A forward pass whose gradient may be asked for. Dispose it with `disposeTape`. */
+export type TrunkTape = {
+  /** final hidden states after the last norm, [N, D]; with `last` [S, D] */
+  hidden: Tensor
+  ids: Tensor
+  layout: Layout
+  blocks: { x: Tensor; tape: BlockTape<AttentionTape> | null }[]
+  end: Tensor
+  inverse: Tensor
+}
+type Layout = {
+  count: number
+  segments: Tensor
+  host: Int32Array
+  angles: Tensor
+  /** with `last`: the rows of the last layer */
+  lasts: Tensor | null
+}
+
+function layoutOf(model: Llama, pack: Pack, last: boolean): Layout {
+  const S = pack.segments.length / 4
+  let positions = 1
+  for (let s = 0; s < S; s++)
+    positions = Math.max(
+      positions,
+      (pack.segments[4 * s + 1] ?? 0) + (pack.segments[4 * s + 3] ?? 0),
     )
-    return { B, T, hidden, ids: idTensor, angles, blocks, last: x, inverse }
+  return {
+    ...{ count: pack.count, host: pack.segments, segments: ints(pack.segments, [S, 4]) },
+    angles: model.rope.angles(positions),
+    lasts: last ? ints(pack.lasts, [S]) : null,
+  }
+}
+
+const attendOver =
+  (model: Llama, layout: Layout) =>
+  (layer: number, q: Tensor, k: Tensor, v: Tensor): AttentionTape => {
+    const { heads, kvHeads, headDim: width, layers, sliding, rotary, slidingWindow } = model.config
+    const { count, host, segments } = layout
+    return fused.attention(
+      {
+        ...{ heads, kvHeads, width, segments, rows: { count, segments: host } },
+        angles: rotary[layer] === true ? layout.angles : null,
+        window: sliding[layer] === true ? (slidingWindow ?? 0) : 0,
+        last: layout.lasts !== null && layer === layers - 1,
+      },
+      ...([q, k, v] as const),
+    )
+  }
+const onlyRows = (model: Llama, layout: Layout, layer: number): Tensor | null =>
+  layer === model.config.layers - 1 ? layout.lasts : null
+
+/** Hidden states of a pack's tokens with what backward needs. */
+export function forward(model: Llama, pack: Pack, options: ForwardOptions = {}): TrunkTape {
+  return scoped(() => {
+    const ids = ints(pack.ids, [pack.count])
+    const layout = layoutOf(model, pack, options.last === true)
+    let x = gatherRows(weight(model, 'model.embed_tokens.weight'), ids)
+    const blocks: TrunkTape['blocks'] = []
+    for (let layer = 0; layer < model.config.layers; layer++) {
+      const before = x
+      const { y, tape } = scoped(() => {
+        const only = onlyRows(model, layout, layer)
+        const { y, tape } = block(model, layer, before, attendOver(model, layout), { only })
+        return { y, tape: options.checkpoint === true ? null : tape }
+      })
+      blocks.push({ x: before, tape })
+      x = y
+    }
+    const { y: hidden, inverse } = lastNorm(model, x)
+    return { hidden, ids, layout, blocks, end: x, inverse }
   })
 }
+export const lastNorm = (
+  model: Llama,
+  x: Tensor,
+  ops: Fused = fused,
+): { y: Tensor; inverse: Tensor } =>
+  ops.rmsNorm(x, weight(model, 'model.norm.weight'), model.config.rmsNormEpsilon)
 
 export function disposeTape(tape: TrunkTape): void {
   dispose(tape)
 }
 
-/** The same hidden states without a tape: memory of one block at a time. [N, D] */
-export const hiddenStates = (model: Llama, ids: Int32Array, B: number, T: number): Tensor =>
-  tf.tidy(() => trunk(model, ids, B, T, null))
-
-/** As `hiddenStates`, with the keys and values of every layer. */
-export function prefill(
+/** The same hidden states without a tape: memory of one block at a time. */
+export function hiddenStates(
   model: Llama,
-  ids: Int32Array,
-  B: number,
-  T: number,
-): { hidden: Tensor; cache: KeyValues[] } {
-  return scoped(() => {
-    const cache: KeyValues[] = []
-    const hidden = trunk(model, ids, B, T, (keyValues) => cache.push(keyValues))
-    return { hidden, cache }
+  pack: Pack,
+  options: Pick<ForwardOptions, 'last'> = {},
+): Tensor {
+  return tf.tidy(() => {
+    const layout = layoutOf(model, pack, options.last === true)
+    let x = gatherRows(weight(model, 'model.embed_tokens.weight'), ints(pack.ids, [pack.count]))
+    for (let layer = 0; layer < model.config.layers; layer++) {
+      const before = x
+      const only = onlyRows(model, layout, layer)
+      x = tf.tidy(() => block(model, layer, before, attendOver(model, layout), { only }).y)
+      before.dispose()
+    }
+    return lastNorm(model, x).y
   })
 }
 
-function trunk(
-  model: Llama,
-  ids: Int32Array,
-  B: number,
-  T: number,
-  keep: ((keyValues: KeyValues) => void) | null,
-): Tensor {
-  const angles = positionAngles(model, T)
-  const masks = causalMasks(model.config, T)
-  let x = gatherRows(weight(model, 'model.embed_tokens.weight'), ints(ids, [B * T]))
-  for (let layer = 0; layer < model.config.layers; layer++) {
-    const previous = x
-    const { y, keyValues } = scoped(() => {
-      const { y, keyValues } = block(model, layer, previous, B, T, angles, masks)
-      return { y, keyValues: keep === null ? null : keyValues }
-    })
-    if (keyValues !== null) keep?.(keyValues)
-    previous.dispose()
-    x = y
-  }
-  return rmsNorm(x, weight(model, 'model.norm.weight'), model.config.rmsNormEpsilon).y
-}
-
-/** dHidden [N, D] → gradients of the trainable weights, by name. */
+/** dHidden → gradients of the trainable weights, by name. */
 export function backward(
   model: Llama,
   tape: TrunkTape,
@@ -380,36 +333,41 @@ export function backward(
   trainable: Trainable,
 ): Gradients {
   const gradients: Gradients = new Map()
-  const { B, T, angles } = tape
-  const w = weight(model, 'model.norm.weight')
-  let d = tf.tidy(() => {
-    const { dx, dw } = rmsNormBackward(dHidden, tape.last, w, tape.inverse, trainable === 'all')
+  const all = trainable === 'all'
+  let d: Tensor | null = tf.tidy(() => {
+    const w = weight(model, 'model.norm.weight')
+    const options = { skip: null, weight: all }
+    const { dx, dw } = fused.rmsNormGrad(dHidden, tape.end, w, tape.inverse, options)
     if (dw !== null) gradients.set('model.norm.weight', tf.keep(dw))
     return dx
   })
-  for (let layer = model.config.layers - 1; layer >= 0; layer--) {
-    const above = d
-    const blockTape = tape.blocks[layer]
-    if (blockTape === undefined) throw new Error(`no tape for layer ${layer}`)
-    d = tf.tidy(() => {
+  const lowest = all ? -1 : lowestAdapted(model)
+  for (let layer = model.config.layers - 1; layer >= lowest && layer >= 0 && d !== null; layer--) {
+    const above: Tensor = d
+    const only = onlyRows(model, tape.layout, layer)
+    const { x, tape: kept } = tape.blocks[layer] ?? {}
+    if (x === undefined) throw new Error(`no tape for layer ${layer}`)
+    d = scoped(() => {
       const own: Gradients = new Map()
-      const dx = blockBackward(model, layer, above, blockTape, B, T, angles, trainable, own)
+      const blockTape =
+        kept ?? block(model, layer, x, attendOver(model, tape.layout), { only }).tape
+      const wanted = { trainable, gradients: own, input: layer > lowest }
+      const dx = blockBackward(model, layer, above, blockTape, wanted, only)
       for (const [key, value] of own) gradients.set(key, tf.keep(value))
       return dx
     })
     above.dispose()
   }
-  if (trainable === 'all') {
+  if (all && d !== null) {
     const [V = 0] = weight(model, 'model.embed_tokens.weight').shape
     gradients.set('model.embed_tokens.weight', scatterRows(d, tape.ids, V))
   }
-  d.dispose()
+  d?.dispose()
   return gradients
 }
 
-function positionAngles(model: Llama, T: number): Angles {
-  const E = model.config.headDim
-  const { cos, sin } = model.rope.tables(Array.from({ length: T }, (_, t) => t))
-  const table = { cos: reshape(cos, [1, T * E]), sin: reshape(sin, [1, T * E]) }
-  return { q: table, k: table }
+/** The layer below which an adapter needs no gradient. */
+function lowestAdapted(model: Llama): number {
+  const layers = [...(model.adapter?.keys() ?? [])].map((module) => Number(module.split('.')[2]))
+  return Math.min(model.config.layers, ...layers)
 }

@@ -10,6 +10,8 @@ import type { LlamaConfig } from '../weights/config.ts'
 export type Rope = {
   /** cos and sin of angles for the given positions; [rows, E] */
   tables(positions: ArrayLike<number>): { cos: Tensor; sin: Tensor }
+  /** cosines, then sines, of half a head each, for positions 0 … count − 1; [count, E] */
+  angles(count: number): Tensor
   /** R, [E, E] */
   rotation: Tensor
   dispose(): void
@@ -46,8 +48,13 @@ export function createRope(config: LlamaConfig): Rope {
     r[i * E + i + E / 2] = 1 // second half gets x[i − E/2]
   }
   const rotation = tf.keep(floats(r, [E, E]))
+  let known = new Float32Array(0)
   return {
     rotation,
+    angles(count) {
+      if (known.length < count * E) known = anglesUpTo(Math.ceil(count / 256) * 256, frequencies)
+      return floats(known.slice(0, count * E), [count, E])
+    },
     tables(positions) {
       const rows = positions.length
       const cos = new Float32Array(rows * E)
@@ -64,25 +71,26 @@ export function createRope(config: LlamaConfig): Rope {
   }
 }
 
+function anglesUpTo(count: number, frequencies: Float64Array): Float32Array<ArrayBuffer> {
+  const half = frequencies.length
+  const angles = new Float32Array(count * half * 2)
+  for (let t = 0; t < count; t++)
+    frequencies.forEach((frequency, i) => {
+      angles[2 * t * half + i] = Math.cos(t * frequency)
+      angles[(2 * t + 1) * half + i] = Math.sin(t * frequency)
+    })
+  return angles
+}
+
 /**
  * Rotates heads. x [B·H·T, E]; tables broadcast over the leading groups: [groups, T·E] against [1, T·E],
  * or the same number of groups where positions differ by row.
  */
-export function rotate(
-  x: Tensor,
-  cos: Tensor,
-  sin: Tensor,
-  rotation: Tensor,
-  inverse = false,
-): Tensor {
+export function rotate(x: Tensor, cos: Tensor, sin: Tensor, rotation: Tensor): Tensor {
   const E = rotation.shape[0] ?? 1
   const rows = x.size / E
   const width = cos.size / (cos.shape[0] ?? 1)
   const flat = (t: Tensor): Tensor => reshape(t, [(rows * E) / width, width])
-  const matrix = (t: Tensor): Tensor => reshape(t, [rows, E])
-  // forward: x∘cos + (x·R)∘sin; its transpose, for gradients: y∘cos + (y∘sin)·Rᵀ
-  const turned = inverse
-    ? flat(matMul(matrix(mul(flat(x), sin)), rotation, false, true))
-    : mul(flat(matMul(matrix(x), rotation)), sin)
-  return add(mul(flat(x), cos), turned)
+  const turned = flat(matMul(reshape(x, [rows, E]), rotation))
+  return add(mul(flat(x), cos), mul(turned, sin))
 }

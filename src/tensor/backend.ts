@@ -5,7 +5,7 @@ import { LibraError } from '../errors.ts'
 
 export type Tensor = TensorFlow.Tensor
 
-type OpAttribute = { name: string; type: number; value: boolean | number | number[] }
+type OpAttribute = { name: string; type: number; value: boolean | number | readonly number[] }
 
 /** The part of tfjs-node's backend and binding that the ops of this room call. */
 type NativeBackend = {
@@ -77,6 +77,10 @@ export const attr = {
   bool: (name: string, value: boolean): OpAttribute => ({ name, type: ATTR_BOOL, value }),
   int: (name: string, value: number): OpAttribute => ({ name, type: ATTR_INT, value }),
 }
+/** The numbers that an op of our own takes. */
+export const floatList = (value: readonly number[]): OpAttribute => ({
+  ...{ name: 'options', type: constant('TF_ATTR_FLOAT'), value },
+})
 export type { OpAttribute }
 
 /** What the graph room needs to write attributes down. */
@@ -174,6 +178,8 @@ function cached(key: string, make: () => Tensor): Tensor {
 
 /** A float32 scalar that is made once per value and never disposed; for literals only. */
 export const scalar = (value: number): Tensor => cached(`f${value}`, () => tf.scalar(value))
+/** A float32 vector of nothing, for an input that is left out. */
+export const nothing = (): Tensor => cached('nothing', () => tf.tensor1d([], 'float32'))
 /** An int32 vector that is made once per value and never disposed; for axes and permutations. */
 export const intVector = (values: readonly number[]): Tensor =>
   cached(`i${values.join()}`, () => tf.tensor1d([...values], 'int32'))

@@ -70,6 +70,9 @@ export const sum = (a: Tensor, axes: readonly number[], keepDims = false): Tenso
 export const mean = (a: Tensor, axes: readonly number[], keepDims = false): Tensor =>
   execute('Mean', reduceAttributes[keepDims ? 1 : 0] ?? [], a, intVector(axes))
 
+/** Σ x² / 2 */
+export const halfSquares = (a: Tensor): Tensor => execute('L2Loss', T, a)
+
 /** Rows of `a` at int32 `indices`. */
 export const gatherRows = (a: Tensor, indices: Tensor): Tensor =>
   execute('GatherV2', gatherAttributes, a, indices, intScalar(0))

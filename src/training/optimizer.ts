@@ -1,20 +1,7 @@
-import { scalar, tf } from '../tensor/backend.ts'
+import { scoped, tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
-import {
-  add,
-  concat,
-  div,
-  floats,
-  mul,
-  read,
-  reshape,
-  scale,
-  split,
-  sqrt,
-  square,
-  sub,
-  sum,
-} from '../tensor/ops.ts'
+import { fused } from '../tensor/fused.ts'
+import { concat, floats, halfSquares, read, reshape, split } from '../tensor/ops.ts'
 import type { Gradients } from '../model/llama.ts'
 import type { OptimizerOptions } from '../schemas/training.ts'
 
@@ -72,33 +59,28 @@ export function createAdamW(parameters: Parameters, options: OptimizerOptions): 
   return {
     step(gradients, learningRate) {
       const flat = tf.tidy(() => flatten((name) => gradientOf(gradients, name)))
-      const gradNorm = Math.sqrt(tf.tidy(() => read(sum(square(flat), [0]))[0] ?? NaN))
+      const gradNorm = Math.sqrt(tf.tidy(() => 2 * (read(halfSquares(flat))[0] ?? NaN)))
       if (!Number.isFinite(gradNorm)) {
         flat.dispose()
         return { gradNorm, applied: false }
       }
       count++
-      const clip = Math.min(1, maxNorm / (gradNorm + 1e-6)) // matches torch.nn.utils.clip_grad_norm_
-      const correction1 = 1 - beta1 ** count
-      const correction2 = 1 - beta2 ** count
-      const next = tf.tidy(() => {
-        const factor = (value: number): Tensor => tf.scalar(value)
-        const g = mul(flat, factor(clip))
-        const newM = add(scale(m, beta1), mul(g, scalar(1 - beta1)))
-        const newV = add(scale(v, beta2), mul(square(g), scalar(1 - beta2)))
-        const denominator = add(
-          mul(sqrt(newV), factor(1 / Math.sqrt(correction2))),
-          scalar(epsilon),
-        )
-        const update = mul(div(newM, denominator), factor(learningRate / correction1))
+      const step = {
+        clip: Math.min(1, maxNorm / (gradNorm + 1e-6)), // matches torch.nn.utils.clip_grad_norm_
+        rate: learningRate / (1 - beta1 ** count),
+        rootCorrection2: 1 / Math.sqrt(1 - beta2 ** count),
+        decay: learningRate * decay,
+      }
+      const next = scoped(() => {
         const p = flatten((name) => parameters.get(name))
-        const kept = decay === 0 ? p : sub(p, mul(mul(p, decayMask), factor(learningRate * decay)))
-        const values = split(sub(kept, update), sizes).map((t, i) => reshape(t, shapes[i] ?? []))
-        return { newM, newV, values }
+        const now = { p, g: flat, m, v, decayed: decayMask }
+        const after = fused.adamW(now, { beta1, beta2, epsilon }, step)
+        const values = split(after.p, sizes).map((t, i) => reshape(t, shapes[i] ?? []))
+        return { m: after.m, v: after.v, values }
       })
       tf.dispose([flat, m, v])
-      m = tf.keep(next.newM)
-      v = tf.keep(next.newV)
+      m = tf.keep(next.m)
+      v = tf.keep(next.v)
       parameters.names.forEach((name, i) => {
         const value = next.values[i]
         if (value !== undefined) parameters.set(name, tf.keep(value))

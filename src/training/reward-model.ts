@@ -1,6 +1,6 @@
 import { dispose } from '../tensor/backend.ts'
 import { read } from '../tensor/ops.ts'
-import { batchByLength, lastPositions } from '../model/batch.ts'
+import { packRows } from '../model/batch.ts'
 import { accumulate, scalarHead, scalarHeadBackward } from '../model/heads.ts'
 import { backward, disposeTape, forward, hiddenStates } from '../model/llama.ts'
 import type { Gradients, Llama, Trainable } from '../model/llama.ts'
@@ -41,12 +41,12 @@ export function pairLoss(
   // 1. scores of all answers of the step, pass by pass, kept with what their gradients need
   const answers = rows.flatMap((row) => [2 * row, 2 * row + 1])
   const scores = new Map<number, number>()
-  const passes = batchByLength(sequences, options.micro_batch_tokens, 0, answers)
+  const passes = packRows(sequences, options.micro_batch_tokens, { order: answers, shared: true })
   const keepsTapes = passes.length === 1
   const score = (pass: (typeof passes)[number]) => {
-    const tape = forward(model, pass.ids, pass.B, pass.T)
-    const head = scalarHead(model, SCORE_HEAD, tape.hidden, lastPositions(pass))
-    read(head).forEach((r, b) => scores.set(pass.rows[b] ?? -1, r))
+    const tape = forward(model, pass, { last: true })
+    const head = scalarHead(model, SCORE_HEAD, tape.hidden, pass.ends)
+    read(head).forEach((r, i) => scores.set(pass.rows[i] ?? -1, r))
     head.dispose()
     return tape
   }
@@ -88,17 +88,10 @@ export function pairLoss(
   // 3. gradients
   const gradients: Gradients = new Map()
   passes.forEach((pass, i) => {
-    const tape = tapes[i] ?? forward(model, pass.ids, pass.B, pass.T)
+    const tape = tapes[i] ?? forward(model, pass, { last: true })
     const part: Gradients = new Map()
     const weights = Float32Array.from(pass.rows, (row) => d.get(row) ?? 0)
-    const dHidden = scalarHeadBackward(
-      model,
-      SCORE_HEAD,
-      tape.hidden,
-      lastPositions(pass),
-      weights,
-      part,
-    )
+    const dHidden = scalarHeadBackward(model, SCORE_HEAD, tape.hidden, pass.ends, weights, part)
     accumulate(gradients, part)
     accumulate(gradients, backward(model, tape, dHidden, trainable))
     disposeTape(tape)
@@ -114,10 +107,10 @@ export function scoreSequences(
   microTokens: number,
 ): Float64Array {
   const scores = new Float64Array(sequences.length)
-  for (const pass of batchByLength(sequences, microTokens, 0)) {
-    const hidden = hiddenStates(model, pass.ids, pass.B, pass.T)
-    const head = scalarHead(model, SCORE_HEAD, hidden, lastPositions(pass))
-    read(head).forEach((r, b) => (scores[pass.rows[b] ?? 0] = r))
+  for (const pass of packRows(sequences, microTokens, { shared: true })) {
+    const hidden = hiddenStates(model, pass, { last: true })
+    const head = scalarHead(model, SCORE_HEAD, hidden, pass.ends)
+    read(head).forEach((r, i) => (scores[pass.rows[i] ?? 0] = r))
     dispose([hidden, head])
   }
   return scores

@@ -1,7 +1,7 @@
 import { dispose } from '../tensor/backend.ts'
 import { permutation } from '../random.ts'
 import { read } from '../tensor/ops.ts'
-import { batchByLength } from '../model/batch.ts'
+import { packRows } from '../model/batch.ts'
 import {
   accumulate,
   disposeGradients,
@@ -40,24 +40,23 @@ export function tokenLoss(
   const counted = rows.reduce((n, row) => n + countOf(sequences[row]), 0)
   const gradients: Gradients = new Map()
   let loss = 0
-  for (const batch of batchByLength(
+  for (const pack of packRows(
     sequences.map((s) => s.ids),
     microTokens,
-    0,
-    rows,
+    { order: rows },
   )) {
     const positions: number[] = []
     const targets: number[] = []
-    batch.rows.forEach((row, b) => {
+    pack.rows.forEach((row, i) => {
       const { ids, counts } = sequences[row] ?? { ids: [], counts: [] }
       for (let t = 1; t < ids.length; t++)
         if (counts[t] === 1) {
-          positions.push(b * batch.T + t - 1)
+          positions.push(pack.at(i, t - 1))
           targets.push(ids[t] ?? 0)
         }
     })
     if (positions.length === 0) continue
-    const tape = forward(model, batch.ids, batch.B, batch.T)
+    const tape = forward(model, pack)
     const head = tokenLogprobs(
       model,
       tape.hidden,
@@ -67,7 +66,7 @@ export function tokenLoss(
     for (const logprob of read(head.logprobs)) loss -= logprob / counted
     const d = new Float32Array(positions.length).fill(-1 / counted)
     const part: Gradients = new Map()
-    const dHidden = tokenLogprobsBackward(model, head, d, batch.B * batch.T, trainable, part)
+    const dHidden = tokenLogprobsBackward(model, head, d, pack.count, trainable, part)
     accumulate(gradients, part)
     accumulate(gradients, backward(model, tape, dHidden, trainable))
     disposeTape(tape)

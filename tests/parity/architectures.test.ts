@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { lastPositions, padRows } from '../../src/model/batch.ts'
+import { onePack } from '../helpers/one-pack.ts'
 import { generate } from '../../src/model/generate.ts'
 import { logits, scalarHead, scalarHeadBackward } from '../../src/model/heads.ts'
 import { backward, disposeTape, forward, hiddenStates } from '../../src/model/llama.ts'
@@ -65,10 +65,14 @@ test.each(named.filter(([, { logits }]) => logits !== undefined))(
   ) => {
     const before = live()
     const model = await loadBase(folder(name))
-    const batch = padRows(prompts, rows, 0)
-    const hidden = hiddenStates(model, batch.ids, batch.B, batch.T)
-    const z = logits(model, hidden, lastPositions(batch))
-    near(read(z), wanted.flat(), 1e-4)
+    const pack = onePack(prompts)
+    const hidden = hiddenStates(model, pack, { last: true })
+    const z = logits(model, hidden, pack.ends)
+    near(
+      read(z),
+      pack.rows.flatMap((row) => wanted[row] ?? []),
+      1e-4,
+    )
     dispose([hidden, z])
 
     const sampling = { maxTokens: 64, temperature: 0, topP: 1, topK: 0 }
@@ -92,19 +96,19 @@ test.each(named.filter(([, { scores }]) => scores !== undefined))(
   '%s: scores of a sequence classifier, and gradients of every weight',
   async (name, { scores: wanted = [], gradients: wantedGradients }) => {
     const model = await loadBase(folder(name))
-    const batch = padRows(prompts, rows, 0)
-    const tape = forward(model, batch.ids, batch.B, batch.T)
-    const head = scalarHead(model, 'score.weight', tape.hidden, lastPositions(batch))
+    const pack = onePack(prompts)
+    const tape = forward(model, pack, { last: true })
+    const head = scalarHead(model, 'score.weight', tape.hidden, pack.ends)
     const scores = read(head).slice()
     near(
       scores,
-      batch.rows.map((row) => wanted[row] ?? NaN),
+      pack.rows.map((row) => wanted[row] ?? NaN),
       1e-4,
     )
     // L = Σ score²
     const gradients: Gradients = new Map()
     const dHidden = scalarHeadBackward(
-      ...([model, 'score.weight', tape.hidden, lastPositions(batch)] as const),
+      ...([model, 'score.weight', tape.hidden, pack.ends] as const),
       ...([scores.map((r) => 2 * r), gradients] as const),
     )
     accumulate(gradients, backward(model, tape, dHidden, 'all'))

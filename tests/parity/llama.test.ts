@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { generate } from '../../src/model/generate.ts'
 import { logits, scalarHead, tokenLogprobs } from '../../src/model/heads.ts'
-import { padRows, lastPositions } from '../../src/model/batch.ts'
+import { onePack } from '../helpers/one-pack.ts'
 import { disposeTape, forward, hiddenStates } from '../../src/model/llama.ts'
 import type { Llama } from '../../src/model/llama.ts'
 import {
@@ -37,14 +37,11 @@ const near = (actual: ArrayLike<number>, wanted: readonly number[], tolerance: n
   )
 }
 const scoresOf = (model: Llama, sequences: number[][]): Float32Array => {
-  const batch = padRows(
-    sequences,
-    sequences.map((_, i) => i),
-    0,
-  )
-  const hidden = hiddenStates(model, batch.ids, batch.B, batch.T)
-  const head = scalarHead(model, 'score.weight', hidden, lastPositions(batch))
-  const scores = read(head).slice()
+  const pack = onePack(sequences)
+  const hidden = hiddenStates(model, pack, { last: true })
+  const head = scalarHead(model, 'score.weight', hidden, pack.ends)
+  const scores = new Float32Array(sequences.length)
+  read(head).forEach((score, i) => (scores[pack.rows[i] ?? -1] = score))
   dispose([hidden, head])
   return scores
 }
@@ -54,7 +51,7 @@ test('log-probabilities, tied embeddings and llama3 rope scaling', async () => {
   const model = await loadBase(folder('lm_tied'))
   near(inverseFrequencies(model.config), expected.llama3_inv_freq, 1e-7)
   for (const { ids, logprobs } of expected.lm_tied) {
-    const tape = forward(model, Int32Array.from(ids), 1, ids.length)
+    const tape = forward(model, onePack([ids]))
     const rows = Int32Array.from({ length: ids.length - 1 }, (_, i) => i)
     const head = tokenLogprobs(model, tape.hidden, rows, Int32Array.from(ids.slice(1)))
     near(read(head.logprobs), logprobs, 1e-5)
@@ -62,7 +59,7 @@ test('log-probabilities, tied embeddings and llama3 rope scaling', async () => {
     dispose(head)
   }
   const { ids, last_logits8 } = expected.lm_tied_long
-  const hidden = hiddenStates(model, Int32Array.from(ids), 1, ids.length)
+  const hidden = hiddenStates(model, onePack([ids]))
   const z = logits(model, hidden, Int32Array.of(ids.length - 1))
   near(read(z).slice(0, 8), last_logits8, 1e-5)
   dispose([hidden, z])
@@ -112,7 +109,7 @@ test('sampling: the same keys give the same tokens, other keys others; nothing l
 test('sharded weights, untied embeddings', async () => {
   const model = await loadBase(folder('lm_sharded'))
   expected.lm_tied.forEach(({ ids }, i) => {
-    const hidden = hiddenStates(model, Int32Array.from(ids), 1, ids.length)
+    const hidden = hiddenStates(model, onePack([ids]))
     const z = logits(model, hidden, Int32Array.of(ids.length - 1))
     near(read(z).slice(0, 8), expected.lm_sharded[i] ?? [], 1e-5)
     dispose([hidden, z])

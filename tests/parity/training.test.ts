@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { tokenLogprobs, tokenLogprobsBackward } from '../../src/model/heads.ts'
+import { onePack } from '../helpers/one-pack.ts'
 import { backward, disposeTape, forward } from '../../src/model/llama.ts'
 import type { Gradients } from '../../src/model/llama.ts'
 import { accumulate } from '../../src/model/heads.ts'
@@ -157,7 +158,8 @@ test.each(['all', 'adapter'] as const)(
 test('log-probabilities and entropies at a temperature, and the gradient through them', async () => {
   const { ids, temperature, weights, logprobs, entropy, gradients: wanted } = expected.tokens
   const model = await loadBase(fixture('llama/lm_tied'))
-  const tape = forward(model, Int32Array.from(ids), 1, ids.length)
+  const pack = onePack([ids])
+  const tape = forward(model, pack)
   const rows = Int32Array.from(weights, (_, t) => t)
   const targets = Int32Array.from(ids.slice(1))
   const head = tokenLogprobs(model, tape.hidden, rows, targets, { temperature, entropy: true })
@@ -166,7 +168,7 @@ test('log-probabilities and entropies at a temperature, and the gradient through
   const gradients: Gradients = new Map()
   const d = Float32Array.from(weights)
   const dHidden = tokenLogprobsBackward(
-    ...([model, head, d, ids.length, 'all', gradients, temperature] as const),
+    ...([model, head, d, pack.count, 'all', gradients, temperature] as const),
   )
   accumulate(gradients, backward(model, tape, dHidden, 'all'))
   sameGradients(gradients, wanted)

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { generate } from '../../src/model/generate.ts'
 import type { GenerateHooks, Sampled, Sampling } from '../../src/model/generate.ts'
 import { logits } from '../../src/model/heads.ts'
+import { onePack } from '../helpers/one-pack.ts'
 import { hiddenStates } from '../../src/model/llama.ts'
 import type { Llama, LoraPair } from '../../src/model/llama.ts'
 import { disposeBase, disposePairs, initialize, newAdapter } from '../../src/model/resident.ts'
@@ -57,8 +58,9 @@ afterAll(() => {
 
 /** The distribution of the next token in float64, from a pass over all of `ids`. */
 function distribution(of: Llama, ids: number[]): Float64Array {
-  const hidden = hiddenStates(of, Int32Array.from(ids), 1, ids.length)
-  const z = logits(of, hidden, Int32Array.of(ids.length - 1))
+  const pack = onePack([ids])
+  const hidden = hiddenStates(of, pack, { last: true })
+  const z = logits(of, hidden, pack.ends)
   const values = Float64Array.from(read(z))
   dispose([hidden, z])
   return values

@@ -1,5 +1,6 @@
 import { generate } from '../../model/generate.ts'
-import { batchByLength } from '../../model/batch.ts'
+import { packRows } from '../../model/batch.ts'
+import type { Pack } from '../../model/batch.ts'
 import { scalarHead, tokenLogprobs } from '../../model/heads.ts'
 import { hiddenStates } from '../../model/llama.ts'
 import type { Llama } from '../../model/llama.ts'
@@ -73,14 +74,11 @@ export async function rollOut(
 ): Promise<Rollout[]> {
   const rollouts = await sample(sampler, asked, options)
   const sequences = rollouts.map(({ promptIds, responseIds }) => [...promptIds, ...responseIds])
-  for (const pass of batchByLength(sequences, options.microTokens, 0)) {
-    const index = responseIndex(
-      pass.rows.map((row) => rollouts[row]),
-      pass.T,
-    )
+  for (const pass of packRows(sequences, options.microTokens, { shared: true })) {
+    const index = responseIndex(rollouts, pass)
     for (const model of [policy, reference]) {
       const own = model === policy
-      const hidden = hiddenStates(model, pass.ids, pass.B, pass.T)
+      const hidden = hiddenStates(model, pass)
       const head = tokenLogprobs(model, hidden, index.positions, index.targets, {
         temperature: options.temperature,
         entropy: own,
@@ -105,16 +103,17 @@ export async function rollOut(
   return rollouts
 }
 
-/** Where each response token is predicted in the flattened hidden states, and what it is. */
+/** Where each response token of a pass is predicted in its hidden states, and what it is. */
 export function responseIndex(
-  rows: readonly ({ promptIds: readonly number[]; responseIds: readonly number[] } | undefined)[],
-  T: number,
+  rows: readonly { promptIds: readonly number[]; responseIds: readonly number[] }[],
+  pass: Pack,
 ): { positions: Int32Array; targets: Int32Array } {
   const positions: number[] = []
   const targets: number[] = []
-  rows.forEach((row, b) => {
+  pass.rows.forEach((source, i) => {
+    const row = rows[source]
     row?.responseIds.forEach((id, t) => {
-      positions.push(b * T + row.promptIds.length - 1 + t)
+      positions.push(pass.at(i, row.promptIds.length - 1 + t))
       targets.push(id)
     })
   })

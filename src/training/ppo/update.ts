@@ -1,7 +1,7 @@
 import { dispose } from '../../tensor/backend.ts'
 import { add, read } from '../../tensor/ops.ts'
 import { permutation } from '../../random.ts'
-import { batchByLength } from '../../model/batch.ts'
+import { packRows } from '../../model/batch.ts'
 import {
   accumulate,
   scalarHead,
@@ -112,11 +112,12 @@ function miniBatch(
     chosen.reduce((n, row) => n + (rows[row]?.responseIds.length ?? 0), 0),
   )
   const sequences = rows.map(({ promptIds, responseIds }) => [...promptIds, ...responseIds])
-  for (const pass of batchByLength(sequences, options.micro_batch_tokens, 0, chosen)) {
+  const order = chosen
+  for (const pass of packRows(sequences, options.micro_batch_tokens, { order, shared: true })) {
     const batch = pass.rows.flatMap((row) => rows[row] ?? [])
-    const index = responseIndex(batch, pass.T)
+    const index = responseIndex(rows, pass)
     if (index.positions.length === 0) continue
-    const tape = forward(model, pass.ids, pass.B, pass.T)
+    const tape = forward(model, pass)
     const head = tokenLogprobs(model, tape.hidden, index.positions, index.targets, {
       temperature: options.temperature,
     })
@@ -151,7 +152,7 @@ function miniBatch(
       model,
       head,
       dLogprobs,
-      pass.B * pass.T,
+      pass.count,
       trainable,
       part,
       options.temperature,
