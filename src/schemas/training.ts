@@ -60,15 +60,21 @@ const loop = {
     .default(0),
   epochs: z.number().positive().max(1000).default(1),
   batch_size: count(65536).describe('rows per optimiser step'),
-  micro_batch_tokens: count(1e7)
-    .default(8192)
-    .describe('gradient accumulation: tokens, with padding, per pass'),
+  micro_batch_tokens: count(1e7).default(8192).describe('gradient accumulation: tokens per pass'),
+}
+/** Of runs that learn from whole sequences. */
+const checkpointing = {
+  gradient_checkpointing: z
+    .boolean()
+    .default(false)
+    .describe('computes each block again for its gradient: less memory, a third more time'),
 }
 
 const dtype = z.enum(['F32', 'BF16', 'F16']).default('F32').describe('of the weights on disk')
 
 export const PretrainOptions = z.strictObject({
   ...loop,
+  ...checkpointing,
   dtype,
   architecture: Architecture,
   batch_size: count(65536).default(64),
@@ -79,6 +85,7 @@ export type PretrainOptions = z.infer<typeof PretrainOptions>
 
 export const SftOptions = z.strictObject({
   ...loop,
+  ...checkpointing,
   dtype,
   epochs: loop.epochs.default(2),
   batch_size: count(65536).default(64),
@@ -89,6 +96,7 @@ export type SftOptions = z.infer<typeof SftOptions>
 
 export const RewardModelOptions = z.strictObject({
   ...loop,
+  ...checkpointing,
   axis: Axis,
   batch_size: count(65536).default(64).describe('pairs'),
   margin: z.enum(['none', 'small', 'large']).default('small').describe('Llama 2, table 27: m(r)'),

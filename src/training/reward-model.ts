@@ -44,7 +44,7 @@ export function pairLoss(
   const passes = packRows(sequences, options.micro_batch_tokens, { order: answers, shared: true })
   const keepsTapes = passes.length === 1
   const score = (pass: (typeof passes)[number]) => {
-    const tape = forward(model, pass, { last: true })
+    const tape = forward(model, pass, { last: true, checkpoint: options.gradient_checkpointing })
     const head = scalarHead(model, SCORE_HEAD, tape.hidden, pass.ends)
     read(head).forEach((r, i) => scores.set(pass.rows[i] ?? -1, r))
     head.dispose()
@@ -88,7 +88,8 @@ export function pairLoss(
   // 3. gradients
   const gradients: Gradients = new Map()
   passes.forEach((pass, i) => {
-    const tape = tapes[i] ?? forward(model, pass, { last: true })
+    const tape =
+      tapes[i] ?? forward(model, pass, { last: true, checkpoint: options.gradient_checkpointing })
     const part: Gradients = new Map()
     const weights = Float32Array.from(pass.rows, (row) => d.get(row) ?? 0)
     const dHidden = scalarHeadBackward(model, SCORE_HEAD, tape.hidden, pass.ends, weights, part)

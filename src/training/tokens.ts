@@ -23,6 +23,7 @@ export type TokenOptions = {
   epochs: number
   batch_size: number
   micro_batch_tokens: number
+  gradient_checkpointing: boolean
   optimizer: OptimizerOptions
 }
 
@@ -36,6 +37,7 @@ export function tokenLoss(
   rows: readonly number[],
   trainable: Trainable,
   microTokens: number,
+  checkpoint = false,
 ): { loss: number; tokens: number; gradients: Gradients } {
   const counted = rows.reduce((n, row) => n + countOf(sequences[row]), 0)
   const gradients: Gradients = new Map()
@@ -56,7 +58,7 @@ export function tokenLoss(
         }
     })
     if (positions.length === 0) continue
-    const tape = forward(model, pack)
+    const tape = forward(model, pack, { checkpoint })
     const head = tokenLogprobs(
       model,
       tape.hidden,
@@ -143,6 +145,7 @@ export async function* trainTokens(
         rows,
         trainable,
         options.micro_batch_tokens,
+        options.gradient_checkpointing,
       )
       const lr = learningRateAt(step, steps, options.optimizer)
       const grad_norm = guardedStep(optimizer, gradients, lr, bad)
