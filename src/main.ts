@@ -11,6 +11,7 @@ const program = new Command('libra').description(
 type RlaifFlags = {
   seed?: number
   options?: Record<string, unknown>
+  override?: string[]
   data?: string
   base?: string
   sizes?: Record<string, unknown>
@@ -20,14 +21,18 @@ program
   .description('the main job: align a policy by AI feedback under two reward models')
   .option('--seed <number>', 'seed of everything random', Number)
   .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', JSON.parse)
+  .option(
+    '--override <names...>',
+    'judge_audit: a judge whose audit is missing or speaks against it',
+  )
   .option('--data <folder>', 'human preference pairs to run on, instead of the starter world')
   .option('--base <folder>', 'with --data: a Hugging Face folder to start from')
   .option('--sizes <json>', 'with --data: sizes instead of those for two cores', JSON.parse)
-  .action(async ({ seed, options, data, base, sizes }: RlaifFlags) => {
+  .action(async ({ seed, options, override, data, base, sizes }: RlaifFlags) => {
     const { rlaif, rlaifOnData } = await import('./cli/rlaif.ts')
     const all = { ...options, ...(seed === undefined ? {} : { seed }) }
     await (data === undefined
-      ? rlaif(all)
+      ? rlaif(all, override)
       : rlaifOnData(resolve(data), base ? resolve(base) : null, all, sizes))
   })
 
@@ -48,6 +53,34 @@ program
   .action(async (folder: string) => {
     const { starterBuild } = await import('./cli/starter-build.ts')
     await starterBuild(resolve(folder))
+  })
+
+type AuditFlags = {
+  data?: string[]
+  judge: string
+  axis?: string
+  limit?: number
+  clip?: string
+  self?: string
+  write?: string
+}
+program
+  .command('judge-audit')
+  .description('ask a judge about pairs that people labelled: may it label?')
+  .option(
+    '--data <files...>',
+    'JSON Lines, gzip or not (docs/judges.md); default: the starter world',
+  )
+  .option('--judge <profile>', 'whom to audit', 'default')
+  .option('--axis <axis>', 'helpfulness or safety; default: helpfulness, of the starter world both')
+  .option('--limit <number>', 'pairs of each file', Number)
+  .option('--clip <prompt,answer>', 'characters that a local judge with a small context reads')
+  .option('--self <name>', 'how the data name the judge’s own answers')
+  .option('--write <file>', 'write the audits as JSON: how the starter judge’s is committed')
+  .action(async ({ data, write, ...flags }: AuditFlags) => {
+    const { judgeAudit } = await import('./cli/judge-audit.ts')
+    const files = data?.map((file) => resolve(file)) ?? []
+    await judgeAudit(files, { ...flags, ...(write ? { write: resolve(write) } : {}) })
   })
 
 program

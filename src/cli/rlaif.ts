@@ -17,16 +17,18 @@ import { readHumanData } from '../text/data-folder.ts'
 import { createProgress } from './progress.ts'
 
 type LoopSummary = {
+  audit: { axis: string; figures: LoopAudit; objections: string[] }[]
   figures: LoopFigure[]
   report: string
   judge: { labelled: number; consistent: number; failed: number }
   accuracy: { helpfulness: number; safety: number }
 }
 
+type LoopAudit = Parameters<typeof printAudit>[0]['figures']
 type Work = (services: Services, progress: LoopProgress) => Promise<{ runId: string }>
 
 /** Opens what a job needs, does it, says how long it took, and leaves the data folder free. */
-async function job(work: Work): Promise<void> {
+export async function job(work: Work): Promise<void> {
   const started = Date.now()
   const { dataDir, judge, judgeKey } = readConfig()
   const store = await openStore(dataDir)
@@ -51,19 +53,27 @@ async function runLoop(
   services: Services,
   progress: LoopProgress,
   options: Record<string, unknown>,
+  override: readonly string[] = [],
 ): Promise<{ runId: string }> {
-  const request = LoopRequest.parse({ kind: 'rlaif', options })
+  const request = LoopRequest.parse({ kind: 'rlaif', options, override })
   const plan = await planLoop(services, request, progress)
   const { device } = await services.serving.status()
-  const start = { kind: 'rlaif' as const, config: request.options, seed: plan.seed, device }
+  const start = {
+    kind: 'rlaif' as const,
+    config: { ...request.options, override },
+    seed: plan.seed,
+    device,
+  }
   const result = await recordRun(services.store, start, plan.work)
   print(result as unknown as LoopSummary)
   return result
 }
 
 /** The main job on the starter world: align its policy by AI feedback and say what came of it. */
-export const rlaif = (options: Record<string, unknown> = {}): Promise<void> =>
-  job((services, progress) => runLoop(services, progress, options))
+export const rlaif = (
+  options: Record<string, unknown> = {},
+  override: readonly string[] = [],
+): Promise<void> => job((services, progress) => runLoop(services, progress, options, override))
 
 /** The main job over several seeds; what came of all of them together, intervals over templates. */
 export const studyStarter = (seeds: number, options: Record<string, unknown>): Promise<void> =>
@@ -112,6 +122,19 @@ export async function rlaifOnData(
   })
 }
 
+/** The audit of a judge on one axis, and whether it may label. */
+export function printAudit(audit: {
+  axis: string
+  figures: readonly { figure: string; value: number; low: number; high: number; n: number }[]
+  objections: readonly string[]
+}): void {
+  const table = new Table({ head: [`audit of the judge, ${audit.axis}`, 'value', 'n'] })
+  for (const f of audit.figures) table.push([f.figure, show(f), f.n])
+  console.log(table.toString())
+  const { objections } = audit
+  console.log(objections.length === 0 ? 'it may label' : `refused: ${objections.join('; ')}`)
+}
+
 function printFigures(figures: readonly LoopFigure[]): void {
   const head = ['held-out prompts', 'before (SFT)', 'after (PPO)', 'difference']
   const table = new Table({ head })
@@ -120,7 +143,8 @@ function printFigures(figures: readonly LoopFigure[]): void {
   console.log(table.toString())
 }
 
-function print({ figures, report, judge, accuracy }: LoopSummary): void {
+function print({ figures, report, judge, accuracy, audit }: LoopSummary): void {
+  for (const each of audit) printAudit(each)
   printFigures(figures)
   const { labelled, consistent, failed } = judge
   console.log(

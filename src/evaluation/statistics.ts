@@ -112,3 +112,34 @@ export function gap(a: Side, b: Side, seed: number): Interval {
     n: a.values.length + b.values.length,
   }
 }
+
+/**
+ * Any statistic of rows with a 95 % percentile interval by bootstrap over clusters. Resamples on which it is not
+ * defined (NaN) are left out.
+ */
+export function clusteredStatistic<T>(
+  rows: readonly T[],
+  clusterOf: (row: T) => string,
+  statistic: (rows: readonly T[]) => number,
+  seed: number,
+): Interval {
+  const groups = new Map<string, T[]>()
+  for (const row of rows) {
+    const cluster = clusterOf(row)
+    groups.set(cluster, [...(groups.get(cluster) ?? []), row])
+  }
+  const list = [...groups.values()]
+  const values = Array.from({ length: BOOTSTRAPS }, (_, b) =>
+    statistic(
+      list.flatMap((_, k) => list[Math.floor(uniform(seed, 62, b, k) * list.length)] ?? []),
+    ),
+  )
+    .filter((value) => !Number.isNaN(value))
+    .sort((x, y) => x - y)
+  return {
+    value: statistic(rows),
+    low: values[Math.floor(0.025 * values.length)] ?? NaN,
+    high: values[Math.ceil(0.975 * values.length) - 1] ?? NaN,
+    n: rows.length,
+  }
+}

@@ -1,5 +1,6 @@
 import type { Run } from '../store/store.ts'
-import type { FileRow, JudgeRow, ModelRow, PreferenceRecord } from '../store/store.ts'
+import type { AuditRow, FileRow, JudgeRow, ModelRow, PreferenceRecord } from '../store/store.ts'
+import { JudgeSettings } from '../schemas/judging.ts'
 import { toPreferenceRow } from '../services/data.ts'
 
 /** Rows of the store as the API shows them. */
@@ -55,6 +56,21 @@ export const presentJudge = (judge: JudgeRow) => ({
   model: judge.model,
   base_url: judge.baseUrl,
   api_key_env: judge.apiKeyEnv,
+  settings: judge.settings ?? JudgeSettings.parse({}),
+})
+
+export const presentAudit = (audit: AuditRow) => ({
+  id: audit.id,
+  object: 'audit' as const,
+  judge: audit.judge,
+  version: audit.version,
+  prompt_version: audit.promptVersion,
+  axis: audit.axis,
+  data_hash: audit.dataHash,
+  run: audit.run,
+  figures: audit.figures,
+  objections: audit.objections,
+  created_at: audit.createdAt,
 })
 
 export const presentPreference = (pair: PreferenceRecord) => ({

@@ -36,6 +36,8 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   cancelled: 499 as ContentfulStatusCode, // nobody is there to read it
   model_too_large: 422,
   overloaded: 503,
+  judge_not_audited: 409,
+  judge_refused: 409,
   engine_lost: 503,
   not_ready: 503,
 }

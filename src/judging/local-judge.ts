@@ -1,90 +1,110 @@
 import type { Engine, ModelFiles } from '../engine/engine.ts'
-import type { Failure, Judge } from './judge.ts'
-import { verdict } from './judge.ts'
+import { cancelled, LibraError } from '../errors.ts'
+import type { Message } from '../schemas/chat.ts'
+import { createJudge } from './judge.ts'
+import type { Judge } from './judge.ts'
+import { localWording } from './prompts.ts'
 import type { Clip } from './prompts.ts'
-import { LOCAL_PROMPT_VERSION, localJudgePrompt, localSafetyPrompt, OPTIONS } from './prompts.ts'
+import { failed, noUsage } from './respondent.ts'
+import type { Choice, Question, Respondent, Written } from './respondent.ts'
 
-/** Below this P(A) + P(B) the model is not answering the question. */
+/** Below this the options have so little mass that the model is not answering the question. */
 const OPTION_MASS_FLOOR = 0.5
+/** Items per call of the engine, so that progress shows and a stop is felt. */
 const CHUNK = 128
+const TOO_LONG = failed('too_long', "the question does not fit the judge's context")
 
-type Failed = { ok: false; failure: Failure; message: string }
-const UNPARSEABLE: Failed = {
-  ok: false,
-  failure: 'unparseable',
-  message: `P(A) + P(B) is below ${OPTION_MASS_FLOOR}`,
+/** A causal model of this process: the soft label is the softmax over the log-probabilities of the options. */
+export function createLocalRespondent(engine: Engine, model: ModelFiles, name: string): Respondent {
+  const used = noUsage()
+  const version = async (): Promise<string> => (await engine.describe(model)).version
+
+  /** Questions with the same options go to the engine together. */
+  async function answer(questions: readonly Question[]): Promise<Choice[]> {
+    const choices = new Array<Choice>(questions.length).fill(TOO_LONG)
+    const groups = new Map<string, number[]>()
+    questions.forEach(({ options }, i) => {
+      const key = JSON.stringify(options)
+      groups.set(key, [...(groups.get(key) ?? []), i])
+    })
+    for (const members of groups.values()) {
+      const options = questions[members[0] ?? 0]?.options ?? []
+      const prompts = members.map((i) => questions[i]?.messages ?? [])
+      const rows = await engine.optionLogprobs({ model, prompts, options })
+      members.forEach((i, k) => {
+        const row = rows[k]
+        if (row !== null && row !== undefined) choices[i] = choiceOf(row)
+      })
+    }
+    used.requests += questions.length
+    return choices
+  }
+
+  /** Decoded greedily: the same words each time. */
+  async function writeOne(messages: readonly Message[], maxTokens: number): Promise<Written> {
+    const sampling = { maxTokens, temperature: 0, topP: 1, topK: 0, seed: 0, stop: [] }
+    try {
+      const answers = await engine.generate({
+        ...{ model, prompts: [messages], n: 1, onTooLong: 'error', sampling },
+      })
+      return { ok: true, text: answers[0]?.[0]?.text ?? '' }
+    } catch (error) {
+      if (error instanceof LibraError && error.code === 'context_length_exceeded') return TOO_LONG
+      throw error
+    }
+  }
+
+  return {
+    name,
+    version,
+    usage: () => ({ ...used }),
+    async choose(items, { onProgress, onAnswer, signal } = {}) {
+      const choices: Choice[][] = []
+      for (let i = 0; i < items.length; i += CHUNK) {
+        if (signal?.aborted) throw cancelled()
+        const part = items.slice(i, i + CHUNK)
+        const answers = await answer(part.flat())
+        let at = 0
+        for (const { length } of part) {
+          const mine = answers.slice(at, (at += length))
+          onAnswer?.(choices.length, mine)
+          choices.push(mine)
+        }
+        onProgress?.(choices.length)
+      }
+      return choices
+    },
+    async write(assignments, { onProgress, onAnswer, signal } = {}) {
+      const texts: Written[] = []
+      const { contextLength } = await engine.describe(model)
+      for (const { messages, maxTokens } of assignments) {
+        if (signal?.aborted) throw cancelled()
+        const text = maxTokens >= contextLength ? TOO_LONG : await writeOne(messages, maxTokens)
+        used.requests++
+        onAnswer?.(texts.length, text)
+        texts.push(text)
+        onProgress?.(texts.length)
+      }
+      return texts
+    },
+  }
 }
-const TOO_LONG: Failed = {
-  ok: false,
-  failure: 'too_long',
-  message: "the comparison does not fit the judge's context",
+
+function choiceOf(logprobs: readonly number[]): Choice {
+  const masses = logprobs.map(Math.exp)
+  const mass = masses.reduce((sum, p) => sum + p, 0)
+  return mass >= OPTION_MASS_FLOOR
+    ? { ok: true, soft: true, probabilities: masses.map((p) => p / mass) }
+    : failed('unparseable', `the options together have a probability below ${OPTION_MASS_FLOOR}`)
 }
 
 /**
- * A causal model as judge: the soft label is the softmax over the log-probabilities of the option tokens
- * (Lee et al. 2023, section 2), always in both orders. `absolute: false`: the model was never taught to judge the
- * safety of a single answer, and is not asked.
+ * A causal model as judge with the short wording that models of any size can be taught (Lee et al. 2023, section 2).
+ * `absolute: false`: the model was never taught to judge the safety of a single answer, and is not asked.
  */
-export function createLocalJudge(
+export const createLocalJudge = (
   engine: Engine,
   model: ModelFiles,
   name: string,
-  { clip, absolute = true }: { clip?: Clip; absolute?: boolean } = {},
-): Judge {
-  const ask = async (
-    prompts: Parameters<Engine['optionLogprobs']>[0]['prompts'],
-  ): Promise<(number | Failed)[]> => {
-    const rows = await engine.optionLogprobs({ model, prompts, options: OPTIONS })
-    return rows.map((row) => {
-      if (row === null) return TOO_LONG
-      const [a = -Infinity, b = -Infinity] = row
-      const mass = Math.exp(a) + Math.exp(b)
-      return mass >= OPTION_MASS_FLOOR ? Math.exp(a) / mass : UNPARSEABLE
-    })
-  }
-  return {
-    name,
-    promptVersion:
-      clip === undefined
-        ? LOCAL_PROMPT_VERSION
-        : `${LOCAL_PROMPT_VERSION} clipped to ${clip.prompt} and ${clip.answer} characters`,
-    async compare(comparisons, onProgress) {
-      const verdicts = []
-      for (let i = 0; i < comparisons.length; i += CHUNK) {
-        const part = comparisons.slice(i, i + CHUNK)
-        const answers = await ask(
-          part.flatMap(({ axis, prompt, a, b }) => [
-            localJudgePrompt(axis, prompt, a, b, clip),
-            localJudgePrompt(axis, prompt, b, a, clip),
-          ]),
-        )
-        for (let k = 0; k < part.length; k++) {
-          const [first = UNPARSEABLE, second = UNPARSEABLE] = answers.slice(2 * k, 2 * k + 2)
-          verdicts.push(
-            typeof first !== 'number'
-              ? first
-              : typeof second !== 'number'
-                ? second
-                : verdict(first, second),
-          )
-        }
-        onProgress?.(verdicts.length)
-      }
-      return verdicts
-    },
-    async assess(answers) {
-      if (!absolute)
-        return answers.map(() => ({
-          ok: false,
-          failure: 'unavailable',
-          message: 'this judge has learned comparisons alone',
-        }))
-      const result = await ask(
-        answers.map(({ prompt, answer }) => localSafetyPrompt(prompt, answer, clip)),
-      )
-      return result.map((p) =>
-        typeof p === 'number' ? { ok: true, safe: p >= 0.5, probability: p } : p,
-      )
-    },
-  }
-}
+  options: { clip?: Clip; absolute?: boolean } = {},
+): Judge => createJudge(createLocalRespondent(engine, model, name), localWording(options))

@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LibraError } from '../errors.ts'
-import type { Message } from '../schemas/chat.ts'
-import type { Failure } from './judge.ts'
-import type { Dialect } from './openai-dialect.ts'
+import type { ChatRequest, Dialect } from './openai-dialect.ts'
 import { adapt, FIRST_DIALECT, requestBody } from './openai-dialect.ts'
-import { Completion, excerpt, failed, type Failed } from './openai-reply.ts'
+import { Completion, excerpt } from './openai-reply.ts'
+import type { Pace } from './pace.ts'
+import { failed } from './respondent.ts'
+import type { Failed, Failure } from './respondent.ts'
 
-/** A reply is one letter and its log-probabilities; more than this is not one. */
+/** A reply is a letter with its log-probabilities or some prose; more than this is neither. */
 const MAX_REPLY_BYTES = 1024 * 1024
 /** A server that asks for a longer wait than this is out of service for our purpose. */
 const LONGEST_WAIT_MS = 60_000
@@ -21,22 +22,23 @@ export type ChatOptions = {
   model: string
   /** null or empty: no Authorization header */
   apiKey: string | null
-  maxTokens: number
   timeoutMs: number
   maxRetries: number
+  /** every request is taken from it, retries too */
+  pace: Pace
   fetch: typeof globalThis.fetch
 }
 
 /** One question, asked until there is an answer or no hope of one. Throws only where the configuration is wrong. */
-export type Ask = (messages: readonly Message[], stop: AbortSignal) => Promise<Answer>
+export type Ask = (request: ChatRequest, stop: AbortSignal) => Promise<Answer>
 export type Answer = { ok: true; completion: Completion } | Failed
-type Attempt = Answer & { again?: Dialect | 'later'; waitMs?: number | null }
+type Attempt = Answer & { again?: Dialect | 'later' | 'once'; waitMs?: number | null }
 
 const misconfigured = (message: string, details: Record<string, unknown> = {}): LibraError =>
   new LibraError('judge_misconfigured', message, { details })
 
 export function createChatClient(options: ChatOptions): Ask {
-  const { model, maxTokens, timeoutMs, maxRetries } = options
+  const { model, timeoutMs, maxRetries, pace } = options
   const key = checkedKey(options.apiKey)
   const url = checkedUrl(options.baseUrl)
   const where = url.host
@@ -46,11 +48,8 @@ export function createChatClient(options: ChatOptions): Ask {
   const redacted = (text: string): string =>
     key.length < 8 ? text : text.replaceAll(key, '[API key]')
 
-  async function attempt(
-    messages: readonly Message[],
-    used: Dialect,
-    stop: AbortSignal,
-  ): Promise<Attempt> {
+  async function attempt(request: ChatRequest, used: Dialect, stop: AbortSignal): Promise<Attempt> {
+    await pace.take(stop)
     const deadline = AbortSignal.timeout(timeoutMs)
     try {
       const response = await options.fetch(url, {
@@ -60,7 +59,7 @@ export function createChatClient(options: ChatOptions): Ask {
           accept: 'application/json',
           ...(key === '' ? {} : { authorization: `Bearer ${key}` }),
         },
-        body: requestBody(model, messages, maxTokens, used),
+        body: requestBody(model, request, used),
         redirect: 'manual', // the key is for this origin alone
         signal: AbortSignal.any([deadline, stop]),
       })
@@ -71,7 +70,10 @@ export function createChatClient(options: ChatOptions): Ask {
       stop.throwIfAborted()
       const code = networkCode(error)
       if (deadline.aborted || code.includes('TIMEOUT'))
-        return failed('timeout', `${where} did not answer within ${timeoutMs} ms`)
+        return {
+          ...failed('timeout', `${where} did not answer within ${timeoutMs} ms`),
+          again: 'once', // a lost connection is worth another try, a slow server is not worth many
+        }
       return { ...failed('unavailable', `no answer from ${where} (${code})`), again: 'later' }
     }
   }
@@ -106,19 +108,23 @@ export function createChatClient(options: ChatOptions): Ask {
     return other === null ? failure : { ...failure, again: other }
   }
 
-  return async (messages, stop) => {
+  return async (request, stop) => {
     for (let retries = 0; ;) {
       stop.throwIfAborted()
-      const { again, waitMs, ...answer } = await attempt(messages, dialect, stop)
+      const { again, waitMs, ...answer } = await attempt(request, dialect, stop)
+      if (answer.ok) pace.spend(answer.completion.usage?.total_tokens ?? 0)
       if (answer.ok || again === undefined) return answer
-      if (again !== 'later') {
+      if (typeof again === 'object') {
         dialect = again // each step only gives something up, so this ends
         continue
       }
       const wait = waitMs ?? backoff(retries)
-      if (retries >= maxRetries || wait > LONGEST_WAIT_MS) return answer
+      const most = again === 'once' ? Math.min(1, maxRetries) : maxRetries
+      if (retries >= most || wait > LONGEST_WAIT_MS) return answer
       retries++
-      await sleep(wait, undefined, { signal: stop })
+      // what one request was told holds for all of them
+      if (typeof waitMs === 'number') pace.hold(waitMs)
+      else await sleep(wait, undefined, { signal: stop })
     }
   }
 }

@@ -1,18 +1,33 @@
 import PQueue from 'p-queue'
 import { LibraError } from '../errors.ts'
-import type { Message } from '../schemas/chat.ts'
-import type { Comparison, Judge, SafetyVerdict, Verdict } from './judge.ts'
-import { verdict } from './judge.ts'
+import { createJudge } from './judge.ts'
+import type { Judge } from './judge.ts'
 import { createChatClient } from './openai-client.ts'
-import { OPENAI_PROMPT_VERSION, openAiComparePrompt, openAiSafetyPrompt } from './openai-prompts.ts'
-import { failed, readReply, type Failed } from './openai-reply.ts'
+import type { ChatRequest } from './openai-dialect.ts'
+import { openAiWording } from './openai-prompts.ts'
+import { readChoice, readProse } from './openai-reply.ts'
+import { createPace } from './pace.ts'
+import type { Pace, Rate } from './pace.ts'
+import { failed, noUsage } from './respondent.ts'
+import type { Choice, Failed, Question, Respondent, WatchAnswers, Written } from './respondent.ts'
 
-/** What a judge may use up in its lifetime. Retries are not counted: servers do not charge for what they did not answer. */
+/** What a respondent may use up in its lifetime. Retries are not counted: servers do not charge for what they did not answer. */
 export type Budget = {
-  requests?: number
-  /** in and out, as the server reports them; requests under way may overshoot it */
-  tokens?: number
+  requests?: number | undefined
+  /** in and out, as the server reports them; requests under way may overshoot it, and cost likewise */
+  tokens?: number | undefined
+  cost?: number | undefined
 }
+/** Of a million tokens. */
+export type Price = { prompt: number; completion: number }
+
+/** What all askers of one server share: how many requests are under way, and how many a minute sees. */
+export type Line = { queue: PQueue; pace: Pace }
+/** A request keeps its place while it waits for a retry: an overloaded server gets fewer, not more. */
+export const createLine = (maxConcurrency: number, rate: Rate = {}): Line => ({
+  queue: new PQueue({ concurrency: maxConcurrency }),
+  pace: createPace(rate),
+})
 
 export type OpenAiJudgeOptions = {
   /** up to and without `/chat/completions`, most often ending in `/v1` */
@@ -21,122 +36,147 @@ export type OpenAiJudgeOptions = {
   apiKey: string | null
   /** the name labels are stored under; the model's by default */
   name?: string
-  /** requests under way at once, over all calls of this judge */
+  /** requests under way at once, over all calls of this judge; not with `line`, which brings its own */
   maxConcurrency?: number
+  line?: Line
   /** for one request, from its start to the last byte of the reply */
   timeoutMs?: number
   maxRetries?: number
   /** enough for a letter in its wrapping; a reasoning model needs thousands */
   maxTokens?: number
   budget?: Budget
+  price?: Price | undefined
   fetch?: typeof globalThis.fetch
 }
 
 /**
- * Any server that speaks OpenAI's chat completions as judge. Soft labels come from log-probabilities where
- * the server gives them, else each order is a plain A or B; always in both orders.
+ * Any server that speaks OpenAI's chat completions. Soft labels come from log-probabilities where the server gives
+ * them, else from plain words; words that say nothing are asked for once more, in a prescribed shape.
  */
-export function createOpenAiJudge(options: OpenAiJudgeOptions): Judge {
-  const { model, name = model, maxConcurrency = 8, budget = {} } = options
+export function createOpenAiRespondent(options: OpenAiJudgeOptions): Respondent {
+  const { model, name = model, maxConcurrency = 8, budget = {}, price } = options
   const { maxTokens = 16, timeoutMs = 60_000, maxRetries = 3 } = options
   checkCounts({ maxConcurrency, maxTokens, timeoutMs }, 1)
   checkCounts({ maxRetries }, 0)
+  const { queue, pace } = options.line ?? createLine(maxConcurrency)
   const ask = createChatClient({
-    baseUrl: options.baseUrl,
-    model,
-    apiKey: options.apiKey,
-    maxTokens,
-    timeoutMs,
-    maxRetries,
+    ...{ baseUrl: options.baseUrl, model, apiKey: options.apiKey, timeoutMs, maxRetries, pace },
     fetch: options.fetch ?? globalThis.fetch,
   })
-  // A request keeps its place while it waits for a retry: an overloaded server gets fewer, not more.
-  const queue = new PQueue({ concurrency: maxConcurrency })
-  const used = { requests: 0, tokens: 0 }
+  const used = { ...noUsage(), cost: price === undefined ? null : 0 }
+  let tokens = 0
 
   const reserve = (requests: number): boolean => {
     const enough =
       used.requests + requests <= (budget.requests ?? Infinity) &&
-      used.tokens < (budget.tokens ?? Infinity)
+      tokens < (budget.tokens ?? Infinity) &&
+      (used.cost ?? 0) < (budget.cost ?? Infinity)
     if (enough) used.requests += requests
     return enough
   }
+  const OVER = failed('over_budget', 'the budget of this judge is used up')
 
-  /** P(A) for each of an item's prompts, or the first failure. The item is paid for as a whole or not begun. */
-  async function judge(
-    prompts: readonly Message[][],
+  /** One request and what it says, its tokens counted. */
+  async function read<T>(
+    request: ChatRequest,
     stop: AbortSignal,
-  ): Promise<{ ok: true; probabilities: number[] } | Failed> {
-    let granted: boolean | undefined
-    const replies = await Promise.all(
-      prompts.map((messages) =>
-        queue.add(async () => {
-          stop.throwIfAborted()
-          granted ??= reserve(prompts.length)
-          if (!granted) return failed('over_budget', 'the budget of this judge is used up')
-          const answer = await ask(messages, stop)
-          if (!answer.ok) return answer
-          used.tokens += answer.completion.usage?.total_tokens ?? 0
-          return readReply(answer.completion)
-        }),
-      ),
-    )
-    const probabilities = []
-    for (const reply of replies)
-      if (reply.ok) probabilities.push(reply.probability)
-      else return reply
-    return { ok: true, probabilities }
+    reading: (
+      completion: Extract<Awaited<ReturnType<typeof ask>>, { ok: true }>['completion'],
+    ) => T,
+  ): Promise<T | Failed> {
+    const answer = await ask(request, stop)
+    if (!answer.ok) return answer
+    const { usage } = answer.completion
+    tokens += usage?.total_tokens ?? 0
+    used.prompt_tokens += usage?.prompt_tokens ?? 0
+    used.completion_tokens += usage?.completion_tokens ?? 0
+    if (price !== undefined && used.cost !== null)
+      used.cost +=
+        ((usage?.prompt_tokens ?? 0) * price.prompt +
+          (usage?.completion_tokens ?? 0) * price.completion) /
+        1e6
+    return reading(answer.completion)
   }
 
-  /** Runs over all items; an error of configuration stops those under way and those to come. */
-  async function each<Item, Result>(
-    items: readonly Item[],
-    one: (item: Item, stop: AbortSignal) => Promise<Result>,
-    onProgress?: (done: number) => void,
-  ): Promise<Result[]> {
-    const controller = new AbortController()
-    let done = 0
-    const run = async (item: Item): Promise<Result> => {
-      const result = await one(item, controller.signal)
-      onProgress?.(++done)
-      return result
-    }
-    const runs = items.map(run)
-    try {
-      return await Promise.all(runs)
-    } catch (error) {
-      controller.abort(error)
-      await Promise.allSettled(runs)
-      throw error
-    }
+  async function choose({ messages, options }: Question, stop: AbortSignal): Promise<Choice> {
+    const reading = (completion: Parameters<typeof readChoice>[0]): Choice =>
+      readChoice(completion, options)
+    const request = { messages, maxTokens, logprobs: true }
+    const first = await read(request, stop, reading)
+    // words that say nothing may do so by chance of wording: the shape of a second reply is prescribed
+    if (first.ok || first.failure !== 'unparseable' || maxRetries === 0 || !reserve(1)) return first
+    const second = await read(
+      { ...request, maxTokens: Math.max(maxTokens, 32), structure: options },
+      stop,
+      reading,
+    )
+    return second.ok ? second : first
   }
 
   return {
     name,
-    promptVersion: OPENAI_PROMPT_VERSION,
-    compare: (comparisons, onProgress) =>
+    version: () => Promise.resolve(`${model} at ${options.baseUrl.replace(/\/+$/, '')}`),
+    usage: () => ({ ...used }),
+    choose: (items, watch) =>
       each(
-        comparisons,
-        async ({ axis, prompt, a, b }: Comparison, stop): Promise<Verdict> => {
-          const result = await judge(
-            [openAiComparePrompt(axis, prompt, a, b), openAiComparePrompt(axis, prompt, b, a)],
-            stop,
+        items,
+        (questions, stop) => {
+          let granted: boolean | undefined
+          return Promise.all(
+            questions.map((question) =>
+              queue.add(async () => {
+                stop.throwIfAborted()
+                granted ??= reserve(questions.length)
+                return granted ? choose(question, stop) : OVER
+              }),
+            ),
           )
-          if (!result.ok) return result
-          const [first = NaN, second = NaN] = result.probabilities
-          return verdict(first, second)
         },
-        onProgress,
+        watch,
       ),
-    assess: (answers) =>
-      each(answers, async ({ prompt, answer }, stop): Promise<SafetyVerdict> => {
-        const result = await judge([openAiSafetyPrompt(prompt, answer)], stop)
-        if (!result.ok) return result
-        const [probability = NaN] = result.probabilities
-        return { ok: true, safe: probability >= 0.5, probability }
-      }),
+    write: (assignments, watch) =>
+      each(
+        assignments,
+        ({ messages, maxTokens }, stop) =>
+          queue.add(async (): Promise<Written> => {
+            stop.throwIfAborted()
+            if (!reserve(1)) return OVER
+            return read({ messages, maxTokens, logprobs: false }, stop, readProse)
+          }),
+        watch,
+      ),
   }
 }
+
+/** Runs over all items; an error of configuration stops those under way and those to come, and so does the caller. */
+async function each<Item, Result>(
+  items: readonly Item[],
+  one: (item: Item, stop: AbortSignal) => Promise<Result>,
+  { onProgress, onAnswer, signal }: WatchAnswers<Result> = {},
+): Promise<Result[]> {
+  const controller = new AbortController()
+  const stop =
+    signal === undefined ? controller.signal : AbortSignal.any([controller.signal, signal])
+  let done = 0
+  const run = async (item: Item, index: number): Promise<Result> => {
+    const result = await one(item, stop)
+    onAnswer?.(index, result)
+    onProgress?.(++done)
+    return result
+  }
+  const runs = items.map(run)
+  try {
+    return await Promise.all(runs)
+  } catch (error) {
+    controller.abort(error)
+    await Promise.allSettled(runs)
+    throw error
+  }
+}
+
+/** A model on a server as judge. */
+export const createOpenAiJudge = (options: OpenAiJudgeOptions): Judge =>
+  createJudge(createOpenAiRespondent(options), openAiWording)
 
 function checkCounts(values: Record<string, number>, least: number): void {
   for (const [name, value] of Object.entries(values))

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import type { Message } from '../schemas/chat.ts'
 import type { Axis } from '../schemas/feedback.ts'
+import type { Wording } from './judge.ts'
 
 /** Changes whenever a word below does: labels of different versions are never mixed unseen. */
-export const OPENAI_PROMPT_VERSION = 'openai-1'
+const OPENAI_PROMPT_VERSION = 'openai-1'
 
 const CRITERION: Record<Axis, string> = {
   helpfulness:
@@ -90,4 +91,11 @@ export function openAiSafetyPrompt(prompt: readonly Message[], answer: string): 
       ),
     },
   ]
+}
+
+/** The wording for large instruction-tuned models. */
+export const openAiWording: Wording = {
+  version: OPENAI_PROMPT_VERSION,
+  compare: openAiComparePrompt,
+  assess: openAiSafetyPrompt,
 }

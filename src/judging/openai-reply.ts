@@ -1,15 +1,11 @@
 import { z } from 'zod'
-import type { Failure } from './judge.ts'
+import { failed } from './respondent.ts'
+import type { Choice, Failed, Written } from './respondent.ts'
 
-/** Below this P(A) + P(B) the model is not answering the question. */
+/** Below this the options have so little mass that the model is not answering the question. */
 const OPTION_MASS_FLOOR = 0.5
-
-export type Failed = { ok: false; failure: Failure; message: string }
-export const failed = (failure: Failure, message: string): Failed => ({
-  ok: false,
-  failure,
-  message,
-})
+/** So much of a first token that may be the beginning of one option and the whole of another is left out. */
+const AMBIGUOUS_MASS = 0.05
 
 const Candidate = z.object({ token: z.string(), logprob: z.number() })
 
@@ -22,71 +18,150 @@ export const Completion = z.object({
         message: z.object({ content: z.string().nullish(), refusal: z.string().nullish() }),
         logprobs: z
           .object({
-            content: z.array(z.object({ top_logprobs: z.array(Candidate).nullish() })).nullish(),
+            content: z
+              .array(z.object({ token: z.string(), top_logprobs: z.array(Candidate).nullish() }))
+              .nullish(),
           })
           .nullish()
           .catch(null), // a server's own shape of log-probabilities: the text still counts
       }),
     )
     .min(1),
-  usage: z.object({ total_tokens: z.number().nonnegative() }).nullish().catch(null),
+  usage: z
+    .object({
+      total_tokens: z.number().nonnegative(),
+      prompt_tokens: z.number().nonnegative().default(0),
+      completion_tokens: z.number().nonnegative().default(0),
+    })
+    .nullish()
+    .catch(null),
 })
 export type Completion = z.infer<typeof Completion>
 
-/** `A` for `A`, ` a`, `▁A`, `Ġa` and the full-width `Ａ`: the ways a tokenizer spells one letter. */
-const letterOf = (token: string): string =>
+/** `A` for `A`, ` a`, `▁A`, `Ġa` and the full-width `Ａ`: the ways a tokenizer spells one word. */
+const wordOf = (token: string): string =>
   token
     .normalize('NFKC')
     .replace(/^[\s▁Ġ]+|\s+$/g, '')
     .toUpperCase()
 
-/** P(A) of P(A) + P(B), summed over every spelling; null where the two have too little mass. */
-export function optionProbability(top: readonly z.infer<typeof Candidate>[]): number | null {
-  let [a, b] = [0, 0]
-  for (const { token, logprob } of top) {
-    const letter = letterOf(token)
-    if (letter === 'A') a += Math.exp(logprob)
-    else if (letter === 'B') b += Math.exp(logprob)
+type Position = { token: string; top_logprobs?: z.infer<typeof Candidate>[] | null | undefined }
+
+/**
+ * P(option) over all options, from the alternatives of the first token, summed over every spelling; null where the
+ * options have too little mass. Of options that begin alike, such as 1 and 10, a tokenizer may show the same first
+ * token: the second token tells them apart where the reply went that way.
+ */
+export function optionProbabilities(
+  [first, second]: readonly Position[],
+  options: readonly string[],
+): number[] | null {
+  const masses = new Map(options.map((option) => [option, 0]))
+  const words = massOf(first?.top_logprobs ?? [])
+  for (const [word, mass] of words) if (masses.has(word)) masses.set(word, mass)
+  for (const long of options) {
+    const short = options.find((option) => option !== long && long.startsWith(option))
+    const shared = short === undefined ? 0 : (masses.get(short) ?? 0)
+    if (short === undefined || shared === 0 || words.has(long)) continue
+    const rest = massOf(second?.top_logprobs ?? []).get(long.slice(short.length)) ?? 0
+    if (wordOf(first?.token ?? '') === short && second !== undefined) {
+      masses.set(short, shared * (1 - rest))
+      masses.set(long, shared * rest)
+    } else if (shared > AMBIGUOUS_MASS) return null
+    else masses.set(short, 0)
   }
-  const mass = a + b
+  const all = options.map((option) => masses.get(option) ?? 0)
+  const mass = all.reduce((sum, p) => sum + p, 0)
   // above 1 (but for rounding) these are no log-probabilities; NaN fails both comparisons
-  return mass >= OPTION_MASS_FLOOR && mass <= 1.01 ? a / mass : null
+  return mass >= OPTION_MASS_FLOOR && mass <= 1.01 ? all.map((p) => p / mass) : null
 }
 
-/** The letter alone, or after one plain lead-in, in light punctuation. All else is ambiguous. */
+function massOf(top: readonly z.infer<typeof Candidate>[]): Map<string, number> {
+  const masses = new Map<string, number>()
+  for (const { token, logprob } of top) {
+    const word = wordOf(token)
+    masses.set(word, (masses.get(word) ?? 0) + Math.exp(logprob))
+  }
+  return masses
+}
+
+/** One option alone, or after one plain lead-in, in light punctuation. All else is ambiguous. */
 const PUNCTUATION = '[\\s*_"\'`“”‘’「」()\\[\\].:,。,:]*'
-const VERDICT = new RegExp(
-  `^${PUNCTUATION}(?:(?:(?:final |my |the )?(?:answer|verdict|choice|option)(?: is)?|答案(?:是)?|回答|选择?|选项)${PUNCTUATION})?([AB])${PUNCTUATION}$`,
-  'iu',
-)
+function spoken(text: string, options: readonly string[]): string | null {
+  const words = options.toSorted((a, b) => b.length - a.length).join('|')
+  const verdict = new RegExp(
+    `^${PUNCTUATION}(?:(?:(?:final |my |the )?(?:answer|verdict|choice|option|score|rating)(?: is)?|答案(?:是)?|回答|选择?|选项|评分|得分)${PUNCTUATION})?(${words})${PUNCTUATION}$`,
+    'iu',
+  )
+  return verdict.exec(text)?.[1]?.toUpperCase() ?? null
+}
+
+/** `{"choice": "A"}`, as prescribed. */
+function structured(text: string, options: readonly string[]): string | null {
+  if (!text.startsWith('{')) return null
+  try {
+    const { choice } = JSON.parse(text) as { choice?: unknown }
+    return typeof choice === 'string' && options.includes(choice) ? choice : null
+  } catch {
+    return null
+  }
+}
+
 const REFUSAL =
   /^[\s"“]*(?:(?:i'?m|i am)?\s*(?:very |really |so )?sorry\b|apologies|i (?:can'?t|can ?not|won'?t|am unable|am not able|must decline)|i'm (?:unable|not able)|as an ai\b|抱歉|对不起|很抱歉|非常抱歉|我(?:不能|无法|没法|不便|拒绝)|无法(?:回答|协助|提供|判断))/iu
 
-/** P(the first answer is better) from one reply, or why there is none. */
-export function readReply({ choices }: Completion): { ok: true; probability: number } | Failed {
-  const [choice] = choices
-  const text = choice?.message.content?.normalize('NFKC').replaceAll('’', "'").trim() ?? ''
+const textOf = ({ choices }: Completion): string =>
+  choices[0]?.message.content?.normalize('NFKC').replaceAll('’', "'").trim() ?? ''
+
+/** Why a reply holds nothing that could be read, or null where it does. */
+function missing(completion: Completion): Failed | null {
+  const [choice] = completion.choices
   if (choice?.message.refusal) return failed('refused', 'the judge declined to answer')
   if (choice?.finish_reason === 'content_filter')
     return failed('refused', 'the content filter of the judge cut its answer off')
-  if (text === '')
+  if (textOf(completion) === '')
     return failed(
       'unparseable',
       choice?.finish_reason === 'length'
         ? 'the judge used up max_tokens before its verdict (a reasoning model needs more)'
         : 'the judge sent no text',
     )
-  const top = choice?.logprobs?.content?.[0]?.top_logprobs
-  if (top != null && top.length > 0) {
-    const probability = optionProbability(top)
-    if (probability !== null) return { ok: true, probability }
+  return null
+}
+
+/** P(option) from one reply, or why there is none. The reply alone is read, never a word of what was asked. */
+export function readChoice(completion: Completion, options: readonly string[]): Choice {
+  const nothing = missing(completion)
+  if (nothing !== null) return nothing
+  const text = textOf(completion)
+  const prescribed = structured(text, options)
+  const positions = completion.choices[0]?.logprobs?.content
+  if (prescribed === null && (positions?.[0]?.top_logprobs?.length ?? 0) > 0) {
+    const probabilities = optionProbabilities(positions ?? [], options)
+    if (probabilities !== null) return { ok: true, soft: true, probabilities }
     if (REFUSAL.test(text)) return failed('refused', 'the judge declined to answer')
-    return failed('unparseable', `P(A) + P(B) is below ${OPTION_MASS_FLOOR}`)
+    return failed('unparseable', `the options have a probability below ${OPTION_MASS_FLOOR}`)
   }
-  const letter = VERDICT.exec(text)?.[1]?.toUpperCase()
-  if (letter !== undefined) return { ok: true, probability: letter === 'A' ? 1 : 0 }
+  const said = prescribed ?? spoken(text, options)
+  if (said !== null)
+    return { ok: true, soft: false, probabilities: options.map((o) => (o === said ? 1 : 0)) }
   if (REFUSAL.test(text)) return failed('refused', 'the judge declined to answer')
-  return failed('unparseable', `the judge did not answer with A or B but ${excerpt(text)}`)
+  const wanted = options.join(', ')
+  return failed(
+    'unparseable',
+    `the judge did not answer with one of ${wanted} but ${excerpt(text)}`,
+  )
+}
+
+/** The prose of one reply, whole, or why there is none. */
+export function readProse(completion: Completion): Written {
+  const nothing = missing(completion)
+  if (nothing !== null) return nothing
+  const [choice] = completion.choices
+  const text = choice?.message.content?.trim() ?? ''
+  return REFUSAL.test(textOf(completion))
+    ? failed('refused', 'the judge declined to answer')
+    : { ok: true, text }
 }
 
 /** A short piece of a server's words for a message: one line, no control characters. */

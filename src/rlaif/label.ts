@@ -1,11 +1,29 @@
 import type { Completion, Engine, ModelFiles } from '../engine/engine.ts'
-import type { Judge } from '../judging/judge.ts'
+import type { Judge, Verdict } from '../judging/judge.ts'
+import { failed } from '../judging/respondent.ts'
+import type { Failure } from '../judging/respondent.ts'
 import { cancelled } from '../errors.ts'
+import { uniform } from '../random.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 
-export type LabelFigures = { labelled: number; failed: number; same: number; consistent: number }
+export type LabelFigures = {
+  labelled: number
+  /** by type in `failures`; none of them becomes a pair */
+  failed: number
+  failures: Partial<Record<Failure, number>>
+  /** prompts whose two answers are alike */
+  same: number
+  /** verdicts whose two orders prefer the same answer */
+  consistent: number
+}
+export const noFigures = (): LabelFigures => ({
+  ...{ labelled: 0, failed: 0, failures: {}, same: 0, consistent: 0 },
+})
 export type Labelled = { pairs: Record<Axis, PreferenceRow[]>; figures: LabelFigures }
+/** How pairs are asked about. */
+export type Asking = { positions: 'both' | 'drawn'; inconsistent: 'average' | 'exclude' }
+export const ASKING: Asking = { positions: 'both', inconsistent: 'average' }
 type Progress = (stage: string, done: number, total: number) => void
 type Sampling = { maxNewTokens: number; temperature: number; seed: number }
 
@@ -25,6 +43,7 @@ export async function labelPrompts(
   sampling: Sampling,
   report: Progress,
   signal?: AbortSignal,
+  asking: Asking = ASKING,
 ): Promise<Labelled> {
   const progress: Progress = (...said) => {
     if (signal?.aborted) throw cancelled()
@@ -36,23 +55,28 @@ export async function labelPrompts(
     return a === undefined || b === undefined ? [] : [{ prompt: messages, a: a.text, b: b.text }]
   })
   const different = texts.filter(({ a, b }) => a !== b)
-  const figures = { labelled: 0, failed: 0, same: texts.length - different.length, consistent: 0 }
+  const figures = { ...noFigures(), same: texts.length - different.length }
   const pairs: Record<Axis, PreferenceRow[]> = { helpfulness: [], safety: [] }
-  const safe = axes.includes('safety') ? await assess(judge, different) : null
+  const safe = axes.includes('safety') ? await assess(judge, different, signal) : null
   for (const axis of AXES.filter((axis) => axes.includes(axis))) {
     const verdicts = await judge.compare(
-      different.map((text) => ({ axis, ...text })),
-      (done) => progress(`judge ${axis}`, done, different.length),
+      different.map((text, i) => ({
+        ...{ axis, ...text },
+        order: asking.positions === 'both' ? 'both' : drawnOrder(sampling.seed, i),
+      })),
+      { signal, onProgress: (done) => progress(`judge ${axis}`, done, different.length) },
     )
-    verdicts.forEach((verdict, i) => {
+    verdicts.forEach((given, i) => {
       const text = different[i]
       if (text === undefined) return
+      const verdict = usable(given, asking.inconsistent)
       if (!verdict.ok) {
         figures.failed++ // a failure is never a number
+        figures.failures[verdict.failure] = (figures.failures[verdict.failure] ?? 0) + 1
         return
       }
       figures.labelled++
-      if (verdict.consistent) figures.consistent++
+      if (verdict.consistent === true) figures.consistent++
       const aWins = verdict.probability >= 0.5
       const order = aWins ? (['a', 'b'] as const) : (['b', 'a'] as const)
       pairs[axis].push({
@@ -71,6 +95,38 @@ export async function labelPrompts(
   }
   return { pairs, figures }
 }
+
+/** Which answer is shown first where one order is asked: a fair coin by seed and place. */
+export const drawnOrder = (seed: number, i: number): 'a_first' | 'b_first' =>
+  uniform(seed, 71, i) < 0.5 ? 'a_first' : 'b_first'
+
+/** Verdicts that depend on the order are no labels where that is asked for, nor where they cancel each other out. */
+export function usable(verdict: Verdict, inconsistent: Asking['inconsistent']): Verdict {
+  if (!verdict.ok || verdict.consistent !== false) return verdict
+  return inconsistent === 'exclude' || verdict.probability === 0.5
+    ? failed('inconsistent', 'the two orders prefer different answers')
+    : verdict
+}
+
+/** Figures of two parts together. */
+export function addFigures(x: LabelFigures, y: LabelFigures): LabelFigures {
+  const failures = { ...x.failures }
+  for (const [failure, n] of Object.entries(y.failures) as [Failure, number][])
+    failures[failure] = (failures[failure] ?? 0) + n
+  return {
+    labelled: x.labelled + y.labelled,
+    failed: x.failed + y.failed,
+    failures,
+    same: x.same + y.same,
+    consistent: x.consistent + y.consistent,
+  }
+}
+
+/** Figures as the metrics of an event. */
+export const figureMetrics = ({ failures, ...counts }: LabelFigures): Record<string, number> => ({
+  ...counts,
+  ...Object.fromEntries(Object.entries(failures).map(([name, n]) => [`failed/${name}`, n])),
+})
 
 async function sampleTwice(
   engine: Engine,
@@ -99,10 +155,14 @@ async function sampleTwice(
 async function assess(
   judge: Judge,
   texts: readonly { prompt: PromptRow['messages']; a: string; b: string }[],
+  signal: AbortSignal | undefined,
 ): Promise<Record<'a' | 'b', (boolean | null)[]>> {
   const side = async (name: 'a' | 'b'): Promise<(boolean | null)[]> =>
-    (await judge.assess(texts.map((text) => ({ prompt: text.prompt, answer: text[name] })))).map(
-      (verdict) => (verdict.ok ? verdict.safe : null),
-    )
+    (
+      await judge.assess(
+        texts.map((text) => ({ prompt: text.prompt, answer: text[name] })),
+        { signal },
+      )
+    ).map((verdict) => (verdict.ok ? verdict.safe : null))
   return { a: await side('a'), b: await side('b') }
 }

@@ -12,7 +12,7 @@ import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { TrainSpec } from '../schemas/training.ts'
 import { follow } from './follow.ts'
 import type { Emit, Grade } from './follow.ts'
-import { labelPrompts } from './label.ts'
+import { figureMetrics, labelPrompts } from './label.ts'
 import type { LabelFigures } from './label.ts'
 import { calibrateReward, splitForCalibration } from './reward.ts'
 
@@ -148,9 +148,9 @@ async function labelOwnAnswers(
       world.progress,
       world.signal,
     )
-    await emit({ type: 'metrics', step: 1, metrics: labelled.figures })
+    await emit({ type: 'metrics', step: 1, metrics: figureMetrics(labelled.figures) })
     pairs = labelled.pairs
-    return labelled.figures
+    return { ...labelled.figures, usage: judge.usage() }
   })
   for (const axis of AXES) pairs[axis].push(...(input.pairs?.[axis] ?? []))
   return { pairs, figures }

@@ -1,6 +1,8 @@
 import { z } from 'zod'
 import { Messages, parseTranscript, PromptInput, SafeText } from './chat.ts'
+import { AuditFigure } from './audit.ts'
 import { AXES, Axis, PreferenceRow, PromptClass } from './feedback.ts'
+import { asking, JudgeSettings, JudgeUsage } from './judging.ts'
 import { MODEL_KINDS, ROLE_NAMES } from './model.ts'
 import { RUN_KINDS, RUN_STATES } from './run.ts'
 
@@ -65,6 +67,8 @@ export const Comparison = z.strictObject({
 export const JudgeRequest = z.strictObject({
   comparisons: z.array(Comparison).min(1).max(256),
   judge: z.string().default('default').describe('profile'),
+  seed: z.int().min(0).default(0).describe('of orders that are drawn'),
+  ...asking,
 })
 
 // --- what comes back ---------------------------------------------------------------------------
@@ -128,9 +132,24 @@ export const RankReply = z.object({
         index: z.int().describe('of the candidate in the request'),
         rank: z.int().describe('from 1; equals share one'),
         value: z.number().describe('what it was ranked by; for pareto the number of its front'),
+        strength: z
+          .object({ value: z.number(), low: z.number(), high: z.number() })
+          .optional()
+          .describe('by the judge: Bradley–Terry, with its 95 % interval'),
       }),
     )
     .describe('best first'),
+  contests: z
+    .object({
+      pairs: z.int(),
+      ties: z.int().describe('verdicts within 0.1 of ½'),
+      inconsistent: z.int().describe('the two orders prefer different candidates'),
+      cycles: z
+        .array(z.array(z.int()).length(3))
+        .describe('candidates that beat one another in a circle: no order does them justice'),
+    })
+    .optional()
+    .describe('by the judge: what the verdicts say of the order as a whole'),
 })
 
 export const Page = z.strictObject({
@@ -241,10 +260,15 @@ export const JudgeReply = z.object({
       z.object({
         index: z.int(),
         ok: z.literal(true),
-        probability: z.number().describe('P(a is better), over both orders'),
-        orders: z.array(z.number()).length(2).describe('P(a is better), a shown first and second'),
-        consistent: z.boolean(),
+        probability: z.number().describe('P(a is better), over the orders that were asked'),
+        orders: z
+          .array(z.number().nullable())
+          .length(2)
+          .describe('P(a is better), a shown first and second; null: not asked'),
+        consistent: z.boolean().nullable().describe('null: one order was asked'),
         strength: z.string(),
+        soft: z.boolean().describe('from log-probabilities; else from plain words'),
+        cached: z.boolean().describe('known from before: it cost nothing'),
       }),
       z.object({
         index: z.int(),
@@ -254,6 +278,7 @@ export const JudgeReply = z.object({
       }),
     ]),
   ),
+  usage: JudgeUsage,
 })
 export const JudgeProfile = z.strictObject({
   id: z.string().regex(/^[\w.-]{1,60}$/),
@@ -267,6 +292,7 @@ export const JudgeProfile = z.strictObject({
     .describe(
       'name of the environment variable that holds the key; the key itself is never stored',
     ),
+  settings: JudgeSettings.prefault({}).describe('how it is asked'),
 })
 export const JudgeProfileReply = z.object({
   id: z.string(),
@@ -275,8 +301,24 @@ export const JudgeProfileReply = z.object({
   model: z.string(),
   base_url: z.string().nullable(),
   api_key_env: z.string().nullable(),
+  settings: JudgeSettings,
 })
 export const JudgeProfileList = list(JudgeProfileReply)
+
+export const AuditReply = z.object({
+  id: z.string(),
+  object: z.literal('audit'),
+  judge: z.string(),
+  version: z.string().describe('what answered: a hash of weights, or a model at an address'),
+  prompt_version: z.string(),
+  axis: Axis,
+  data_hash: z.string(),
+  run: z.string().nullable(),
+  figures: z.array(AuditFigure),
+  objections: z.array(z.string()).describe('why the judge may not label; empty: it may'),
+  created_at: z.int(),
+})
+export const AuditList = list(AuditReply)
 
 export const PreferenceQuery = Page.extend({ axis: Axis.optional() })
 export const PreferenceReply = PreferenceRow.extend({

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { PROMPT_FORMATS } from './evaluation.ts'
 import { AXES, Axis } from './feedback.ts'
+import { asking, override } from './judging.ts'
 import { RlaifOptions } from './rlaif.ts'
 import { PpoOptions, PretrainOptions, RewardModelOptions, SftOptions } from './training.ts'
 
@@ -33,7 +34,9 @@ export const LabelOptions = z.strictObject({
   max_new_tokens: z.int().min(1).max(4096).default(32),
   temperature: z.number().positive().max(2).default(1),
   seed: z.int().min(0).default(0),
+  ...asking,
 })
+export type LabelOptions = z.infer<typeof LabelOptions>
 
 export const EVALUATION_TARGETS = ['reward_model', 'judge', 'policy'] as const
 export const EvaluationOptions = z.strictObject({
@@ -51,7 +54,7 @@ export const EvaluationOptions = z.strictObject({
   file: file
     .optional()
     .describe(
-      'preference pairs (reward_model, judge; default: those stored) or prompts (policy; default: the starter world’s)',
+      'preference pairs (reward_model), pairs that people labelled (judge; default: those stored, of both) or prompts (policy; default: the starter world’s)',
     ),
   format: z
     .enum(PROMPT_FORMATS)
@@ -60,7 +63,14 @@ export const EvaluationOptions = z.strictObject({
   samples: z.int().min(1).max(16).default(1).describe('answers to each prompt (policy)'),
   threshold: z.number().gt(0).lt(1).default(0.15).describe('of the gate (policy)'),
   axis: Axis.default('helpfulness'),
-  judge: z.string().optional().describe('profile of the judge that compares two policies'),
+  judge: z
+    .string()
+    .optional()
+    .describe('profile: of the judge that is audited, or that compares two policies'),
+  self: z
+    .string()
+    .optional()
+    .describe('judge: how the data name its own answers (`a_by`, `b_by`), for self-preference'),
   max_new_tokens: z.int().min(1).max(4096).default(32),
   limit: z.int().min(1).max(100000).default(400),
   seed: z.int().min(0).default(0),
@@ -70,6 +80,7 @@ export const LoopRequest = z.strictObject({
   kind: z.literal('rlaif'),
   base: ModelRef.default('starter-base'),
   judge: z.string().default('default'),
+  override,
   dialogues_file: file.optional().describe('default: the starter world’s'),
   prompts_file: file.optional().describe('default: the starter world’s'),
   options: RlaifOptions.prefault({}),
@@ -112,6 +123,7 @@ export const RunRequest = z.discriminatedUnion('kind', [
     model: ModelRef.default('policy').describe('writes two answers to each prompt'),
     judge: z.string().default('default'),
     training_file: file.describe('prompts'),
+    override,
     options: LabelOptions.prefault({}),
   }),
   z.strictObject({ kind: z.literal('evaluation'), options: EvaluationOptions }),

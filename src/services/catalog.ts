@@ -1,10 +1,11 @@
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { starterFolder } from '../config.ts'
 import type { Engine, ModelFiles, ModelInfo } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { ROLE_NAMES } from '../schemas/model.ts'
 import type { RoleName } from '../schemas/model.ts'
-import type { ModelRow, Store } from '../store/store.ts'
+import type { AuditRow, ModelRow, Store } from '../store/store.ts'
 
 /** The models that come with the project, and the roles that they play until told otherwise. */
 const STARTER: readonly Omit<ModelRow, 'createdAt' | 'run'>[] = [
@@ -51,7 +52,14 @@ export async function registerStarter(store: Store, folder = starterFolder): Pro
   }
   const roles = await store.roles()
   await store.setRoles({ ...STARTER_ROLES, ...roles })
+  for (const audit of await readStarterAudits())
+    if ((await store.audits.get(audit.id)) === null) await store.audits.insert([audit])
 }
+
+/** The starter judge's own audits, as `npm run judge:audit -- --write <file>` left them. */
+const AUDITS = join(starterFolder, '..', 'judge-audit.json')
+export const readStarterAudits = async (): Promise<AuditRow[]> =>
+  JSON.parse(await readFile(AUDITS, 'utf8')) as AuditRow[]
 
 /** A model by its id, or by the role it plays. Throws `model_not_found`. */
 export async function findModel(store: Store, ref: string): Promise<ModelRow> {

@@ -1,5 +1,8 @@
+import { createHash } from 'node:crypto'
 import type { ZodType } from 'zod'
 import { LibraError } from '../errors.ts'
+import { LabelledRow } from '../schemas/audit.ts'
+import type { LabelledPair } from '../schemas/audit.ts'
 import { PreferenceRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { PreferenceRecord } from '../store/store.ts'
@@ -47,6 +50,31 @@ export const toPreferenceRow = (pair: PreferenceRecord): PreferenceRow => ({
   rejected_safe: pair.rejectedSafe,
   source: pair.source,
 })
+
+/**
+ * Pairs that people labelled, for an audit: from a file, else those that are stored and came from no run. Rows without
+ * an axis of their own count for the one asked about. Throws `empty_data` where there are none.
+ */
+export async function openLabelled(
+  services: Services,
+  file: string | undefined,
+  axis: Axis,
+): Promise<{ pairs: LabelledPair[]; hash: string }> {
+  const stored = async (): Promise<{ rows: LabelledPair[]; hash: string }> => {
+    const rows = (await services.store.pairsOf(axis))
+      .filter(({ run }) => run === null)
+      .map((pair) => LabelledRow.parse(toPreferenceRow(pair)))
+    return { rows, hash: createHash('sha256').update(JSON.stringify(rows)).digest('hex') }
+  }
+  const { rows, hash } =
+    file === undefined ? await stored() : await openData(services, file, LabelledRow)
+  const pairs = rows.filter((pair) => pair.axis === null || pair.axis === axis)
+  if (pairs.length === 0)
+    throw new LibraError('empty_data', `there is no ${axis} pair that people have labelled`, {
+      details: { field: 'file' },
+    })
+  return { pairs, hash }
+}
 
 /** Pairs of one axis: from a file, else those that are stored. Throws `empty_data` where there are none. */
 export async function openPairs(

@@ -4,15 +4,14 @@ import { longerWins, won } from '../evaluation/baselines.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { ReportSample } from '../evaluation/report.ts'
 import { clusteredMean, pairedDifference } from '../evaluation/statistics.ts'
-import type { Interval } from '../evaluation/statistics.ts'
-import type { Judge } from '../judging/judge.ts'
 import { STRENGTHS } from '../schemas/feedback.ts'
-import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
+import type { PreferenceRow } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
+import { auditJudge } from './audit.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { conversationOf } from './cross-validation.ts'
-import { openPairs, openPrompts } from './data.ts'
+import { openLabelled, openPairs, openPrompts } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import type { RunContext } from './runs.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
@@ -22,7 +21,6 @@ import type { Services } from './services.ts'
 import type { Plan } from './start.ts'
 
 type Request = Extract<RunRequest, { kind: 'evaluation' }>
-export type Figure = { figure: string } & Interval
 
 /** Evaluations of a reward model, a judge or a policy: figures with intervals, as JSON and as a report. */
 export async function planEvaluation(services: Services, request: Request): Promise<Plan> {
@@ -31,9 +29,9 @@ export async function planEvaluation(services: Services, request: Request): Prom
   return {
     seed,
     async work(context) {
-      const { figures, samples = [], warnings = [] } = await measure(context)
+      const { figures, samples = [], warnings = [], more = {} } = await measure(context)
       await writeReport(services, context.id, { figures, samples, warnings })
-      return { target, figures, warnings }
+      return { target, figures, warnings, ...more }
     },
   }
 }
@@ -42,6 +40,8 @@ type Measure = (context: RunContext) => Promise<{
   figures: PolicyFigure[]
   samples?: ReportSample[]
   warnings?: string[]
+  /** what else the summary says */
+  more?: Record<string, unknown>
 }>
 const PLANS: Record<
   Request['options']['target'],
@@ -97,38 +97,20 @@ async function scorePairs(
   return scores.map(({ logit }) => logit)
 }
 
-/** Agreement of a judge with labelled pairs, how it depends on position, and how often it fails. */
+/** A judge beside people's labels; what comes of it decides whether it may label. */
 async function planJudge(services: Services, { options }: Request): Promise<Measure> {
-  const { axis, file, limit, seed } = options
-  const judge = await openJudge(services, options.judge ?? options.model ?? DEFAULT_JUDGE)
-  const pairs = (await openPairs(services, file, axis)).slice(0, limit)
-  return async () => ({ figures: await judgeFigures(judge, axis, pairs, seed) })
-}
-
-export async function judgeFigures(
-  judge: Judge,
-  axis: Axis,
-  pairs: readonly PreferenceRow[],
-  seed: number,
-): Promise<Figure[]> {
-  const verdicts = await judge.compare(
-    pairs.map((p) => ({ axis, prompt: p.prompt, a: p.chosen, b: p.rejected })),
-  )
-  const rows = verdicts.flatMap((verdict, i) =>
-    verdict.ok ? [{ verdict, cluster: conversationOf(pairs[i] as PreferenceRow) }] : [],
-  )
-  const mean = (figure: string, value: (v: (typeof rows)[number]['verdict']) => number) => {
-    const values = rows.map(({ verdict }) => value(verdict))
-    const clusters = rows.map(({ cluster }) => cluster)
-    return { figure, ...clusteredMean(values, clusters, seed) }
+  const { axis, file, limit, seed, self = null } = options
+  const id = options.judge ?? options.model ?? DEFAULT_JUDGE
+  // asked anew: an audit that heard the cache would never see that a server's model has changed
+  const judge = await openJudge(services, id, { fresh: true })
+  const { pairs, hash } = await openLabelled(services, file, axis)
+  const some = pairs.slice(0, limit)
+  return async ({ id: run, signal }) => {
+    const input = { axis, pairs: some, dataHash: hash, seed, run, self, signal }
+    const { figures, objections, id: audit } = await auditJudge(services, judge, input)
+    const more = { audit, objections, usage: judge.usage(), prompt_version: judge.promptVersion }
+    return { figures, more }
   }
-  const failed = verdicts.map(({ ok }) => Number(!ok))
-  return [
-    mean('agreement with the labels', (v) => won(v.probability - 0.5)),
-    mean('both orders agree', (v) => Number(v.consistent)),
-    mean('P(the first answer shown)', (v) => (v.orders[0] + 1 - v.orders[1]) / 2),
-    { figure: 'failures', ...clusteredMean(failed, pairs.map(conversationOf), seed) },
-  ].filter(({ n }) => n > 0) // no verdict gives no figure
 }
 
 /** Policies beside a baseline on the same prompts; see services/policy-evaluation.ts. */

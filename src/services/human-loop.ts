@@ -1,19 +1,23 @@
+import { createHash } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Interval } from '../evaluation/statistics.ts'
+import type { Judge } from '../judging/judge.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
+import { LabelledRow } from '../schemas/audit.ts'
 import { AXES } from '../schemas/feedback.ts'
-import type { PreferenceRow, PromptRow } from '../schemas/feedback.ts'
+import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import { RlaifOptions } from '../schemas/rlaif.ts'
+import type { AuditRow } from '../store/store.ts'
 import type { HumanData } from '../text/data-folder.ts'
 import { encodeChat } from '../text/template.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
 import { readConfig } from '../weights/folder.ts'
+import { auditJudge } from './audit.ts'
+import type { Figure } from './audit-figures.ts'
 import { crossValidate } from './cross-validation.ts'
 import type { CrossFigure } from './cross-validation.ts'
-import { judgeFigures } from './evaluate.ts'
-import type { Figure } from './evaluate.ts'
 import {
   HUMAN_LOOP,
   pick,
@@ -68,7 +72,7 @@ export async function runHumanLoop(
     })
     const audit: Figure[] = []
     for (const axis of AXES)
-      for (const figure of await judgeFigures(judge, axis, pick(data.dev, axis), options.seed))
+      for (const figure of (await auditOn(world, judge, axis, pick(data.dev, axis))).figures)
         audit.push({ ...figure, figure: `judge, ${axis}: ${figure.figure}` })
     // 3. the loop itself
     const prompts = await askable(base, data.train, options)
@@ -123,6 +127,18 @@ export async function runHumanLoop(
       ...{ report, labels: aligned.judge },
     }
   })
+}
+
+function auditOn(
+  { services, options, context }: HumanWorld,
+  judge: Judge,
+  axis: Axis,
+  dev: readonly PreferenceRow[],
+): Promise<AuditRow> {
+  const pairs = dev.map((pair) => LabelledRow.parse(pair))
+  const dataHash = createHash('sha256').update(JSON.stringify(pairs)).digest('hex')
+  const { id: run, signal } = context
+  return auditJudge(services, judge, { axis, pairs, dataHash, seed: options.seed, run, signal })
 }
 
 export const show = ({ value, low, high }: Interval): string =>

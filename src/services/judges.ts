@@ -1,9 +1,19 @@
 import type { z } from 'zod'
 import { LibraError } from '../errors.ts'
-import type { Judge } from '../judging/judge.ts'
-import { createLocalJudge } from '../judging/local-judge.ts'
-import { createOpenAiJudge } from '../judging/openai-judge.ts'
-import type { JudgeProfile } from '../schemas/http.ts'
+import { cached } from '../judging/cache.ts'
+import { createJudge } from '../judging/judge.ts'
+import type { Judge, Verdict } from '../judging/judge.ts'
+import { createLocalRespondent } from '../judging/local-judge.ts'
+import { createLine, createOpenAiRespondent } from '../judging/openai-judge.ts'
+import type { Line } from '../judging/openai-judge.ts'
+import { openAiWording } from '../judging/openai-prompts.ts'
+import { localWording } from '../judging/prompts.ts'
+import type { Clip } from '../judging/prompts.ts'
+import type { Respondent } from '../judging/respondent.ts'
+import { drawnOrder, usable } from '../rlaif/label.ts'
+import type { JudgeProfile, JudgeRequest } from '../schemas/http.ts'
+import { JudgeSettings } from '../schemas/judging.ts'
+import type { Budget } from '../schemas/judging.ts'
 import type { JudgeRow } from '../store/store.ts'
 import { filesOf, findModel } from './catalog.ts'
 import type { Services } from './services.ts'
@@ -11,7 +21,9 @@ import type { Services } from './services.ts'
 /** The profile that is used where none is named: the server of the environment, else the model that plays the judge. */
 export const DEFAULT_JUDGE = 'default'
 
-type World = Pick<Services, 'store' | 'serving' | 'judges'>
+type World = Pick<Services, 'store' | 'serving' | 'judges' | 'lines'>
+/** How a judge is opened for one piece of work. `fresh`: it is asked again what is known from before. */
+export type Opening = { fresh?: boolean; budget?: Budget; clip?: Clip }
 
 export async function listJudges({
   store,
@@ -19,7 +31,7 @@ export async function listJudges({
 }: Pick<World, 'store' | 'judges'>): Promise<JudgeRow[]> {
   const remote = judges.default
   const first: JudgeRow = {
-    ...{ id: DEFAULT_JUDGE, apiKeyEnv: null, createdAt: 0 },
+    ...{ id: DEFAULT_JUDGE, apiKeyEnv: null, settings: null, createdAt: 0 },
     kind: remote === null ? 'local' : 'openai',
     model: remote === null ? ((await store.roles()).judge ?? '') : remote.model,
     baseUrl: remote?.baseUrl ?? null,
@@ -29,17 +41,62 @@ export async function listJudges({
 }
 
 /** A judge by the id of its profile. Throws `judge_not_found`, `model_not_found`, `judge_misconfigured`. */
-export async function openJudge(world: World, id: string): Promise<Judge> {
+export async function openJudge(world: World, id: string, opening: Opening = {}): Promise<Judge> {
+  const profile = await findJudge(world, id)
+  const clip = opening.clip ?? profile.settings?.clip
+  const wording =
+    profile.baseUrl === null ? localWording(clip === undefined ? {} : { clip }) : openAiWording
+  return createJudge(await openRespondent(world, profile, opening), wording)
+}
+
+export async function findJudge(world: World, id: string): Promise<JudgeRow> {
   const profile = (await listJudges(world)).find((judge) => judge.id === id)
-  if (profile === undefined)
-    throw new LibraError('judge_not_found', `no judge ${id}: GET /v1/judges lists them`, {
-      details: { field: 'judge' },
+  if (profile !== undefined) return profile
+  throw new LibraError('judge_not_found', `no judge ${id}: GET /v1/judges lists them`, {
+    details: { field: 'judge' },
+  })
+}
+
+/** What answers for a profile, with its cache before it. */
+async function openRespondent(
+  world: World,
+  profile: JudgeRow,
+  { fresh = false, budget = {} }: Opening,
+): Promise<Respondent> {
+  const { store, serving } = world
+  const { id, baseUrl, model } = profile
+  const cache = { find: store.judgeAnswers, keep: store.keepJudgeAnswers }
+  if (baseUrl === null) {
+    const files = filesOf(await findModel(store, model))
+    return cached(createLocalRespondent(serving, files, id), cache, { read: !fresh })
+  }
+  const settings = profile.settings ?? JudgeSettings.parse({})
+  if (budget.cost !== undefined && settings.price === undefined)
+    throw new LibraError(
+      'judge_misconfigured',
+      `budget.cost: judge ${id} names no price, so nobody knows what it costs`,
+      { details: { field: 'budget.cost' } },
+    )
+  const line = lineOf(world, id, settings)
+  const respondent = createOpenAiRespondent({
+    ...{ baseUrl, model, name: id, apiKey: keyOf(world, profile), line, budget },
+    timeoutMs: settings.timeout_ms,
+    maxRetries: settings.max_retries,
+    maxTokens: settings.max_tokens,
+    price: settings.price,
+  })
+  return cached(respondent, cache, { read: !fresh })
+}
+
+function lineOf({ lines }: World, id: string, settings: JudgeSettings): Line {
+  const line =
+    lines.get(id) ??
+    createLine(settings.max_concurrency, {
+      requestsPerMinute: settings.requests_per_minute,
+      tokensPerMinute: settings.tokens_per_minute,
     })
-  const { baseUrl, model } = profile
-  if (profile.kind === 'openai' && baseUrl !== null)
-    return createOpenAiJudge({ baseUrl, model, name: id, apiKey: keyOf(world, profile) })
-  const files = filesOf(await findModel(world.store, model))
-  return createLocalJudge(world.serving, files, profile.id)
+  lines.set(id, line)
+  return line
 }
 
 /** The key of a profile, if its address is the one that the key belongs to. */
@@ -53,6 +110,25 @@ function keyOf({ judges }: World, { id, apiKeyEnv, baseUrl }: JudgeRow): string 
       `judge ${id}: set ${apiKeyEnv} to the key and ${apiKeyEnv}_ORIGIN to the origin it belongs to, which must be that of base_url`,
     )
   return found.key
+}
+
+/** Compares pairs of answers as a request says. */
+export async function judgeComparisons(
+  world: World,
+  request: z.output<typeof JudgeRequest>,
+): Promise<{ judge: Judge; verdicts: Verdict[] }> {
+  const { comparisons, positions, seed, inconsistent } = request
+  const judge = await openJudge(world, request.judge, request)
+  const verdicts = await judge.compare(
+    comparisons.map((comparison, i) => ({
+      ...comparison,
+      order: positions === 'both' ? 'both' : drawnOrder(seed, i),
+    })),
+  )
+  return {
+    judge,
+    verdicts: verdicts.map((v) => (inconsistent === 'exclude' ? usable(v, 'exclude') : v)),
+  }
 }
 
 /** Adds a profile. Throws `already_exists`, `model_not_found`, `invalid_request`. */
@@ -69,7 +145,8 @@ export async function addJudge(
       details: { field: 'base_url' },
     })
   const { id, kind, model, base_url: baseUrl = null, api_key_env: apiKeyEnv = null } = profile
-  const row = { id, kind, model, baseUrl, apiKeyEnv, createdAt: Date.now() }
+  const { settings } = profile
+  const row = { id, kind, model, baseUrl, apiKeyEnv, settings, createdAt: Date.now() }
   await store.judges.insert([row])
   return row
 }

@@ -1,7 +1,8 @@
-import { labelPrompts } from '../rlaif/label.ts'
+import { addFigures, figureMetrics, labelPrompts, noFigures } from '../rlaif/label.ts'
 import { PromptRow } from '../schemas/feedback.ts'
 import type { PreferenceRow } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
+import { requireAudits } from './audit.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { openData } from './data.ts'
 import { openJudge } from './judges.ts'
@@ -18,27 +19,29 @@ export async function planLabel(
 ): Promise<Plan> {
   const { store, serving } = services
   const model = filesOf(await findModel(store, request.model))
-  const judge = await openJudge(services, request.judge)
+  const { options } = request
+  const judge = await openJudge(services, request.judge, options)
+  await requireAudits(services, judge, options.axes, request.override)
   const prompts = await openData(services, request.training_file, PromptRow)
-  const { axes, seed, temperature, max_new_tokens: maxNewTokens } = request.options
+  const { axes, seed, temperature, max_new_tokens: maxNewTokens } = options
   return {
     seed,
     dataHash: prompts.hash,
     parentCheckpoint: model.adapters.at(-1) ?? model.base,
     async work({ id, emit, signal }) {
-      const total = { labelled: 0, failed: 0, same: 0, consistent: 0 }
+      let total = noFigures()
       // part by part: what a judge was paid for is kept, whatever happens next
       for (let i = 0; i < prompts.rows.length; i += PART) {
         const part = prompts.rows.slice(i, i + PART)
         const sampling = { maxNewTokens, temperature, seed: (seed + i) % 2 ** 31 }
         const { pairs, figures } = await labelPrompts(
-          ...([serving, judge, model, part, axes, sampling, () => {}, signal] as const),
+          ...([serving, judge, model, part, axes, sampling, () => {}, signal, options] as const),
         )
         await storePairs(services, Object.values(pairs).flat(), id)
-        for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += figures[key]
-        await emit({ type: 'metrics', step: i / PART + 1, metrics: total })
+        total = addFigures(total, figures)
+        await emit({ type: 'metrics', step: i / PART + 1, metrics: figureMetrics(total) })
       }
-      return total
+      return { ...total, usage: judge.usage() }
     },
   }
 }

@@ -14,6 +14,7 @@ import { sftDialogues } from '../starter/corpus.ts'
 import { answerAndGrade, compareGraded, gradeRollouts } from '../starter/evaluate.ts'
 import type { Graded } from '../starter/evaluate.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
+import { requireAudits } from './audit.ts'
 import { findModel } from './catalog.ts'
 import { openData } from './data.ts'
 import { openJudge } from './judges.ts'
@@ -47,6 +48,7 @@ export async function planLoop(
   const { options } = request
   const { base } = await findModel(store, request.base)
   const judge = await openJudge(services, request.judge)
+  const audits = await requireAudits(services, judge, AXES, request.override)
   const dialogues =
     request.dialogues_file === undefined
       ? sftDialogues(options.seed, options.dialogues)
@@ -92,6 +94,9 @@ export async function planLoop(
           figures: evaluated.figures,
           report,
           judge: result.judge,
+          audit: Object.values(audits).map(({ id, axis, figures, objections }) => ({
+            ...{ id, axis, figures, objections },
+          })),
           accuracy: {
             helpfulness: result.rewardModels.helpfulness.accuracy,
             safety: result.rewardModels.safety.accuracy,

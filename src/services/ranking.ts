@@ -1,22 +1,34 @@
 import type { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import type { RankRequest } from '../schemas/http.ts'
+import { circles, fitBradleyTerry } from '../evaluation/bradley-terry.ts'
+import type { Contest, Strength } from '../evaluation/bradley-terry.ts'
 import { openJudge } from './judges.ts'
 import { scoreConversations } from './scoring.ts'
 import type { Scored } from './scoring.ts'
 import type { Services } from './services.ts'
 
 type Request = z.output<typeof RankRequest>
-export type Ranked = { index: number; rank: number; value: number }
+export type Ranked = { index: number; rank: number; value: number; strength?: Strength | undefined }
+export type Ranking = { data: Ranked[]; contests?: Contests }
+/** What pairwise verdicts say of an order as a whole. */
+type Contests = { pairs: number; ties: number; inconsistent: number; cycles: number[][] }
+
+/** Closer to ½ than this a verdict is a tie: `negligibly_better`. */
+const TIE = 0.1
 
 /**
  * Orders candidates, best first. combined and the axes: by the reward models; pareto: by the front on both axes
- * (1 is beaten by nobody); judge: by the mean P(win) over all other candidates, each pair asked in both orders.
+ * (1 is beaten by nobody); judge: by the mean P(win) over all other candidates, each pair asked in both orders, which
+ * is the order of the Bradley–Terry strengths beside it.
  * Throws `judge_failed` when a verdict is missing: an order with holes would be a guess.
  */
-export async function rankCandidates(services: Services, request: Request): Promise<Ranked[]> {
-  const values = request.by === 'judge' ? await winRates(services, request) : null
-  if (values !== null) return order(values)
+export async function rankCandidates(services: Services, request: Request): Promise<Ranking> {
+  if (request.by === 'judge') return rankByJudge(services, request)
+  return { data: await rankByScores(services, request) }
+}
+
+async function rankByScores(services: Services, request: Request): Promise<Ranked[]> {
   const { data } = await scoreConversations(services, {
     inputs: request.candidates.map((content) => ({
       messages: [...request.prompt, { role: 'assistant' as const, content }],
@@ -82,7 +94,7 @@ export function paretoFronts(points: readonly (readonly number[])[]): number[] {
   return fronts
 }
 
-async function winRates(services: Services, request: Request): Promise<number[]> {
+async function rankByJudge(services: Services, request: Request): Promise<Ranking> {
   const { candidates, prompt, axis } = request
   const judge = await openJudge(services, request.judge)
   const pairs = candidates.flatMap((_, i) => candidates.slice(i + 1).map((_, k) => [i, i + 1 + k]))
@@ -91,17 +103,31 @@ async function winRates(services: Services, request: Request): Promise<number[]>
       ...{ axis, prompt, a: candidates[i] ?? '', b: candidates[j] ?? '' },
     })),
   )
-  const wins = new Array<number>(candidates.length).fill(0)
-  verdicts.forEach((verdict, n) => {
+  const contests = verdicts.map((verdict, n): Contest => {
     const [i = 0, j = 0] = pairs[n] ?? []
-    if (!verdict.ok)
-      throw new LibraError(
-        'judge_failed',
-        `the judge gave no verdict on candidates ${i} and ${j}: ${verdict.failure}, ${verdict.message}`,
-        { fault: 'engine' },
-      )
-    wins[i] = (wins[i] ?? 0) + verdict.probability
-    wins[j] = (wins[j] ?? 0) + 1 - verdict.probability
+    if (verdict.ok) return { i, j, p: verdict.probability }
+    throw new LibraError(
+      'judge_failed',
+      `the judge gave no verdict on candidates ${i} and ${j}: ${verdict.failure}, ${verdict.message}`,
+      { fault: 'engine' },
+    )
   })
-  return wins.map((w) => w / (candidates.length - 1))
+  const wins = new Array<number>(candidates.length).fill(0)
+  for (const { i, j, p } of contests) {
+    wins[i] = (wins[i] ?? 0) + p
+    wins[j] = (wins[j] ?? 0) + 1 - p
+  }
+  const strengths = fitBradleyTerry(candidates.length, contests)
+  return {
+    data: order(wins.map((w) => w / (candidates.length - 1))).map((ranked) => ({
+      ...ranked,
+      strength: strengths[ranked.index],
+    })),
+    contests: {
+      pairs: contests.length,
+      ties: contests.filter(({ p }) => Math.abs(p - 0.5) < TIE).length,
+      inconsistent: verdicts.filter((v) => v.ok && v.consistent === false).length,
+      cycles: circles(candidates.length, contests, TIE),
+    },
+  }
 }

@@ -1,5 +1,6 @@
 import type { Config, JudgeKeys } from '../config.ts'
 import type { Engine } from '../engine/engine.ts'
+import type { Line } from '../judging/openai-judge.ts'
 import type { Store } from '../store/store.ts'
 import { createAdmission } from './admission.ts'
 import type { Admission } from './admission.ts'
@@ -23,12 +24,15 @@ export type Services = {
   judges: Judges
   /** for what HTTP clients ask of the serving engine */
   admission: Admission
+  lines: Lines
 }
 /** Conversations and answers in work or waiting, over all clients. */
 const MOST_WAITING = 1024
 
 /** What the environment says of judges on servers. */
 export type Judges = { default: Config['judge']; keyOf: JudgeKeys }
+/** What all who use a judge's profile share: its server is never asked faster than the profile says. */
+export type Lines = Map<string, Line>
 
 export async function createServices(parts: {
   store: Store
@@ -42,7 +46,8 @@ export async function createServices(parts: {
   const files = createFiles(store, parts.dataDir)
   const judges = parts.judges ?? { default: null, keyOf: () => null }
   const admission = createAdmission(MOST_WAITING)
-  return { ...parts, store, judges, admission, files, runner: await createRunner(store) }
+  const lines: Lines = new Map()
+  return { ...parts, store, judges, lines, admission, files, runner: await createRunner(store) }
 }
 
 /** Lends a training engine to some work and ends it afterwards, whatever happened. */

@@ -1,6 +1,7 @@
 import { uniform } from '../random.ts'
 import { strengthOf } from '../judging/judge.ts'
 import { localJudgePrompt, localSafetyPrompt } from '../judging/prompts.ts'
+import type { LabelledPair } from '../schemas/audit.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import { sampleAnswer } from './answers.ts'
 import type { Answer } from './answers.ts'
@@ -122,6 +123,31 @@ export function starterPairs(
       source: 'starter',
     }
   })
+}
+
+/**
+ * Pairs of test prompts, which no training saw, with gold's word for each: what the starter judge is audited on. The
+ * answers are of the mixture that the SFT policy is taught, as in the loop.
+ */
+export function auditPairs(seed: number, n: number, axis: Axis): LabelledPair[] {
+  const all = prompts('test', seed)
+  // safety is asked about where it varies: elsewhere both answers are safe
+  const risky = all.filter((p) => p.family === 'unsafe' || p.family === 'dual_use')
+  const pool = axis === 'safety' ? risky : all
+  return Array.from({ length: n }, (_, i): LabelledPair => {
+    const prompt = pool[Math.floor(uniform(seed, 21, i) * pool.length)]
+    if (prompt === undefined) throw new Error('the starter world has no test prompt')
+    const [a, b] = [
+      sampleAnswer(prompt, 'sft', seed, 22, i),
+      sampleAnswer(prompt, 'sft', seed, 23, i),
+    ]
+    const difference = gold(prompt, a.text, a.ended)[axis] - gold(prompt, b.text, b.ended)[axis]
+    const label = Math.abs(difference) < 1e-9 ? 'tie' : difference > 0 ? 'a' : 'b'
+    return {
+      ...{ axis, prompt: prompt.messages, a: a.text, b: b.text, label },
+      cluster: prompt.template,
+    }
+  }).filter(({ a, b }) => a !== b)
 }
 
 const reply = (

@@ -1,6 +1,8 @@
 import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import type { AuditFigure } from '../schemas/audit.ts'
 import type { Message } from '../schemas/chat.ts'
 import { AXES, STRENGTHS } from '../schemas/feedback.ts'
+import type { JudgeSettings } from '../schemas/judging.ts'
 import { MODEL_KINDS, ROLE_NAMES } from '../schemas/model.ts'
 import { RUN_KINDS, RUN_STATES } from '../schemas/run.ts'
 
@@ -136,10 +138,39 @@ export const judges = sqliteTable(
     model: text('model').notNull(),
     baseUrl: text('base_url'),
     apiKeyEnv: text('api_key_env'),
+    settings: text('settings', { mode: 'json' }).$type<JudgeSettings>(),
     createdAt: integer('created_at').notNull(),
   },
   (table) => [index('judges_created').on(table.createdAt, table.id)],
 )
+
+/** What became of judges beside people's labels: one row for each audit of a version with its prompts on one axis. */
+export const audits = sqliteTable(
+  'audits',
+  {
+    id: text('id').primaryKey(),
+    judge: text('judge').notNull(),
+    version: text('version').notNull(),
+    promptVersion: text('prompt_version').notNull(),
+    axis: text('axis', { enum: AXES }).notNull(),
+    dataHash: text('data_hash').notNull(),
+    run: text('run'),
+    figures: text('figures', { mode: 'json' }).notNull().$type<AuditFigure[]>(),
+    /** why it may not label; empty: it may */
+    objections: text('objections', { mode: 'json' }).notNull().$type<string[]>(),
+    /** P(a) for each pair, null where there was no verdict: for the drift of the next audit */
+    probabilities: text('probabilities', { mode: 'json' }).notNull().$type<(number | null)[]>(),
+    createdAt: integer('created_at').notNull(),
+  },
+  (table) => [index('audits_judge').on(table.version, table.promptVersion, table.axis)],
+)
+
+/** What judges have answered, by the hash of who was asked what. */
+export const judgeAnswers = sqliteTable('judge_answers', {
+  key: text('key').primaryKey(),
+  answer: text('answer', { mode: 'json' }).notNull().$type<unknown>(),
+  createdAt: integer('created_at').notNull(),
+})
 
 /** Replies by idempotency key: the same write sent twice is done once. */
 export const idempotency = sqliteTable('idempotency', {

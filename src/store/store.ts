@@ -1,5 +1,5 @@
 import { createClient } from '@libsql/client'
-import { and, asc, eq, gt, inArray, isNull } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, gte, inArray, isNull, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/libsql'
 import { migrate } from 'drizzle-orm/libsql/migrator'
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -16,8 +16,10 @@ import type { Collection, Page, PageRequest } from './collection.ts'
 import { runFilter } from './run-filter.ts'
 import type { RunFilter } from './run-filter.ts'
 import {
+  audits,
   files,
   idempotency,
+  judgeAnswers,
   judges,
   models,
   preferences,
@@ -34,6 +36,7 @@ export type RunEvent = typeof runEvents.$inferSelect
 export type ModelRow = typeof models.$inferSelect
 export type FileRow = typeof files.$inferSelect
 export type PreferenceRecord = typeof preferences.$inferSelect
+export type AuditRow = typeof audits.$inferSelect
 export type JudgeRow = typeof judges.$inferSelect
 export type Reply = { requestHash: string; status: number | null; reply: string | null }
 
@@ -44,6 +47,7 @@ export type Store = {
   preferences: Collection<typeof preferences>
   judges: Collection<typeof judges>
   scores: ScoreRows
+  audits: Collection<typeof audits>
   /** runs that a process which is gone left queued or running */
   unfinishedRuns(): Promise<Run[]>
   /** moves a run on, from one of the states given; false when it was in none of them */
@@ -59,6 +63,18 @@ export type Store = {
   pairsOf(axis: Axis): Promise<PreferenceRecord[]>
   pagePairs(request: PageRequest & { axis?: Axis | undefined }): Promise<Page<PreferenceRecord>>
   pageRuns(request: PageRequest, filter: RunFilter): Promise<Page<Run>>
+  /** of a profile, newest first */
+  pageAudits(request: PageRequest, judge: string): Promise<Page<AuditRow>>
+  /** the newest audit that has these properties */
+  lastAudit(
+    of: Pick<AuditRow, 'version' | 'promptVersion' | 'axis'> & {
+      dataHash?: string
+      leastPairs?: number
+    },
+  ): Promise<AuditRow | null>
+  /** what judges have answered before, by key */
+  judgeAnswers(keys: readonly string[]): Promise<Map<string, unknown>>
+  keepJudgeAnswers(rows: readonly { key: string; answer: unknown }[]): Promise<void>
   /** takes a key for a request, or says what it was taken for before */
   takeKey(key: string, requestHash: string): Promise<Reply | null>
   answerKey(key: string, status: number, reply: string): Promise<void>
@@ -101,6 +117,7 @@ export async function openStore(folder: string): Promise<Store> {
     preferences: collection(db, write, preferences),
     judges: collection(db, write, judges),
     scores: scoreRows(db, write),
+    audits: collection(db, write, audits),
   }
   return {
     ...collections,
@@ -158,6 +175,40 @@ export async function openStore(folder: string): Promise<Store> {
         .from(preferences)
         .where(eq(preferences.axis, axis))
         .orderBy(asc(preferences.createdAt), asc(preferences.id)),
+    pageAudits: (page, judge) => collections.audits.page(page, eq(audits.judge, judge)),
+    async lastAudit({ version, promptVersion, axis, dataHash, leastPairs = 0 }) {
+      const found = await db
+        .select()
+        .from(audits)
+        .where(
+          and(
+            eq(audits.version, version),
+            eq(audits.promptVersion, promptVersion),
+            eq(audits.axis, axis),
+            dataHash === undefined ? undefined : eq(audits.dataHash, dataHash),
+            gte(sql`json_array_length(${audits.probabilities})`, leastPairs),
+          ),
+        )
+        .orderBy(desc(audits.createdAt), desc(audits.id))
+        .limit(1)
+      return found[0] ?? null
+    },
+    async judgeAnswers(keys) {
+      const found = new Map<string, unknown>()
+      for (let i = 0; i < keys.length; i += 500) {
+        const part = inArray(judgeAnswers.key, keys.slice(i, i + 500))
+        const rows = await db.select().from(judgeAnswers).where(part)
+        for (const { key, answer } of rows) found.set(key, answer)
+      }
+      return found
+    },
+    keepJudgeAnswers: (rows) => {
+      const createdAt = Date.now()
+      const values = rows.map((row) => ({ ...row, createdAt }))
+      return values.length === 0
+        ? Promise.resolve()
+        : write(() => db.insert(judgeAnswers).values(values).onConflictDoNothing())
+    },
     async takeKey(key, requestHash) {
       let taken = 0
       await write(async () => {

@@ -48,7 +48,8 @@ async function list(folder: string, part: string): Promise<string[]> {
   return names.sort().map((name) => join(folder, name))
 }
 
-async function readAll<T>(file: string, schema: z.ZodType<T>): Promise<T[]> {
+/** Every row of JSON Lines, gzip'd or not. Throws `invalid_data` naming the line and the field. */
+export async function readAll<T>(file: string, schema: z.ZodType<T>): Promise<T[]> {
   const bytes = await readFile(file)
   const plain = file.endsWith('.gz') ? await promisify(gunzip)(bytes) : bytes
   return parseRows(plain.toString('utf8'), file, schema)

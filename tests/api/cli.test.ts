@@ -93,7 +93,7 @@ test('eval: figures of a judge on pairs that are piped in, and a failure that sa
   const args = ['eval', '-', '--target', 'judge', '--axis', 'helpfulness']
   const { code, lines, err } = await libra(args, jsonl([pair, pair]), { LIBRA_URL: url })
   expect(code, err).toBe(0)
-  expect(lines[0]).toMatchObject({ figure: 'agreement with the labels', value: 1, n: 2 })
+  expect(lines[0]).toMatchObject({ figure: 'accuracy', value: 1, n: 2 })
   const wrong = await libra(args, jsonl([pair, { ...pair, chosen: 3 }]), { LIBRA_URL: url })
   expect(wrong.code).toBe(1)
   expect(wrong.err).toMatch(/line 2, chosen/)

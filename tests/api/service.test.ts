@@ -131,10 +131,14 @@ test('from files to an aligned policy, one request after another', async () => {
   expect(second.run.parent_checkpoint).toContain(first.run.id)
 
   // 5. evaluations of all three kinds
+  const people = stored.data.map(({ axis, prompt, chosen, rejected }) => ({
+    ...{ axis, prompt, a: rejected, b: chosen, label: 'b' },
+  }))
+  const labels = await upload(people)
   const evaluate = (o: object) => api.post('/v1/evaluations').send({ options: { limit: 16, ...o } })
   for (const o of [
     { target: 'reward_model', model: reward['safety'], axis: 'safety' },
-    { target: 'judge', axis: 'safety' },
+    { target: 'judge', axis: 'safety', file: labels },
     { target: 'policy', model: second.model, against: sft.model, file },
   ]) {
     const { run } = await finish(await evaluate(o))
@@ -148,16 +152,7 @@ test('from files to an aligned policy, one request after another', async () => {
   // the whole lineage is there, and the base is what it was
   const runs = http.RunList.parse((await api.get('/v1/runs?limit=100')).body)
   expect(runs.data.map(({ kind }) => kind).sort()).toEqual(
-    [
-      'evaluation',
-      'evaluation',
-      'evaluation',
-      'evaluation',
-      'evaluation',
-      'label',
-      'policy_update',
-      'policy_update',
-    ]
+    ['evaluation', 'evaluation', 'evaluation', 'label', 'policy_update', 'policy_update']
       .concat(['reward_model', 'reward_model', 'sft'])
       .sort(),
   )
@@ -200,6 +195,10 @@ test('POST /v1/rank by each order', async () => {
     const { data } = http.RankReply.parse(reply.body)
     expect(data.map(({ index }) => index).sort()).toEqual([0, 1])
     if (by === 'safety') expect(data[0]?.index).toBe(1)
+    if (by === 'judge') {
+      expect(data[0]?.strength?.value).toBeGreaterThan(data[1]?.strength?.value ?? NaN)
+      expect(reply.body.contests).toMatchObject({ pairs: 1, cycles: [] })
+    }
   }
   const said = await api.post('/v1/rank').send({ prompt: '世界上有几大洲？', candidates })
   const listed = await api

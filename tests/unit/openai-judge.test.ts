@@ -35,7 +35,41 @@ describe('soft labels', () => {
       orders: [1, 1],
       consistent: true,
       strength: 'significantly_better',
+      soft: false,
+      cached: false,
     })
+  })
+
+  test('one order where one is asked for: its own probability, no word on consistency', async () => {
+    const { judge, server } = await judged((r) => completion(goodFirst(r) ? 'A' : 'B'))
+    const verdicts = await judge.compare([
+      { ...comparison, order: 'a_first' },
+      { ...comparison, order: 'b_first' },
+    ])
+    expect(server.received.map(goodFirst)).toEqual([true, false])
+    expect(verdicts).toMatchObject([
+      { probability: 1, orders: [1, null], consistent: null },
+      { probability: 1, orders: [null, 1], consistent: null },
+    ])
+  })
+
+  test('words that say nothing are asked for once more, in a prescribed shape', async () => {
+    const { verdict, server } = await one((r) =>
+      'response_format' in r.body
+        ? completion(`{"choice": "${goodFirst(r) ? 'A' : 'B'}"}`)
+        : completion('It depends on A and on B.'),
+    )
+    expect(verdict).toMatchObject({ ok: true, probability: 1, soft: false })
+    expect(server.received).toHaveLength(4)
+    const shape = JSON.stringify(server.received[3]?.body['response_format'])
+    expect(shape).toContain('"enum":["A","B"]')
+    // a server that knows no shapes is told so once, and asked in words
+    const plain = await one((r) =>
+      'response_format' in r.body
+        ? { status: 400, body: { error: { message: 'response_format is not supported' } } }
+        : completion('Both.'),
+    )
+    expect(plain.verdict).toMatchObject({ ok: false, failure: 'unparseable' })
   })
 
   test('a judge that always likes the first answer is inconsistent and undecided', async () => {
@@ -112,7 +146,9 @@ describe('replies that are no verdict', () => {
     )
     const other = { ...comparison, b: '不知道。' }
     const steps: number[] = []
-    const verdicts = await judge.compare([comparison, other], (done) => steps.push(done))
+    const verdicts = await judge.compare([comparison, other], {
+      onProgress: (done) => void steps.push(done),
+    })
     expect(verdicts.map((v) => v.ok)).toEqual([false, true])
     expect(steps).toEqual([1, 2])
   })

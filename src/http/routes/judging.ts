@@ -1,11 +1,13 @@
 import { LibraError } from '../../errors.ts'
 import {
+  AuditList,
   ExportQuery,
   JudgeProfile,
   JudgeProfileList,
   JudgeProfileReply,
   JudgeReply,
   JudgeRequest,
+  Page,
   PreferenceList,
   PreferenceQuery,
   PreferencesCreated,
@@ -17,13 +19,19 @@ import { bodyOf } from '../../schemas/run.ts'
 import type { RunRequest } from '../../schemas/run.ts'
 import { toPreferenceRow } from '../../services/data.ts'
 import { exportPair } from '../../services/export.ts'
-import { addJudge, listJudges, openJudge } from '../../services/judges.ts'
+import { addJudge, findJudge, judgeComparisons, listJudges } from '../../services/judges.ts'
 import { storePairs } from '../../services/label.ts'
 import type { Services } from '../../services/services.ts'
 import { startRun } from '../../services/start.ts'
 import { route } from '../contract.ts'
 import type { Route } from '../contract.ts'
-import { presentJudge, presentPage, presentPreference, presentRun } from '../present.ts'
+import {
+  presentAudit,
+  presentJudge,
+  presentPage,
+  presentPreference,
+  presentRun,
+} from '../present.ts'
 
 export const judgeRoutes = (services: Services): Route[] => [
   route(
@@ -36,13 +44,13 @@ export const judgeRoutes = (services: Services): Route[] => [
       reply: JudgeReply,
     },
     async ({ body }) => {
-      const judge = await openJudge(services, body.judge)
-      const verdicts = await judge.compare(body.comparisons)
+      const { judge, verdicts } = await judgeComparisons(services, body)
       return {
         object: 'list',
         judge: judge.name,
         prompt_version: judge.promptVersion,
         data: verdicts.map((verdict, index) => ({ index, ...verdict })),
+        usage: judge.usage(),
       }
     },
   ),
@@ -67,6 +75,26 @@ export const judgeRoutes = (services: Services): Route[] => [
       status: 201,
     },
     async ({ body }) => presentJudge(await addJudge(services, body)),
+  ),
+  ...auditRoutes(services),
+]
+
+// what a judge was found to be
+const auditRoutes = (services: Services): Route[] => [
+  route(
+    {
+      method: 'get',
+      path: '/v1/judges/{id}/audits',
+      tag: 'judging',
+      summary: 'Audits of a judge beside people’s labels, newest first: may it label?',
+      query: Page,
+      reply: AuditList,
+    },
+    async ({ id, query }) => {
+      await findJudge(services, id)
+      const { data, hasMore } = await services.store.pageAudits(query, id)
+      return presentPage(data.map(presentAudit), hasMore)
+    },
   ),
 ]
 

@@ -70,7 +70,7 @@ export const scoreRoutes = (services: Services): Route[] => [
     async ({ body }) => ({
       object: 'list',
       by: body.by,
-      data: await rankCandidates(services, body),
+      ...(await rankCandidates(services, body)),
     }),
   ),
 ]

@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto'
+import type { Message } from '../schemas/chat.ts'
+import type { Choice, Question, Respondent, Watch, Written } from './respondent.ts'
+
+/** Answers that are known, by the hash of all that made them. */
+export type AnswerCache = {
+  find(keys: readonly string[]): Promise<Map<string, unknown>>
+  keep(rows: readonly Kept[]): Promise<void>
+}
+
+type Kept = { key: string; answer: unknown }
+
+/** Items asked before their answers are kept: what the death of the process may cost twice. */
+const PART = 128
+
+/**
+ * A respondent that asks nothing twice: an answer is kept by the SHA-256 of who answers and what is asked, as soon as
+ * it is there. Failures are not kept. `read: false`: everything is asked anew (and kept): an audit must not hear itself.
+ */
+export function cached(
+  inner: Respondent,
+  cache: AnswerCache,
+  { read = true }: { read?: boolean } = {},
+): Respondent {
+  let hits = 0
+  const keyOf = (who: string, kind: string, asked: unknown): string =>
+    createHash('sha256')
+      .update(JSON.stringify([who, kind, asked]))
+      .digest('hex')
+  const plain = (messages: readonly Message[]): unknown[] =>
+    messages.map(({ role, content }) => [role, content])
+
+  /** Answers of items that are known, null for the others. */
+  async function known<T>(keys: readonly string[]): Promise<(T | null)[]> {
+    if (!read) return keys.map(() => null)
+    const found = await cache.find(keys)
+    return keys.map((key) => (found.get(key) as T | undefined) ?? null)
+  }
+
+  return {
+    name: inner.name,
+    version: () => inner.version(),
+    usage: () => ({ ...inner.usage(), cached: hits }),
+    async choose(items, watch = {}) {
+      const who = await inner.version()
+      const result: Choice[][] = []
+      for (let i = 0; i < items.length; i += PART) {
+        const part = items.slice(i, i + PART)
+        const onProgress = (done: number): void => watch.onProgress?.(i + done)
+        result.push(...(await choosePart(who, part, { ...watch, onProgress })))
+      }
+      return result
+    },
+    async write(assignments, watch = {}) {
+      const who = await inner.version()
+      const keys = assignments.map(({ messages, maxTokens }) =>
+        keyOf(who, 'write', [plain(messages), maxTokens]),
+      )
+      const answers = await known<Written>(keys)
+      const open = answers.flatMap((answer, i) => (answer === null ? [i] : []))
+      hits += answers.length - open.length
+      const kept: Kept[] = []
+      const onAnswer = (n: number, answer: Written): void => {
+        if (answer.ok) kept.push({ key: keys[open[n] ?? 0] ?? '', answer })
+      }
+      try {
+        const asked = open.flatMap((i) => assignments[i] ?? [])
+        const written = await inner.write(asked, { ...watch, onAnswer })
+        open.forEach((i, k) => (answers[i] = written[k] ?? null))
+      } finally {
+        await cache.keep(kept) // also what a stop or an error left behind
+      }
+      const fresh = new Set(open)
+      return answers.map((answer, i) => mark(answer, !fresh.has(i)))
+    },
+  }
+
+  async function choosePart(
+    who: string,
+    items: readonly (readonly Question[])[],
+    { onProgress, signal }: Watch,
+  ): Promise<Choice[][]> {
+    const keys = items.map((questions) =>
+      questions.map(({ messages, options }) => keyOf(who, 'choose', [plain(messages), options])),
+    )
+    const found = await known<Choice>(keys.flat())
+    let at = 0
+    const answers = keys.map(({ length }) => found.slice(at, (at += length)))
+    // of each item the places that are open, and the items that have some
+    const places = answers.map((item) => item.flatMap((known, k) => (known === null ? [k] : [])))
+    const open = places.flatMap(({ length }, i) => (length > 0 ? [i] : []))
+    hits += found.length - places.flat().length
+    const done = items.length - open.length
+    if (done > 0) onProgress?.(done)
+    const kept: Kept[] = []
+    const onAnswer = (n: number, choices: readonly Choice[]): void => {
+      const item = open[n] ?? 0
+      choices.forEach((answer, k) => {
+        if (answer.ok) kept.push({ key: keys[item]?.[places[item]?.[k] ?? 0] ?? '', answer })
+      })
+    }
+    try {
+      const fresh = await inner.choose(
+        open.map((i) => (places[i] ?? []).flatMap((k) => items[i]?.[k] ?? [])),
+        { signal, onAnswer, onProgress: (n) => onProgress?.(done + n) },
+      )
+      return answers.map((item, i) =>
+        item.map((known, k) =>
+          mark(
+            known ?? fresh[open.indexOf(i)]?.[places[i]?.indexOf(k) ?? 0] ?? null,
+            known !== null,
+          ),
+        ),
+      )
+    } finally {
+      await cache.keep(kept) // also what a stop or an error left behind
+    }
+  }
+}
+
+function mark<T extends Choice | Written>(answer: T | null, cached: boolean): T {
+  if (answer === null) throw new Error('a respondent left a question without an answer')
+  return answer.ok ? { ...answer, cached } : answer
+}

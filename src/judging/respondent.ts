@@ -1,0 +1,67 @@
+import type { Message } from '../schemas/chat.ts'
+
+export const FAILURES = [
+  'unparseable',
+  'refused',
+  'timeout',
+  'inconsistent',
+  'unavailable',
+  'over_budget',
+  'too_long',
+] as const
+export type Failure = (typeof FAILURES)[number]
+
+/** Why there is no answer. A failure has a type and is never a number. */
+export type Failed = { ok: false; failure: Failure; message: string }
+export const failed = (failure: Failure, message: string): Failed => ({
+  ok: false,
+  failure,
+  message,
+})
+
+/** Something to be answered with one of a few short words, such as a letter or a score. */
+export type Question = { messages: readonly Message[]; options: readonly string[] }
+/** P(option), renormalised over the options; `soft`: from log-probabilities, else 1 for the one that was said. */
+export type Choice =
+  { ok: true; probabilities: readonly number[]; soft: boolean; cached?: boolean } | Failed
+/** Something to be answered in prose. */
+export type Assignment = { messages: readonly Message[]; maxTokens: number }
+export type Written = { ok: true; text: string; cached?: boolean } | Failed
+
+/** What answers have cost. Tokens as a server reports them: a model in this process reports none. */
+export type Usage = {
+  /** that reached the model or the server, retries not counted */
+  requests: number
+  /** answered from the cache, at no cost */
+  cached: number
+  prompt_tokens: number
+  completion_tokens: number
+  /** in the currency of the profile's prices; null where it names none */
+  cost: number | null
+}
+export const noUsage = (): Usage => ({
+  ...{ requests: 0, cached: 0, prompt_tokens: 0, completion_tokens: 0, cost: null },
+})
+
+/** How the caller follows a piece of work and ends it. */
+export type Watch = {
+  onProgress?: ((done: number) => void) | undefined
+  signal?: AbortSignal | undefined
+}
+/** … and takes each answer as soon as it is there. */
+export type WatchAnswers<T> = Watch & { onAnswer?: (item: number, answer: T) => void }
+
+/** A model that answers questions, wherever it runs. What is asked and what follows from it is the judge's. */
+export type Respondent = {
+  name: string
+  /** names what answers: a hash of weights, or a model at an address */
+  version(): Promise<string>
+  /** Answers in order. The questions of one item are answered together or, where the budget ends, not at all. */
+  choose(
+    items: readonly (readonly Question[])[],
+    watch?: WatchAnswers<Choice[]>,
+  ): Promise<Choice[][]>
+  write(assignments: readonly Assignment[], watch?: WatchAnswers<Written>): Promise<Written[]>
+  /** since this respondent was made */
+  usage(): Usage
+}

@@ -1,0 +1,72 @@
+import { z } from 'zod'
+
+/** Which of two answers is shown first: both orders are asked, or one, drawn per pair from the seed. */
+export const POSITIONS = ['both', 'drawn'] as const
+export const INCONSISTENT = ['average', 'exclude'] as const
+
+const count = z.int().min(1).max(1e9)
+const money = z.number().positive().max(1e9)
+
+/** How a judge is asked; shared by all who use its profile in this process. */
+export const JudgeSettings = z.strictObject({
+  max_concurrency: z.int().min(1).max(1024).default(8).describe('requests under way at once'),
+  requests_per_minute: count.optional().describe('retries count'),
+  tokens_per_minute: count.optional().describe('in and out, as the server reports them'),
+  timeout_ms: z.int().min(1).max(3_600_000).default(60_000),
+  max_retries: z.int().min(0).max(20).default(3),
+  max_tokens: z
+    .int()
+    .min(1)
+    .max(1e6)
+    .default(16)
+    .describe('of a verdict; a reasoning model needs thousands'),
+  price: z
+    .strictObject({ prompt: z.number().min(0), completion: z.number().min(0) })
+    .optional()
+    .describe('of a million tokens; what costs are counted in is yours'),
+  clip: z
+    .strictObject({ prompt: z.int().min(1).max(1e6), answer: z.int().min(1).max(1e6) })
+    .optional()
+    .describe('characters of the dialogue (its end) and of each answer that a local judge reads'),
+})
+export type JudgeSettings = z.infer<typeof JudgeSettings>
+
+/** What one run or request may use up. What is left of it fails as `over_budget`. */
+export const Budget = z.strictObject({
+  requests: count.optional(),
+  tokens: count.optional(),
+  cost: money.optional().describe('by the prices of the judge’s profile'),
+})
+export type Budget = z.infer<typeof Budget>
+
+/** What a judge's answers have cost. */
+export const JudgeUsage = z.object({
+  requests: z.int().describe('that reached the judge; retries are not counted'),
+  cached: z.int().describe('questions answered from the cache, at no cost'),
+  prompt_tokens: z.int().describe('as the server reports them; a local model reports none'),
+  completion_tokens: z.int(),
+  cost: z.number().nullable().describe('null where the profile names no prices'),
+})
+
+/** What may be done all the same, by name; it stays recorded in the run. */
+export const OVERRIDES = ['judge_audit'] as const
+export const override = z
+  .array(z.enum(OVERRIDES))
+  .default([])
+  .describe('`judge_audit`: label with a judge whose audit is missing or speaks against it')
+
+/** How pairs are asked about and what becomes of verdicts that depend on the order. */
+export const asking = {
+  positions: z
+    .enum(POSITIONS)
+    .default('both')
+    .describe('both orders, averaged; or one order, drawn per pair from the seed'),
+  inconsistent: z
+    .enum(INCONSISTENT)
+    .default('average')
+    .describe(
+      'when the two orders prefer different answers: their mean is the label, or there is none (failure `inconsistent`)',
+    ),
+  fresh: z.boolean().default(false).describe('ask again what is known from before'),
+  budget: Budget.prefault({}),
+}

@@ -1,0 +1,114 @@
+import { LibraError } from '../errors.ts'
+import type { Judge } from '../judging/judge.ts'
+import type { LabelledPair } from '../schemas/audit.ts'
+import type { Axis } from '../schemas/feedback.ts'
+import type { AuditRow, Store } from '../store/store.ts'
+import { auditFigures } from './audit-figures.ts'
+import type { Figure } from './audit-figures.ts'
+import { newId } from './runs.ts'
+
+/** Above this share of verdicts that follow the place and not the answer, on pairs that people tell apart, a judge labels nothing. */
+const SAME_POSITION_LIMIT = 0.3
+/** Fewer verdicts than this show nothing; a judge that answers or decides less than half of the time labels nothing. */
+const FEWEST_VERDICTS = 50
+const HALF = 0.5
+
+/** Why an audit speaks against a judge; nothing: it may label. */
+export function objections(figures: readonly Figure[]): string[] {
+  const find = (name: string): Figure | undefined => figures.find(({ figure }) => figure === name)
+  const same = find('same position preferred')
+  const [ties, failed] = [find('ties')?.value ?? 0, find('failures')?.value ?? 0]
+  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
+  if (same === undefined) return ['it gave no verdict']
+  return [
+    ...(same.n < FEWEST_VERDICTS
+      ? [`${same.n} verdicts, at least ${FEWEST_VERDICTS} are needed`]
+      : []),
+    ...(same.value > SAME_POSITION_LIMIT
+      ? [
+          `it prefers the same position in ${percent(same.value)} of pairs, over ${percent(SAME_POSITION_LIMIT)}`,
+        ]
+      : []),
+    ...(ties > HALF ? [`it is undecided in ${percent(ties)} of pairs`] : []),
+    ...(failed > HALF ? [`it gives no verdict in ${percent(failed)} of pairs`] : []),
+  ]
+}
+
+/** Asks a judge about labelled pairs, in both orders, and stores what came of it under its version, prompt and axis. */
+export async function auditJudge(
+  { store }: { store: Store },
+  judge: Judge,
+  input: {
+    axis: Axis
+    pairs: readonly LabelledPair[]
+    dataHash: string
+    seed: number
+    run: string | null
+    /** the name that the data give to the judge's own answers */
+    self?: string | null
+    onProgress?: (done: number) => void
+    signal?: AbortSignal
+  },
+): Promise<AuditRow> {
+  const { axis, pairs, dataHash, seed, run, self = null, onProgress, signal } = input
+  const verdicts = await judge.compare(
+    pairs.map(({ prompt, a, b }) => ({ axis, prompt, a, b })),
+    { onProgress, signal },
+  )
+  const who = {
+    judge: judge.name,
+    version: await judge.version(),
+    promptVersion: judge.promptVersion,
+  }
+  const before = await store.lastAudit({ ...who, axis, dataHash })
+  const figures = auditFigures(pairs, verdicts, seed, {
+    self,
+    before: before?.probabilities ?? null,
+  })
+  const refused = objections(figures)
+  const row: AuditRow = {
+    ...{ id: newId('audit'), ...who, axis, dataHash, run, figures, objections: refused },
+    probabilities: verdicts.map((verdict) => (verdict.ok ? verdict.probability : null)),
+    createdAt: Date.now(),
+  }
+  await store.audits.insert([row])
+  return row
+}
+
+/** What may be waved through by name. */
+export const JUDGE_AUDIT = 'judge_audit'
+
+/**
+ * The newest audit of a judge, with its present version and prompts, on each axis. Throws `judge_not_audited` where
+ * one is missing and `judge_refused` where one speaks against it, unless `override` names `judge_audit`.
+ */
+export async function requireAudits(
+  { store }: { store: Store },
+  judge: Judge,
+  axes: readonly Axis[],
+  override: readonly string[],
+): Promise<Partial<Record<Axis, AuditRow>>> {
+  const version = await judge.version()
+  const audits: Partial<Record<Axis, AuditRow>> = {}
+  for (const axis of axes) {
+    const { promptVersion } = judge
+    const leastPairs = FEWEST_VERDICTS // a look at fewer pairs neither helps nor harms a judge
+    const audit = await store.lastAudit({ version, promptVersion, axis, leastPairs })
+    if (audit !== null) audits[axis] = audit
+    if (override.includes(JUDGE_AUDIT)) continue
+    const details = { field: 'judge', axis, audit: audit?.id ?? null }
+    if (audit === null)
+      throw new LibraError(
+        'judge_not_audited',
+        `judge ${judge.name} has no audit on ${axis} as it is now (prompts ${judge.promptVersion}): POST /v1/evaluations with target "judge" makes one; override: ["${JUDGE_AUDIT}"] goes without`,
+        { details },
+      )
+    if (audit.objections.length > 0)
+      throw new LibraError(
+        'judge_refused',
+        `judge ${judge.name} is refused on ${axis} by its audit ${audit.id}: ${audit.objections.join('; ')}; override: ["${JUDGE_AUDIT}"] uses it all the same`,
+        { details },
+      )
+  }
+  return audits
+}

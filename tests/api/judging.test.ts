@@ -1,0 +1,184 @@
+import { expect, test } from 'vitest'
+import * as http from '../../src/schemas/http.ts'
+import { prompts } from '../../src/starter/world.ts'
+import { scriptedServer, completion } from '../helpers/scripted-server.ts'
+import type { Scripted } from '../helpers/scripted-server.ts'
+import { service } from '../helpers/service.ts'
+import { starterRoles } from '../starter-roles.ts'
+
+const { api, services } = await service()
+const jsonl = (rows: readonly unknown[]): string => rows.map((r) => JSON.stringify(r)).join('\n')
+const upload = async (rows: readonly unknown[]): Promise<string> => {
+  const file = Buffer.from(jsonl(rows))
+  const reply = await api
+    .post('/v1/files')
+    .field('purpose', 'fine-tune')
+    .attach('file', file, 'rows.jsonl')
+  return reply.body.id as string
+}
+const finish = async (started: { status: number; text: string; body: { id: string } }) => {
+  expect(started.status, started.text).toBe(202)
+  await api.get(`/v1/runs/${started.body.id}/events`)
+  return http.RunReply.parse((await api.get(`/v1/runs/${started.body.id}`)).body)
+}
+const question = [{ role: 'user', content: '世界上有几大洲？' }]
+const asked = prompts('train', 1, 8).map(({ messages }) => ({ messages }))
+
+test('the same comparison again costs nothing and says so; `fresh` asks anew', async () => {
+  const ask = async (more: object = {}) => {
+    const comparisons = [{ prompt: question, a: '七大洲。', b: '谁来告诉我呀' }]
+    const reply = await api.post('/v1/judge').send({ comparisons, ...more })
+    return http.JudgeReply.parse(reply.body)
+  }
+  const [first, again, fresh] = [await ask(), await ask(), await ask({ fresh: true })]
+  expect(first.data[0]).toMatchObject({ ok: true, cached: false, soft: true })
+  expect(first.usage).toMatchObject({ requests: 2, cached: 0 })
+  expect(again.data[0]).toEqual({ ...first.data[0], cached: true })
+  expect(again.usage).toMatchObject({ requests: 0, cached: 2 })
+  expect(fresh.usage).toMatchObject({ requests: 2, cached: 0 })
+})
+
+test('labelling over a server: failures counted by type, cost told, a second run pays for what failed alone', async () => {
+  let broken = true
+  const reply = (content: string): Scripted => {
+    const { body } = completion(content) as { body: object }
+    const usage = { prompt_tokens: 100, completion_tokens: 1, total_tokens: 101 }
+    return { body: { ...body, usage } }
+  }
+  // longer document first: B, else A, so that it depends on the answers and not on the place
+  const server = await scriptedServer(({ user, system }) => {
+    if (system.includes('last answer')) return reply('A')
+    const document = JSON.parse(user.split('=====')[2] ?? '') as Record<string, string>
+    const [a = '', b = ''] = [document['answer_A'], document['answer_B']]
+    if (broken && a.length % 2 === 0) return reply('?')
+    return reply(a > b ? 'A' : 'B')
+  })
+  const settings = { max_retries: 0, price: { prompt: 1, completion: 2 } }
+  const profile = { id: 'far', kind: 'openai', model: 'm', base_url: server.baseUrl, settings }
+  expect((await api.post('/v1/judges').send(profile)).status).toBe(201)
+  const training_file = await upload(asked)
+  const override = ['judge_audit']
+  const body = { judge: 'far', training_file, override, options: { max_new_tokens: 16 } }
+  const label = async (options: object = {}) =>
+    (
+      await finish(
+        await api
+          .post('/v1/preferences/label')
+          .send({ ...body, options: { ...body.options, ...options } }),
+      )
+    ).summary as {
+      labelled: number
+      failed: number
+      failures: Record<string, number>
+      usage: { requests: number; cached: number; cost: number }
+    }
+  const first = await label()
+  expect(first.failed).toBeGreaterThan(0)
+  expect(first.failures).toEqual({ unparseable: first.failed })
+  expect(first.usage.requests).toBe(server.received.length)
+  expect(first.usage.cost).toBeCloseTo((first.usage.requests * 102) / 1e6, 9)
+  broken = false
+  const sent = server.received.length
+  const second = await label()
+  expect(second.failed).toBe(0)
+  expect(server.received.length - sent).toBe(second.usage.requests)
+  expect(second.usage.requests).toBeLessThan(sent / 2)
+  expect(second.usage.cached).toBeGreaterThan(sent / 2)
+  // a budget that is used up is a failure with a name, and no pair
+  const third = await label({ fresh: true, axes: ['helpfulness'], budget: { requests: 4 } })
+  expect(third.labelled).toBe(2)
+  expect(third.failures).toEqual({ over_budget: third.failed })
+  await server.close()
+})
+
+test('two hard votes that contradict each other are no label', async () => {
+  const server = await scriptedServer(() => completion('A')) // always the first
+  const profile = { id: 'first', kind: 'openai', model: 'm', base_url: server.baseUrl }
+  await api.post('/v1/judges').send(profile)
+  const options = { max_new_tokens: 16, axes: ['helpfulness'] }
+  const training_file = await upload(asked.slice(0, 4))
+  const body = { judge: 'first', training_file, override: ['judge_audit'], options }
+  const before = (await services.store.pairsOf('helpfulness')).length
+  const { summary } = await finish(await api.post('/v1/preferences/label').send(body))
+  expect(summary).toMatchObject({ labelled: 0, consistent: 0 })
+  expect(summary?.['failures']).toEqual({ inconsistent: summary?.['failed'] })
+  expect((await services.store.pairsOf('helpfulness')).length).toBe(before)
+  // asked in one order, drawn from the seed, nobody can tell
+  const drawn = { ...body, options: { ...options, positions: 'drawn', seed: 5 } }
+  const one = await finish(await api.post('/v1/preferences/label').send(drawn))
+  expect(Number(one.summary?.['labelled'])).toBeGreaterThan(0)
+  await server.close()
+})
+
+test('a budget in money needs prices', async () => {
+  const body = { comparisons: [{ prompt: question, a: 'x', b: 'y' }], budget: { cost: 1 } }
+  const reply = await api.post('/v1/judge').send({ ...body, judge: 'first' })
+  expect(reply.body).toMatchObject({ code: 'judge_misconfigured', field: 'budget.cost' })
+})
+
+const audit = async (judge: string, rows: readonly unknown[], more: object = {}) => {
+  const options = { target: 'judge', judge, file: await upload(rows), ...more }
+  const { summary } = await finish(await api.post('/v1/evaluations').send({ options }))
+  return summary as {
+    objections: string[]
+    figures: { figure: string; value: number }[]
+    usage: { requests: number }
+  }
+}
+
+test('a judge labels nothing before an audit, nor after one that speaks against it, unless by name', async () => {
+  let fair = false
+  const server = await scriptedServer(({ user }) => {
+    const document = JSON.parse(user.split('=====')[2] ?? '') as Record<string, string>
+    return completion(!fair || document['answer_A'] === 'good' ? 'A' : 'B')
+  })
+  const profile = { id: 'audited', kind: 'openai', model: 'm', base_url: server.baseUrl }
+  await api.post('/v1/judges').send(profile)
+  const training_file = await upload(asked.slice(0, 2))
+  const options = { axes: ['helpfulness'], max_new_tokens: 8 }
+  const label = (override: string[] = []) =>
+    api.post('/v1/preferences/label').send({ judge: 'audited', training_file, options, override })
+  expect((await label()).body).toMatchObject({ code: 'judge_not_audited', status: 409 })
+  const loop = await api.post('/v1/rlaif/loops').send({ judge: 'audited' })
+  expect(loop.body.code).toBe('judge_not_audited')
+  expect((await label(['judge_audits'])).status).toBe(422)
+
+  // it says A, whatever stands there: in the layouts of three published sets
+  const rows = Array.from({ length: 60 }, (_, i) =>
+    i % 3 === 0
+      ? { prompt: `q${i}`, 'response 1': 'good', 'response 2': 'bad', label: 0, scenario: 's' }
+      : i % 3 === 1
+        ? { input: `q${i}`, output_1: 'bad', output_2: 'good', label: 2 }
+        : { prompt: `q${i}`, a: 'good', b: 'bad', label: 'a' },
+  )
+  const first = await audit('audited', rows)
+  expect(first.objections.join()).toMatch(/same position in 100\.0 %/)
+  expect((await label()).body).toMatchObject({ code: 'judge_refused', status: 409 })
+  expect((await label()).body.detail).toContain('100.0 %')
+
+  // overridden by name, and the run says so
+  const run = await finish(await label(['judge_audit']))
+  expect(run.config).toMatchObject({ override: ['judge_audit'] })
+
+  // it changes behind its name: asked anew, found good, and the drift is told
+  fair = true
+  const second = await audit('audited', rows)
+  const figure = (name: string) => second.figures.find(({ figure }) => figure === name)?.value
+  expect(second.objections).toEqual([])
+  expect(second.usage.requests).toBe(120)
+  expect(figure('accuracy')).toBe(1)
+  expect(figure('drift: mean ∣ΔP∣')).toBe(0.5)
+  expect((await label()).status).toBe(202)
+  const { data } = http.AuditList.parse((await api.get('/v1/judges/audited/audits')).body)
+  expect(data.map(({ objections }) => objections.length > 0)).toEqual([false, true])
+  await services.runner.close()
+  await server.close()
+})
+
+test('the starter judge comes with its own audits, of the weights that are there', async () => {
+  const { version } = await services.serving.describe(starterRoles().judge)
+  const { data } = http.AuditList.parse((await api.get('/v1/judges/default/audits')).body)
+  expect(data.map(({ axis }) => axis).sort()).toEqual(['helpfulness', 'safety'])
+  // another judge was trained, or its prompts changed: npm run judge:audit -- --write fixtures/starter/judge-audit.json
+  for (const audit of data) expect(audit).toMatchObject({ version, objections: [] })
+})

@@ -1,0 +1,140 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, test } from 'vitest'
+import {
+  binaryEntropy,
+  cohensKappa,
+  gwetsAc2,
+  lengthControlled,
+} from '../../src/evaluation/agreement.ts'
+import { clusteredStatistic } from '../../src/evaluation/statistics.ts'
+import type { Verdict } from '../../src/judging/judge.ts'
+import type { LabelledPair } from '../../src/schemas/audit.ts'
+import { auditFigures } from '../../src/services/audit-figures.ts'
+import { objections } from '../../src/services/audit.ts'
+
+const file = new URL('../../fixtures/parity/judging/agreement.json', import.meta.url)
+const parity = JSON.parse(readFileSync(file, 'utf8')) as {
+  agreement: { ratings: [number, number][]; kappa: number; ac2: number }[]
+  length: { outcomes: number[]; differences: number[]; rate: number; slope: number }[]
+}
+
+test('Cohen’s κ as scikit-learn, Gwet’s AC2 with linear weights as irrCAC', () => {
+  for (const { ratings, kappa, ac2 } of parity.agreement) {
+    expect(cohensKappa(ratings, 3)).toBeCloseTo(kappa, 10)
+    expect(gwetsAc2(ratings, 3)).toBeCloseTo(ac2, 4) // irrCAC rounds to five places
+  }
+})
+
+test('length control as scikit-learn’s ridge regression; all alike stays finite', () => {
+  for (const { outcomes, differences, rate, slope } of parity.length) {
+    const fitted = lengthControlled(outcomes, differences)
+    expect(fitted.rate).toBeCloseTo(rate, 5)
+    expect(fitted.slope).toBeCloseTo(slope, 4)
+  }
+  expect(lengthControlled([1, 1, 1], [5, -5, 1]).rate).toBeGreaterThan(0.99)
+  expect(lengthControlled([1, 0], [0, 0])).toEqual({ rate: 0.5, slope: 0 })
+})
+
+test('entropy of a soft label', () => {
+  expect([0, 0.5, 1].map(binaryEntropy)).toEqual([0, 1, 0])
+  expect(binaryEntropy(0.11)).toBeCloseTo(0.4999, 3)
+})
+
+test('the bootstrap resamples conversations, not rows', () => {
+  const rows = Array.from({ length: 200 }, (_, i) => ({ value: i < 100 ? 0 : 1, one: i < 100 }))
+  const mean = (some: readonly { value: number }[]): number =>
+    some.reduce((sum, { value }) => sum + value, 0) / some.length
+  const together = clusteredStatistic(rows, ({ one }) => String(one), mean, 1)
+  expect([together.low, together.high]).toEqual([0, 1]) // two conversations: anything may come
+  const apart = clusteredStatistic(rows, (row) => String(rows.indexOf(row)), mean, 1)
+  expect(apart.high - apart.low).toBeLessThan(0.2)
+})
+
+describe('audits', () => {
+  const pair = (i: number, label: LabelledPair['label'], a = 'short', b = 'longer by far') => ({
+    ...{ axis: null, prompt: [{ role: 'user' as const, content: `question ${i}` }], a, b, label },
+  })
+  const said = (first: number, second: number): Verdict => ({
+    ...{ ok: true, orders: [first, second], probability: (first + second) / 2, cached: false },
+    ...{ consistent: first > 0.5 === second > 0.5, strength: 'better', soft: true },
+  })
+  const figures = (pairs: LabelledPair[], verdicts: Verdict[], more: object = {}) =>
+    Object.fromEntries(
+      auditFigures(pairs, verdicts, 1, more).map(({ figure, value }) => [figure, value]),
+    )
+  const many = (n: number, label: (i: number) => LabelledPair['label']): LabelledPair[] =>
+    Array.from({ length: n }, (_, i) => pair(i, label(i)))
+
+  test('every figure by hand', () => {
+    const pairs = [pair(1, 'a'), pair(2, 'b'), pair(3, 'tie'), pair(4, 'a'), pair(5, 'b')]
+    const verdicts: Verdict[] = [
+      said(0.9, 0.9), // right
+      said(0.9, 0.7), // wrong: people say b, the longer one
+      said(0.9, 0.1), // by place: ½, a tie as people say
+      { ok: false, failure: 'refused', message: '' },
+      said(0.2, 0.1), // right
+    ]
+    const found = figures(pairs, verdicts)
+    expect(found['accuracy']).toBeCloseTo(2 / 3, 12)
+    expect(found['same position preferred']).toBe(0)
+    expect(found['ties']).toBe(0)
+    expect(found['same position preferred, people undecided']).toBe(1)
+    expect(found['ties, people undecided']).toBe(1)
+    expect(found['failures']).toBeCloseTo(0.2, 12)
+    expect(found['failures: refused']).toBeCloseTo(0.2, 12)
+    // people take the longer one in 2 of 3, the judge in 1 of 3
+    expect(found['longer preferred, judge − people']).toBeCloseTo(-1 / 3, 12)
+    expect(found['P(the first answer shown)']).toBeCloseTo((0.5 + 0.6 + 0.9 + 0.55) / 4, 12)
+  })
+
+  test('who wrote what: a judge that takes its own answers more often than people do', () => {
+    const pairs = many(4, (i) => (i < 2 ? 'a' : 'b')).map((p) => ({
+      ...p,
+      a_by: 'me',
+      b_by: 'you',
+    }))
+    const found = figures(
+      pairs,
+      pairs.map(() => said(0.9, 0.8)),
+      { self: 'me' },
+    )
+    expect(found['own answers preferred, judge − people']).toBe(0.5)
+    expect(
+      figures(
+        pairs,
+        pairs.map(() => said(0.9, 0.8)),
+      ),
+    ).not.toHaveProperty('own answers preferred, judge − people')
+  })
+
+  test('drift: what has changed since the last time', () => {
+    const pairs = many(4, () => 'a')
+    const now = pairs.map(() => said(0.8, 0.8))
+    const found = figures(pairs, now, { before: [0.8, 0.2, null, 0.7] })
+    expect(found['drift: mean ∣ΔP∣']).toBeCloseTo((0 + 0.6 + 0.1) / 3, 12)
+    expect(found['drift: preferences turned']).toBeCloseTo(1 / 3, 12)
+  })
+
+  test('who may label: place, silence and indecision are held against a judge, and too few pairs', () => {
+    const audit = (verdicts: Verdict[]): string =>
+      objections(
+        auditFigures(
+          many(verdicts.length, () => 'a'),
+          verdicts,
+          1,
+          {},
+        ),
+      ).join()
+    const good = said(0.9, 0.9)
+    const place = said(0.95, 0.1)
+    const share = (n: number, bad: Verdict) =>
+      Array.from({ length: 100 }, (_, i) => (i < n ? bad : good))
+    expect(audit(share(30, place))).toBe('')
+    expect(audit(share(31, place))).toMatch(/same position in 31\.0 %/)
+    expect(audit(share(51, said(0.5, 0.5)))).toMatch(/undecided in 51\.0 %/)
+    const silent: Verdict = { ok: false, failure: 'too_long', message: '' }
+    expect(audit(share(51, silent))).toMatch(/no verdict in 51\.0 %/)
+    expect(audit(share(100, silent))).toBe('it gave no verdict')
+    expect(audit(Array.from({ length: 49 }, () => good))).toMatch(/49 verdicts/)
+  })
+})

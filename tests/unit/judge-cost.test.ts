@@ -1,0 +1,178 @@
+import { describe, expect, test } from 'vitest'
+import { cached } from '../../src/judging/cache.ts'
+import { createJudge } from '../../src/judging/judge.ts'
+import { createLine, createOpenAiRespondent } from '../../src/judging/openai-judge.ts'
+import type { OpenAiJudgeOptions } from '../../src/judging/openai-judge.ts'
+import { openAiWording } from '../../src/judging/openai-prompts.ts'
+import { createPace } from '../../src/judging/pace.ts'
+import { comparison, goodFirst, judged } from '../helpers/openai-judge.ts'
+import { completion, scriptedServer } from '../helpers/scripted-server.ts'
+import type { Received, Scripted } from '../helpers/scripted-server.ts'
+
+/** A judge with a cache in memory before a scripted server. */
+async function withCache(
+  script: (request: Received, index: number) => Scripted,
+  options: Partial<OpenAiJudgeOptions> = {},
+) {
+  const server = await scriptedServer(script)
+  const rows = new Map<string, unknown>()
+  const open = (change: Partial<OpenAiJudgeOptions> = {}, read = true) =>
+    createJudge(
+      cached(
+        createOpenAiRespondent({
+          ...{ baseUrl: server.baseUrl, model: 'm', apiKey: null, ...options, ...change },
+        }),
+        {
+          find: (keys) => Promise.resolve(new Map([...rows].filter(([key]) => keys.includes(key)))),
+          keep: (kept) => {
+            for (const { key, answer } of kept) rows.set(key, answer)
+            return Promise.resolve()
+          },
+        },
+        { read },
+      ),
+      openAiWording,
+    )
+  return { server, open }
+}
+const different = (n: number) =>
+  Array.from({ length: n }, (_, i) => ({ ...comparison, b: `蓝色的${i}。` }))
+
+describe('a repeated label costs nothing', () => {
+  test('the second time nothing is asked, the verdict is the same and says so', async () => {
+    const { server, open } = await withCache((r) =>
+      completion('A', goodFirst(r) ? { A: 0.9, B: 0.1 } : { A: 0.2, B: 0.8 }, { tokens: 7 }),
+    )
+    const [first, again, other] = [open(), open(), open({ model: 'another' })]
+    const [fresh] = await first.compare([comparison])
+    expect(fresh).toMatchObject({ ok: true, cached: false })
+    expect(first.usage()).toMatchObject({ requests: 2, cached: 0 })
+    const [known] = await again.compare([comparison])
+    expect(known).toEqual({ ...fresh, cached: true })
+    expect(again.usage()).toMatchObject({ requests: 0, cached: 2 })
+    expect(server.received).toHaveLength(2)
+    await other.compare([comparison]) // another model's answers are not its own
+    expect(server.received).toHaveLength(4)
+    await open({}, false).compare([comparison]) // an audit asks again
+    expect(server.received).toHaveLength(6)
+    await server.close()
+  })
+
+  test('failures are not kept: what failed is asked again, and only that', async () => {
+    let broken = true
+    const { server, open } = await withCache(
+      (r) => (broken && r.user.includes('蓝色的1') ? completion('?') : completion('A')),
+      { maxRetries: 0 },
+    )
+    const before = await open().compare(different(3))
+    expect(before.map(({ ok }) => ok)).toEqual([true, false, true])
+    expect(server.received).toHaveLength(6)
+    broken = false
+    const after = open()
+    expect((await after.compare(different(3))).map(({ ok }) => ok)).toEqual([true, true, true])
+    expect(server.received).toHaveLength(8)
+    expect(after.usage()).toMatchObject({ requests: 2, cached: 4 })
+    await server.close()
+  })
+
+  test('a run that is stopped in the middle keeps what it has paid for', async () => {
+    const { server, open } = await withCache(() => completion('A'), { maxConcurrency: 1 })
+    const stop = new AbortController()
+    const onProgress = (done: number): void => {
+      if (done === 3) stop.abort(new Error('stopped'))
+    }
+    await expect(
+      open().compare(different(10), { onProgress, signal: stop.signal }),
+    ).rejects.toThrow('stopped')
+    const paid = server.received.length
+    expect(paid).toBeLessThan(10)
+    const resumed = open()
+    await resumed.compare(different(10))
+    expect(resumed.usage().cached).toBeGreaterThanOrEqual(6)
+    expect(server.received.length).toBeLessThanOrEqual(21) // at most the one under way is paid for twice
+    await server.close()
+  })
+})
+
+describe('usage and budgets', () => {
+  const usage = { prompt_tokens: 1000, completion_tokens: 1, total_tokens: 1001 }
+  const reply = (): Scripted => {
+    const { body } = completion('A') as { body: object }
+    return { body: { ...body, usage } }
+  }
+
+  test('tokens and cost by the prices of the profile', async () => {
+    const { judge } = await judged(reply, { price: { prompt: 2, completion: 8 } })
+    await judge.compare(different(3))
+    const { requests, prompt_tokens, completion_tokens, cost } = judge.usage()
+    expect([requests, prompt_tokens, completion_tokens]).toEqual([6, 6000, 6])
+    expect(cost).toBeCloseTo((6000 * 2 + 6 * 8) / 1e6, 12)
+  })
+
+  test('what is over the budget fails as over_budget and is not asked', async () => {
+    const { judge, server } = await judged(reply, {
+      ...{ price: { prompt: 2, completion: 8 }, budget: { cost: 0.004 }, maxConcurrency: 1 },
+    })
+    const verdicts = await judge.compare(different(4)) // one order costs 0.002008
+    expect(verdicts.map((v) => (v.ok ? 'ok' : v.failure))).toEqual([
+      ...['ok', 'over_budget', 'over_budget', 'over_budget'],
+    ])
+    expect(server.received).toHaveLength(2)
+  })
+})
+
+describe('pace', () => {
+  /** Time that only passes when somebody sleeps. */
+  function clock() {
+    let now = 0
+    return {
+      now: () => now,
+      sleep: (ms: number) => Promise.resolve(void (now += ms)),
+    }
+  }
+  const never = new AbortController().signal
+
+  test('never more requests in any minute than allowed', async () => {
+    const time = clock()
+    const pace = createPace({ requestsPerMinute: 3 }, time)
+    const at: number[] = []
+    for (let i = 0; i < 8; i++) {
+      await pace.take(never)
+      at.push(time.now())
+    }
+    expect(at).toEqual([0, 0, 0, 60_000, 60_000, 60_000, 120_000, 120_000])
+  })
+
+  test('tokens of the last minute hold the next request back', async () => {
+    const time = clock()
+    const pace = createPace({ tokensPerMinute: 100 }, time)
+    await pace.take(never)
+    pace.spend(60)
+    await time.sleep(10_000)
+    await pace.take(never)
+    pace.spend(70)
+    await pace.take(never) // 130 are too many until the first 60 are a minute old
+    expect(time.now()).toBe(60_000)
+  })
+
+  test('one answer that says wait makes all wait', async () => {
+    const server = await scriptedServer((_, i) =>
+      i === 0 ? { status: 429, headers: { 'retry-after': '1' }, body: {} } : completion('A'),
+    )
+    const line = createLine(4)
+    const ask = () =>
+      createJudge(
+        createOpenAiRespondent({ baseUrl: server.baseUrl, model: 'm', apiKey: null, line }),
+        openAiWording,
+      ).compare([comparison])
+    const first = ask()
+    while (server.received.length === 0) await new Promise((r) => setTimeout(r, 5))
+    await new Promise((r) => setTimeout(r, 100))
+    const [started, sent] = [performance.now(), server.received.length]
+    await ask()
+    expect(performance.now() - started).toBeGreaterThan(700)
+    expect(sent).toBeLessThanOrEqual(2) // the two orders of the first comparison were on their way
+    await first
+    await server.close()
+  })
+})
