@@ -4,45 +4,15 @@ import type { Tensor } from '../tensor/backend.ts'
 import { add, concat, floats, matMul, scale, upload } from '../tensor/ops.ts'
 import { normal } from '../random.ts'
 import { readAdapter, readConfig } from '../weights/folder.ts'
-import { ATTENTION, FEED_FORWARD } from '../weights/config.ts'
-import type { LlamaConfig, Projection } from '../weights/config.ts'
+import type { LlamaConfig } from '../weights/config.ts'
 import type { Array32 } from '../weights/safetensors.ts'
+import { weightShapes } from '../weights/shapes.ts'
 import { openWeights } from '../weights/shards.ts'
 import { createDecoders } from './decoder.ts'
 import { createRope } from './rope.ts'
 import type { Llama, LoraPair } from './llama.ts'
 
 const keep = ({ shape, data }: Array32): Tensor => tf.keep(floats(data, shape))
-
-/** Every weight's name and shape for a configuration: what a checkpoint must hold. */
-export function weightShapes(c: LlamaConfig): Map<string, number[]> {
-  const { hiddenSize: D, intermediateSize: F } = c
-  const q = c.heads * c.headDim
-  const kv = c.kvHeads * c.headDim
-  const projections: Record<Projection, [out: number, input: number]> = {
-    ...{ q_proj: [q, D], k_proj: [kv, D], v_proj: [kv, D], o_proj: [D, q] },
-    ...{ gate_proj: [F, D], up_proj: [F, D], down_proj: [D, F] },
-  }
-  const shapes = new Map<string, number[]>([['model.embed_tokens.weight', [c.vocabularySize, D]]])
-  const set = (part: string, projection: Projection): void => {
-    shapes.set(`${part}.${projection}.weight`, projections[projection])
-    if (c.biases.includes(projection))
-      shapes.set(`${part}.${projection}.bias`, projections[projection].slice(0, 1))
-  }
-  for (let l = 0; l < c.layers; l++) {
-    const name = `model.layers.${l}`
-    shapes.set(`${name}.input_layernorm.weight`, [D])
-    for (const projection of ATTENTION) set(`${name}.self_attn`, projection)
-    if (c.qkNorm)
-      for (const norm of ['q_norm', 'k_norm'])
-        shapes.set(`${name}.self_attn.${norm}.weight`, [c.headDim])
-    shapes.set(`${name}.post_attention_layernorm.weight`, [D])
-    for (const projection of FEED_FORWARD) set(`${name}.mlp`, projection)
-  }
-  shapes.set('model.norm.weight', [D])
-  if (!c.tieWordEmbeddings) shapes.set('lm_head.weight', [c.vocabularySize, D])
-  return shapes
-}
 
 /** Heads that a checkpoint may hold beside what its config.json says; each is one row. */
 const SCALAR_HEADS = ['score.weight', 'value.weight']
