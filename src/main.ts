@@ -149,6 +149,20 @@ program
   })
 
 program
+  .command('export')
+  .description('write a model, adapters merged, as one Hugging Face folder')
+  .argument('<model>', 'id of a model, or a role that it plays')
+  .argument('<folder>', 'where to put it; must not exist yet')
+  .option('--dtype <name>', 'F32, BF16 or F16')
+  .option('--max-shard-bytes <number>', 'weights above this are written in shards', Number)
+  .action(
+    async (model: string, folder: string, flags: { dtype?: string; maxShardBytes?: number }) => {
+      const { exportTo } = await import('./cli/export.ts')
+      await exportTo(model, resolve(folder), flags)
+    },
+  )
+
+program
   .command('doctor')
   .description('say what is missing and which device is in use')
   .action(async () => {

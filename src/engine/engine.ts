@@ -1,6 +1,7 @@
 import type { Message } from '../schemas/chat.ts'
 import type { Calibration } from '../schemas/model.ts'
 import type { TrainSpec, TrainEvent } from '../schemas/training.ts'
+import type { Merged, MergeOptions } from '../model/export.ts'
 
 /** Where a model lies on disk: a base folder and an ordered stack of adapter folders. */
 export type ModelFiles = { base: string; adapters: readonly string[] }
@@ -68,6 +69,9 @@ export type OptionsRequest = {
   options: readonly string[]
 }
 
+export type MergeRequest = { model: ModelFiles } & MergeOptions
+export type { Merged }
+
 export type EngineStatus = {
   pid: number
   device: string
@@ -89,6 +93,8 @@ export interface Engine {
    * prompt that the model's context does not hold.
    */
   optionLogprobs(request: OptionsRequest): Promise<(number[] | null)[]>
+  /** Writes base and adapters as one Hugging Face folder that transformers loads. */
+  merge(request: MergeRequest): Promise<Merged>
   /** Runs one training run; ends after a `done` event, throws a LibraError when it fails. */
   train(spec: TrainSpec, signal?: AbortSignal): AsyncIterable<TrainEvent>
   status(): Promise<EngineStatus>

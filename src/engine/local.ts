@@ -1,5 +1,6 @@
 import { cancelled, LibraError } from '../errors.ts'
 import { packRows } from '../model/batch.ts'
+import { writeMerged } from '../model/export.ts'
 import { generate as generateTokens } from '../model/generate.ts'
 import { logits, scalarHead } from '../model/heads.ts'
 import { hiddenStates } from '../model/llama.ts'
@@ -153,6 +154,7 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
         })
       return result
     }),
+    merge: ({ model, ...options }) => writeMerged(model, options),
     train(spec, signal): AsyncIterable<TrainEvent> {
       const checked = TrainSpec.parse(spec)
       switch (checked.kind) {

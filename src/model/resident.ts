@@ -5,6 +5,8 @@ import { add, concat, floats, matMul, scale, upload } from '../tensor/ops.ts'
 import { normal } from '../random.ts'
 import { readAdapter, readConfig } from '../weights/folder.ts'
 import type { LlamaConfig } from '../weights/config.ts'
+import type { LoraOptions } from '../schemas/training.ts'
+import { loraShape, sizesOf } from '../weights/lora.ts'
 import type { Array32 } from '../weights/safetensors.ts'
 import { weightShapes } from '../weights/shapes.ts'
 import { openWeights } from '../weights/shards.ts'
@@ -31,8 +33,9 @@ export async function loadBase(folder: string): Promise<Llama> {
   const fail = (message: string): never => {
     throw new LibraError('damaged_checkpoint', `${folder}: ${message}`)
   }
+  const stored = await openWeights(folder)
   try {
-    for await (const { name, shape, read } of openWeights(folder)) {
+    for (const [name, { shape, data: read }] of stored.tensors) {
       const wanted = expected.get(name) ?? (SCALAR_HEADS.includes(name) ? head : undefined)
       if (wanted === undefined) {
         if (SUPERFLUOUS.test(name)) continue
@@ -52,6 +55,8 @@ export async function loadBase(folder: string): Promise<Llama> {
   } catch (error) {
     tf.dispose([...weights.values()])
     throw error
+  } finally {
+    stored.close()
   }
   return { config, weights, adapter: null, rope: createRope(config), decoders: createDecoders() }
 }
@@ -82,18 +87,14 @@ export function initialize(config: LlamaConfig, seed: number): Llama {
 }
 
 /** A fresh adapter: A uniform as PEFT's kaiming, B zero, so that it starts as the identity. */
-export function newAdapter(
-  model: Llama,
-  targets: readonly string[],
-  rank: number,
-  alpha: number,
-  seed: number,
-): Map<string, LoraPair> {
+export function newAdapter(model: Llama, lora: LoraOptions, seed: number): Map<string, LoraPair> {
   const adapter = new Map<string, LoraPair>()
   let index = 0
   for (const [name, w] of model.weights) {
     const module = name.replace(/\.weight$/, '')
-    if (!targets.includes(module.split('.').at(-1) ?? '')) continue
+    if (!(lora.target_modules as readonly string[]).includes(module.split('.').at(-1) ?? ''))
+      continue
+    const { rank, scale } = loraShape(sizesOf(lora), module)
     const [out = 0, input = 0] = w.shape
     const which = index++
     const a = Float32Array.from(
@@ -103,7 +104,7 @@ export function newAdapter(
     adapter.set(module, {
       a: tf.keep(floats(a, [rank, input])),
       b: tf.keep(tf.zeros([out, rank]) as Tensor),
-      scale: alpha / rank,
+      scale,
     })
   }
   return adapter
@@ -126,6 +127,14 @@ export async function loadAdapter(base: Llama, folder: string): Promise<LoadedAd
     }
     pairs.set(module, { a: keep(a), b: keep(b), scale })
   }
+  for (const [name, { shape }] of file.heads)
+    if (shape.join() !== [1, base.config.hiddenSize].join()) {
+      disposePairs(pairs)
+      throw new LibraError(
+        'damaged_checkpoint',
+        `${folder}: ${name} has shape [${shape.join()}], this base takes [1,${base.config.hiddenSize}]`,
+      )
+    }
   return { pairs, heads: new Map([...file.heads].map(([name, head]) => [name, keep(head)])) }
 }
 

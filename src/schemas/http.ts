@@ -5,6 +5,7 @@ import { AXES, Axis, PreferenceRow, PromptClass } from './feedback.ts'
 import { asking, JudgeSettings, JudgeUsage } from './judging.ts'
 import { MODEL_KINDS, ROLE_NAMES } from './model.ts'
 import { RUN_KINDS, RUN_STATES } from './run.ts'
+import { Dtype } from './training.ts'
 
 const text = z.strictObject({
   text: SafeText.describe('User：…AI：…'),
@@ -231,6 +232,28 @@ export const ModelReply = z.object({
   run: z.string().nullable(),
 })
 export const ModelList = list(ModelReply)
+export const ExportModel = z.strictObject({
+  name: z
+    .string()
+    .regex(/^\w[\w.:-]{0,99}$/)
+    .optional()
+    .describe('folder under <data>/exports; default: the id of the model'),
+  dtype: Dtype,
+  max_shard_bytes: z
+    .int()
+    .min(1e6)
+    .max(1e12)
+    .default(5e9)
+    .describe('weights above this are written in shards with an index'),
+})
+export const ExportReply = z.object({
+  object: z.literal('model.export'),
+  model: z.string(),
+  path: z.string().describe('on the machine of the service'),
+  architecture: z.string().describe('the class of transformers that loads it'),
+  parameters: z.int(),
+  bytes: z.int(),
+})
 export const ImportModel = z.strictObject({
   id: z.string().regex(/^[\w.:-]{1,100}$/),
   path: z.string().min(1).describe('folder inside LIBRA_MODELS_DIR'),

@@ -37,6 +37,15 @@ export const LoraOptions = z.strictObject({
     .array(z.enum(PROJECTIONS))
     .min(1)
     .default([...PROJECTIONS]),
+  rank_pattern: z
+    .partialRecord(z.enum(PROJECTIONS), count(1024))
+    .default({})
+    .describe('r of single projections'),
+  alpha_pattern: z
+    .partialRecord(z.enum(PROJECTIONS), z.number().positive())
+    .default({})
+    .describe('α of single projections'),
+  use_rslora: z.boolean().default(false).describe('scale by α/√r instead (Kalajdzievski 2023)'),
 })
 export type LoraOptions = z.infer<typeof LoraOptions>
 
@@ -70,12 +79,15 @@ const checkpointing = {
     .describe('computes each block again for its gradient: less memory, a third more time'),
 }
 
-const dtype = z.enum(['F32', 'BF16', 'F16']).default('F32').describe('of the weights on disk')
+export const Dtype = z
+  .enum(['F32', 'BF16', 'F16'])
+  .default('F32')
+  .describe('of the weights on disk')
 
 export const PretrainOptions = z.strictObject({
   ...loop,
   ...checkpointing,
-  dtype,
+  dtype: Dtype,
   architecture: Architecture,
   batch_size: count(65536).default(64),
   sequence_length: count(131072).default(128),
@@ -86,7 +98,7 @@ export type PretrainOptions = z.infer<typeof PretrainOptions>
 export const SftOptions = z.strictObject({
   ...loop,
   ...checkpointing,
-  dtype,
+  dtype: Dtype,
   epochs: loop.epochs.default(2),
   batch_size: count(65536).default(64),
   lora: LoraOptions.nullable().prefault({}).describe('null trains all weights'),

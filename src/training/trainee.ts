@@ -19,6 +19,7 @@ import type { ModelCard } from '../schemas/model.ts'
 import type { LoraOptions } from '../schemas/training.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
 import { commitFolder } from '../weights/atomic.ts'
+import { loraShape, sizesOf } from '../weights/lora.ts'
 import { deriveConfig } from '../weights/render.ts'
 import type { Dtype } from '../weights/safetensors.ts'
 import { readJson } from '../weights/json.ts'
@@ -113,14 +114,18 @@ function startHead({ trunk, given, seed }: Parts, name: string, index: number): 
 /** A run goes on with the adapter that is there: other options would be written down and not be true. */
 function checkSame(
   pairs: ReadonlyMap<string, LoraPair>,
-  { rank, alpha, target_modules: targets }: LoraOptions,
+  lora: LoraOptions,
   checkpoint: string,
 ): void {
   const modules = new Set([...pairs.keys()].map((name) => name.split('.').at(-1)))
+  const { target_modules: targets } = lora
   const same =
     modules.size === targets.length &&
     targets.every((name) => modules.has(name)) &&
-    [...pairs.values()].every((pair) => pair.a.shape[0] === rank && pair.scale === alpha / rank)
+    [...pairs].every(([module, pair]) => {
+      const { rank, scale } = loraShape(sizesOf(lora), module)
+      return pair.a.shape[0] === rank && pair.scale === scale
+    })
   if (!same)
     throw new LibraError(
       'incompatible_parent',
@@ -132,8 +137,7 @@ async function loraTrainee(parts: Parts, lora: LoraOptions): Promise<Trainee> {
   const { trunk, base, heads, seed, resume, files } = parts
   const resumed = resume === null ? null : await loadAdapter(base, resume)
   if (resumed !== null) checkSame(resumed.pairs, lora, resume ?? '')
-  const adapter =
-    resumed?.pairs ?? newAdapter(trunk, lora.target_modules, lora.rank, lora.alpha, seed)
+  const adapter = resumed?.pairs ?? newAdapter(trunk, lora, seed)
   const weights = new Map(trunk.weights)
   heads.forEach((name, i) =>
     weights.set(name, resumed?.heads.get(name) ?? startHead(parts, name, i)),
@@ -149,9 +153,7 @@ async function loraTrainee(parts: Parts, lora: LoraOptions): Promise<Trainee> {
     save: (output, card, { dtype, extra } = {}) =>
       commitFolder(output, async (folder) => {
         await writeAdapter(folder, {
-          rank: lora.rank,
-          alpha: lora.alpha,
-          targets: lora.target_modules,
+          lora,
           pairs: adapterArrays(adapter),
           heads: new Map(heads.map((name) => [name, toArray(parameters.get(name))])),
           card: { format: 1, kind: 'adapter', ...card },
@@ -175,9 +177,11 @@ async function fullTrainee(parts: Parts): Promise<Trainee> {
   const { trunk, heads, resume, files } = parts
   const weights = new Map<string, Tensor>()
   const resumed = new Map<string, Tensor>()
-  if (resume !== null)
-    for await (const { name, shape, read } of openWeights(resume))
-      resumed.set(name, tf.keep(upload(read(), shape)))
+  if (resume !== null) {
+    const { tensors, close } = await openWeights(resume)
+    for (const [name, { shape, data }] of tensors) resumed.set(name, tf.keep(upload(data(), shape)))
+    close()
+  }
   for (const [name, weight] of trunk.weights)
     if (!heads.includes(name)) weights.set(name, resumed.get(name) ?? tf.keep(tf.clone(weight)))
   heads.forEach((name, i) => weights.set(name, resumed.get(name) ?? startHead(parts, name, i)))

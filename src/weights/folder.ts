@@ -2,11 +2,13 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { LibraError } from '../errors.ts'
 import { ModelCard } from '../schemas/model.ts'
-import { parseConfig } from './config.ts'
+import type { LoraOptions } from '../schemas/training.ts'
+import { ATTENTION, FEED_FORWARD, parseConfig } from './config.ts'
 import type { LlamaConfig } from './config.ts'
 import { openSafetensors, writeSafetensors } from './safetensors.ts'
 import type { Array32, Dtype, LazyArray } from './safetensors.ts'
 import { readJson, writeJson } from './json.ts'
+import { loraShape, parseLora, sizesOf } from './lora.ts'
 import { writeWeights } from './shards.ts'
 
 export async function readConfig(folder: string): Promise<LlamaConfig> {
@@ -23,64 +25,69 @@ export type AdapterFile = {
 
 const PREFIX = 'base_model.model.'
 
-/** Reads adapter_config.json and adapter_model.safetensors. Refuses an adapter that lost its head. */
+/** Rows on top of the trunk that an adapter may bring. */
+const HEADS = ['score.weight', 'value.weight']
+const LORA_TENSOR = new RegExp(
+  `^(model\\.layers\\.\\d+\\.(?:self_attn|mlp)\\.(?:${[...ATTENTION, ...FEED_FORWARD].join('|')}))\\.lora_([AB])\\.weight$`,
+)
+
+/**
+ * Reads adapter_config.json and adapter_model.safetensors. Where the adapter lies is what its tensors' names say, so
+ * `target_modules` may be a list, an expression or "all-linear". Throws `damaged_checkpoint` on an adapter that lost its
+ * head or half of a pair, `unsupported_architecture` naming a field or tensor that would change the result.
+ */
 export async function readAdapter(folder: string): Promise<AdapterFile> {
   const configFile = join(folder, 'adapter_config.json')
   const config = await readJson(configFile)
-  if (config['peft_type'] !== 'LORA' || config['use_dora'] === true)
-    throw new LibraError(
-      'unsupported_architecture',
-      `${configFile}: only LoRA adapters are supported`,
-    )
+  const sizes = parseLora(config, configFile)
   const file = join(folder, 'adapter_model.safetensors')
+  const damaged = (what: string): LibraError =>
+    new LibraError('damaged_checkpoint', `${file}: ${what}`)
   const tensors = openSafetensors(file)
   const adapter: AdapterFile = { pairs: new Map(), heads: new Map(), card: await readCard(folder) }
   try {
     for (const name of tensors.names) {
       const bare = name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name
-      if (!bare.endsWith('.lora_A.weight')) {
-        if (!bare.includes('.lora_'))
-          adapter.heads.set(bare.replace('.modules_to_save', ''), tensors.read(name))
-        continue
-      }
-      const module = bare.slice(0, -'.lora_A.weight'.length)
-      const scale = adapterScale(config, module)
-      const b = tensors.read(name.replace('lora_A', 'lora_B'))
-      adapter.pairs.set(module, { a: tensors.read(name), b, scale })
+      const head = bare.replace('.modules_to_save', '')
+      const [, module, half] = LORA_TENSOR.exec(bare) ?? []
+      if (HEADS.includes(head)) adapter.heads.set(head, tensors.read(name))
+      else if (module === undefined)
+        throw new LibraError(
+          'unsupported_architecture',
+          `${file}: ${name} is not supported; LoRA on the projections of the layers is, and ${HEADS.join(' and ')}`,
+        )
+      else if (half === 'A') {
+        const b = name.replace('lora_A', 'lora_B')
+        if (!tensors.names.includes(b)) throw damaged(`${b} is missing`)
+        const pair = { a: tensors.read(name), b: tensors.read(b) }
+        const { rank, scale } = loraShape(sizes, module)
+        if (pair.a.shape[0] !== rank)
+          throw damaged(`${name} has rank ${pair.a.shape[0]}, adapter_config.json says ${rank}`)
+        adapter.pairs.set(module, { ...pair, scale })
+      } else if (!tensors.names.includes(name.replace('lora_B', 'lora_A')))
+        throw damaged(`${name.replace('lora_B', 'lora_A')} is missing`)
     }
   } finally {
     tensors.close()
   }
-  for (const module of (config['modules_to_save'] as string[] | null | undefined) ?? [])
-    if (!adapter.heads.has(`${module}.weight`))
-      throw new LibraError(
-        'damaged_checkpoint',
-        `${file}: ${module}.weight is missing, though adapter_config.json says it is saved`,
-      )
+  if (tensors.names.length === 0) throw damaged('it holds no tensor')
+  for (const module of (config['modules_to_save'] as string[] | null | undefined) ?? []) {
+    // PEFT lists `classifier` beside `score` for every sequence classifier
+    const other = module === 'classifier' && adapter.heads.has('score.weight')
+    if (!other && !adapter.heads.has(`${module}.weight`))
+      throw damaged(`${module}.weight is missing, though adapter_config.json says it is saved`)
+  }
   return adapter
 }
 
-/** α/r, or α/√r for rsLoRA, with PEFT's patterns by module suffix. */
-function adapterScale(config: Record<string, unknown>, module: string): number {
-  const pattern = (key: string, fallback: number): number => {
-    const entries = Object.entries((config[key] as Record<string, number> | undefined) ?? {})
-    return (
-      entries.find(([suffix]) => module === suffix || module.endsWith(`.${suffix}`))?.[1] ??
-      fallback
-    )
-  }
-  const r = pattern('rank_pattern', Number(config['r']))
-  const alpha = pattern('alpha_pattern', Number(config['lora_alpha']))
-  return config['use_rslora'] === true ? alpha / Math.sqrt(r) : alpha / r
-}
-
-/** Writes an adapter that PEFT loads, its heads included, into a folder that exists. */
+/**
+ * Writes an adapter that PEFT loads, its heads included, into a folder that exists. Throws when a reward model comes
+ * without its head.
+ */
 export async function writeAdapter(
   folder: string,
   adapter: {
-    rank: number
-    alpha: number
-    targets: readonly string[]
+    lora: LoraOptions
     pairs: ReadonlyMap<string, { a: Array32; b: Array32 }>
     heads: ReadonlyMap<string, Array32>
     card: ModelCard
@@ -88,6 +95,8 @@ export async function writeAdapter(
     dtype?: Dtype
   },
 ): Promise<void> {
+  if (adapter.card.role === 'reward_model' && !adapter.heads.has('score.weight'))
+    throw new Error(`${folder}: a reward model must be saved with its score head`)
   const tensors: Record<string, Array32> = {}
   for (const [module, { a, b }] of adapter.pairs) {
     tensors[`${PREFIX}${module}.lora_A.weight`] = a
@@ -100,13 +109,12 @@ export async function writeAdapter(
     peft_type: 'LORA',
     task_type: heads.includes('score') ? 'SEQ_CLS' : 'CAUSAL_LM',
     base_model_name_or_path: adapter.base,
-    r: adapter.rank,
-    lora_alpha: adapter.alpha,
+    ...sizesOf(adapter.lora),
     lora_dropout: 0,
     bias: 'none',
     fan_in_fan_out: false,
     inference_mode: true,
-    target_modules: adapter.targets,
+    target_modules: adapter.lora.target_modules,
     modules_to_save: heads.length > 0 ? heads : null,
   })
   await writeCard(folder, adapter.card)

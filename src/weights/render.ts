@@ -48,7 +48,7 @@ export function deriveConfig(
     ...config,
     architectures: [className(source, scores)],
     ...(scores ? { num_labels: 1 } : {}),
-    pad_token_id: source['pad_token_id'] ?? pad,
+    pad_token_id: pad,
     dtype: DTYPE_NAMES[dtype],
     torch_dtype: DTYPE_NAMES[dtype],
   }

@@ -3,34 +3,44 @@ import { join } from 'node:path'
 import { LibraError } from '../errors.ts'
 import { readJson, writeJson } from './json.ts'
 import { openSafetensors, storedBytes, writeSafetensors } from './safetensors.ts'
-import type { Array32, Dtype, LazyArray } from './safetensors.ts'
+import type { Array32, Dtype, LazyArray, Safetensors } from './safetensors.ts'
 
 const WHOLE = 'model.safetensors'
 const INDEX = 'model.safetensors.index.json'
 
+/** A checkpoint's tensors by name, in the order of the disk; `data` reads one. Close it after use. */
+export type Weights = { tensors: ReadonlyMap<string, LazyArray>; close(): void }
+
 /**
- * The tensors of model.safetensors, or of the shards that its index names, one at a time: `read` reads one from the
- * disk. Throws `damaged_checkpoint` naming the file and the tensor that the index promised and no shard holds.
+ * Opens model.safetensors, or the shards that its index names. Throws `damaged_checkpoint` naming the file and the tensor
+ * that the index promised and no shard holds.
  */
-export async function* openWeights(
-  folder: string,
-): AsyncGenerator<{ name: string; shape: number[]; read(): Float32Array }> {
-  for (const [file, promised] of await filesOf(folder)) {
-    const path = join(folder, file)
-    const shard = openSafetensors(path)
-    try {
-      const missing = promised.find((name) => !shard.names.includes(name))
+export async function openWeights(folder: string): Promise<Weights> {
+  const files = await filesOf(folder)
+  const shards: Safetensors[] = []
+  const tensors = new Map<string, LazyArray>()
+  const close = (): void => {
+    for (const shard of shards) shard.close()
+  }
+  try {
+    for (const [file, promised] of files) {
+      const path = join(folder, file)
+      const shard = openSafetensors(path)
+      shards.push(shard)
+      for (const name of shard.names)
+        tensors.set(name, { shape: shard.shape(name), data: () => shard.read(name).data })
+      const missing = promised.find((name) => !tensors.has(name))
       if (missing !== undefined)
         throw new LibraError(
           'damaged_checkpoint',
           `${path}: ${missing} is missing, ${INDEX} says it is there`,
         )
-      for (const name of shard.names)
-        yield { name, shape: shard.shape(name), read: () => shard.read(name).data }
-    } finally {
-      shard.close()
     }
+  } catch (error) {
+    close()
+    throw error
   }
+  return { tensors, close }
 }
 
 /** Files with the names that the index says they hold. */

@@ -36,7 +36,7 @@ const MAY: Record<string, readonly string[]> = {
   text: ['weights', 'schemas'],
   weights: ['schemas'],
   tensor: [],
-  model: ['tensor', 'weights', 'text'],
+  model: ['tensor', 'weights', 'text', 'schemas'],
   training: ['model', 'tensor', 'weights', 'text', 'schemas', 'evaluation'],
   engine: ['training', 'model', 'tensor', 'weights', 'text', 'schemas'],
   judging: ['engine', 'schemas'],

@@ -8,9 +8,14 @@ import type { Llama, LoraPair } from '../../src/model/llama.ts'
 import { disposeBase, disposePairs, initialize, newAdapter } from '../../src/model/resident.ts'
 import { blockWidth, choose } from '../../src/model/sampling.ts'
 import { normal, uniform } from '../../src/random.ts'
+import { LoraOptions } from '../../src/schemas/training.ts'
 import { device, dispose, scoped, tf } from '../../src/tensor/backend.ts'
 import type { Tensor } from '../../src/tensor/backend.ts'
 import { floats, ints, read, reshape, scale, writeRows } from '../../src/tensor/ops.ts'
+
+const LORA = LoraOptions.parse({
+  ...{ rank: 2, alpha: 4, target_modules: ['q_proj', 'v_proj', 'down_proj'] },
+})
 
 // The recorded graph with its cache against passes over the whole text with plain kernels and a sampler in float64.
 const config = {
@@ -38,7 +43,7 @@ beforeAll(() => {
       w.dispose()
     }
   adapters = [1, 2].map((seed) => {
-    const pairs = newAdapter(model, ['q_proj', 'v_proj', 'down_proj'], 2, 4, seed)
+    const pairs = newAdapter(model, LORA, seed)
     let which = 0
     for (const pair of pairs.values()) {
       const { shape, size } = pair.b

@@ -3,7 +3,15 @@ import type { TrainEvent, TrainSpec } from '../../schemas/training.ts'
 import type { Engine } from '../engine.ts'
 
 /** Methods that take one value and give one back. */
-export const CALLS = ['describe', 'score', 'generate', 'optionLogprobs', 'status', 'close'] as const
+export const CALLS = [
+  'describe',
+  'score',
+  'generate',
+  'optionLogprobs',
+  'merge',
+  'status',
+  'close',
+] as const
 export type Call = (typeof CALLS)[number]
 
 export type Request =

@@ -82,6 +82,7 @@ export async function spawnEngine({
     score: (request, signal) => call('score', request, signal),
     generate: (request, signal) => call('generate', request, signal),
     optionLogprobs: (request) => call('optionLogprobs', request),
+    merge: (request) => call('merge', request),
     status: () => call('status', undefined),
     async *train(spec, signal) {
       const id = nextId++

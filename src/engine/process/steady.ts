@@ -30,6 +30,7 @@ export async function steadyEngine(options: { memory?: number } = {}): Promise<E
     score: (request, signal) => use((engine) => engine.score(request, signal)),
     generate: (request, signal) => use((engine) => engine.generate(request, signal)),
     optionLogprobs: (request) => use((engine) => engine.optionLogprobs(request)),
+    merge: (request) => use((engine) => engine.merge(request)),
     status: () => use((engine) => engine.status()),
     async *train(spec, signal) {
       const mine = current

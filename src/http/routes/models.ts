@@ -1,5 +1,8 @@
+import { join } from 'node:path'
 import { z } from 'zod'
 import {
+  ExportModel,
+  ExportReply,
   ImportModel,
   ModelList,
   ModelReply,
@@ -8,6 +11,7 @@ import {
   RolesRequest,
 } from '../../schemas/http.ts'
 import { assignRoles, describeModel, findModel, removeModel } from '../../services/catalog.ts'
+import { exportModel } from '../../services/export.ts'
 import { importModel } from '../../services/import.ts'
 import type { Services } from '../../services/services.ts'
 import { route } from '../contract.ts'
@@ -59,6 +63,21 @@ export const modelRoutes = (services: Services, modelsDir: string): Route[] => [
       const { info } = await describeModel(services.serving, model)
       return { ...presentModel(model), info }
     },
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/models/{id}/export',
+      tag,
+      summary: 'Write a model, adapters merged, as one Hugging Face folder under <data>/exports',
+      body: ExportModel,
+      reply: ExportReply,
+      status: 201,
+    },
+    async ({ id, body }) => ({
+      object: 'model.export',
+      ...(await exportModel(services, id, join(services.dataDir, 'exports'), body)),
+    }),
   ),
   route(
     {
