@@ -1,14 +1,23 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
+import { randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LibraError } from '../errors.ts'
 import { readJson } from '../weights/json.ts'
+import { decodeBytesAsRust, readTokenizerJson } from './tokenizer-json.ts'
+import type { TokenizerJson } from './tokenizer-json.ts'
 
 export type Tokenizer = {
-  /** Text of a message: what looks like a control token in it becomes ordinary tokens. */
-  encode(text: string): number[]
-  /** Text of the template: control tokens become their ids. */
+  /**
+   * Ids of a text in which what looks like a control token is ordinary text. `first`: it begins the input; some
+   * tokenizers put a space before that.
+   */
+  encode(text: string, first?: boolean): number[]
+  /** Ids of a text whose control tokens count. */
   encodeTemplate(text: string): number[]
+  /** Control tokens by their text; what they take of the spaces beside them. */
+  controls: ReadonlyMap<string, { id: number; lstrip: boolean; rstrip: boolean }>
   decode(ids: readonly number[]): string
   size: number
   bos: number | null
@@ -19,17 +28,13 @@ export type Tokenizer = {
   template: string
 }
 
-type Json = { added_tokens?: { id: number; content: string; special: boolean }[] } & Record<
-  string,
-  unknown
->
-
 /**
- * Loads tokenizer.json and tokenizer_config.json with its chat template.
- * Throws `damaged_checkpoint` naming the file and the field.
+ * Loads tokenizer.json and tokenizer_config.json with its chat template; '' where there is none, as in many bases.
+ * Throws `damaged_checkpoint` or `unsupported_architecture` naming the file and the field.
  */
 export async function loadTokenizer(folder: string): Promise<Tokenizer> {
-  const json = (await readJson(join(folder, 'tokenizer.json'))) as Json
+  const file = join(folder, 'tokenizer.json')
+  const json = await readTokenizerJson(file)
   const configFile = join(folder, 'tokenizer_config.json')
   const config = await readJson(configFile)
   const name = (key: string): string => {
@@ -38,13 +43,19 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   }
   const template = await readTemplate(folder, config)
   const eosToken = name('eos_token')
-  const full = build(json, config, folder)
-  // The same tokenizer without control tokens: message text can't reach their ids.
+  const full = build(json, config, file)
+  // The same tokenizer without control tokens: message text can't reach their ids. One that nobody can know stands
+  // before a text that does not begin the input.
+  const sentinel = `<|${randomUUID()}|>`
+  const added = json.added_tokens ?? []
+  const before = { id: 0, content: sentinel, special: true, normalized: false }
   const plain = build(
-    { ...json, added_tokens: (json.added_tokens ?? []).filter((t) => !t.special) },
+    { ...json, added_tokens: [...added.filter((t) => !t.special), before] },
     config,
-    folder,
+    file,
   )
+  const ids = (tokenizer: HuggingFaceTokenizer, text: string): number[] =>
+    text === '' ? [] : tokenizer.encode(text, { add_special_tokens: false }).ids
   const eos = full.token_to_id(eosToken)
   if (eos === undefined)
     throw new LibraError(
@@ -53,9 +64,17 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
     )
   const bosToken = name('bos_token')
   return {
-    encode: (text) => (text === '' ? [] : plain.encode(text, { add_special_tokens: false }).ids),
-    encodeTemplate: (text) =>
-      text === '' ? [] : full.encode(text, { add_special_tokens: false }).ids,
+    encode: (text, first = true) =>
+      first || text === '' ? ids(plain, text) : ids(plain, sentinel + text).slice(1),
+    encodeTemplate: (text) => ids(full, text),
+    controls: new Map(
+      added
+        .filter(({ special }) => special)
+        .map(({ content, id, lstrip = false, rstrip = false }) => [
+          content,
+          { id, lstrip, rstrip },
+        ]),
+    ),
     decode: (ids) =>
       ids.length === 0
         ? ''
@@ -70,27 +89,22 @@ export async function loadTokenizer(folder: string): Promise<Tokenizer> {
   }
 }
 
-function build(json: Json, config: Record<string, unknown>, folder: string): HuggingFaceTokenizer {
+function build(json: TokenizerJson, config: object, file: string): HuggingFaceTokenizer {
   try {
-    return new HuggingFaceTokenizer(json, config)
+    const tokenizer = new HuggingFaceTokenizer(json, config)
+    decodeBytesAsRust(tokenizer)
+    return tokenizer
   } catch (cause) {
-    throw new LibraError(
-      'damaged_checkpoint',
-      `${join(folder, 'tokenizer.json')}: ${String(cause)}`,
-      { cause },
-    )
+    throw new LibraError('damaged_checkpoint', `${file}: ${String(cause)}`, { cause })
   }
 }
 
+/** As transformers: chat_template.jinja before what tokenizer_config.json says; of several templates the default one. */
 async function readTemplate(folder: string, config: Record<string, unknown>): Promise<string> {
+  const file = join(folder, 'chat_template.jinja')
+  if (existsSync(file)) return readFile(file, 'utf8')
   const inline = config['chat_template']
-  if (typeof inline === 'string') return inline
-  try {
-    return await readFile(join(folder, 'chat_template.jinja'), 'utf8')
-  } catch {
-    throw new LibraError(
-      'damaged_checkpoint',
-      `${join(folder, 'tokenizer_config.json')}: chat_template is missing, and there is no chat_template.jinja`,
-    )
-  }
+  if (!Array.isArray(inline)) return typeof inline === 'string' ? inline : ''
+  const named = inline as { name?: string; template?: string }[]
+  return named.find(({ name }) => name === 'default')?.template ?? ''
 }
