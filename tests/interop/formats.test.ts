@@ -8,7 +8,7 @@ import { peersPython } from '../../scripts/peers.mjs'
 import { starterFolder } from '../../src/config.ts'
 import { withCheckpoint } from '../../src/engine/engine.ts'
 import type { ModelFiles } from '../../src/engine/engine.ts'
-import { lastPositions, padRows } from '../../src/model/batch.ts'
+import { onePack } from '../helpers/one-pack.ts'
 import { writeMerged } from '../../src/model/export.ts'
 import { logits, scalarHead } from '../../src/model/heads.ts'
 import { hiddenStates } from '../../src/model/llama.ts'
@@ -49,13 +49,12 @@ async function ours({ base, adapters, kind, rows }: Job): Promise<number[]> {
   const pairs = stackAdapters(loaded.map((adapter) => adapter.pairs))
   const weights = new Map([...model.weights, ...loaded.flatMap(({ heads }) => [...heads])])
   const whole = { ...model, weights, adapter: pairs }
-  const order = rows.map((_, i) => i)
-  const batch = padRows(rows, order, 0)
-  const hidden = hiddenStates(whole, batch.ids, batch.B, batch.T)
+  const pack = onePack(rows)
+  const hidden = hiddenStates(whole, pack, { last: true })
   const out =
     kind === 'score'
-      ? scalarHead(whole, 'score.weight', hidden, lastPositions(batch))
-      : logits(whole, hidden, lastPositions(batch))
+      ? scalarHead(whole, 'score.weight', hidden, pack.ends)
+      : logits(whole, hidden, pack.ends)
   const values = Array.from(read(out))
   dispose([hidden, out])
   for (const { pairs: own, heads } of loaded) {
@@ -64,7 +63,11 @@ async function ours({ base, adapters, kind, rows }: Job): Promise<number[]> {
   }
   disposePairs(pairs)
   disposeBase(model)
-  return values
+  const width = values.length / rows.length
+  return rows.flatMap((_, row) => {
+    const at = pack.rows.indexOf(row) * width
+    return values.slice(at, at + width)
+  })
 }
 
 function near(actual: readonly number[], wanted: readonly number[]): void {

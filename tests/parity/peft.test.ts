@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, expect, test } from 'vitest'
-import { lastPositions, padRows } from '../../src/model/batch.ts'
+import { onePack } from '../helpers/one-pack.ts'
 import { writeMerged } from '../../src/model/export.ts'
 import { logits, scalarHead } from '../../src/model/heads.ts'
 import { hiddenStates } from '../../src/model/llama.ts'
@@ -27,18 +27,18 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 /** The score, or the logits of the next token, of each prompt. */
 function outputs(model: Llama): number[] {
-  const batch = padRows(
-    prompts,
-    prompts.map((_, i) => i),
-    0,
-  )
-  const hidden = hiddenStates(model, batch.ids, batch.B, batch.T)
+  const pack = onePack(prompts)
+  const hidden = hiddenStates(model, pack, { last: true })
   const out = model.weights.has('score.weight')
-    ? scalarHead(model, 'score.weight', hidden, lastPositions(batch))
-    : logits(model, hidden, lastPositions(batch))
+    ? scalarHead(model, 'score.weight', hidden, pack.ends)
+    : logits(model, hidden, pack.ends)
   const values = Array.from(read(out))
+  const width = values.length / prompts.length
   dispose([hidden, out])
-  return values
+  return prompts.flatMap((_, row) => {
+    const at = pack.rows.indexOf(row) * width
+    return values.slice(at, at + width)
+  })
 }
 function near(actual: readonly number[], wanted: readonly number[], tolerance: number): void {
   expect(actual.length).toBe(wanted.length)
