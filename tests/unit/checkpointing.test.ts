@@ -1,3 +1,4 @@
+import { LoraOptions } from '../../src/schemas/training.ts'
 import { expect, test } from 'vitest'
 import { accumulate, disposeGradients } from '../../src/model/heads.ts'
 import type { Gradients } from '../../src/model/llama.ts'
@@ -20,12 +21,14 @@ const sequences = [600, 20, 33].map((n, row) => {
 const values = (gradients: Gradients): Map<string, number[]> =>
   new Map([...gradients].map(([name, g]) => [name, Array.from(read(g))]))
 
+const LORA = LoraOptions.parse({ rank: 2, alpha: 4, target_modules: ['q_proj', 'down_proj'] })
+
 test.each(['all', 'adapter'] as const)(
   'gradients of %s weights are the same with checkpointing, and nothing is left behind',
   (trainable) => {
     const before = tf.memory().numTensors - cachedConstants()
     const base = initialize(config, 1)
-    const pairs = newAdapter(base, ['q_proj', 'down_proj'], 2, 4, 1)
+    const pairs = newAdapter(base, LORA, 1)
     const model = { ...base, adapter: trainable === 'all' ? null : pairs }
     const gradientsOf = (checkpoint: boolean) => {
       const gradients: Gradients = new Map()
