@@ -232,8 +232,9 @@ async function bench(name: string): Promise<void> {
   const writing = (async () => {
     while (performance.now() < stop) {
       const before = performance.now()
-      const body = { model: 'policy', messages, n: 16, max_tokens: 128, temperature: 3 }
-      const { reply } = await post('/v1/chat/completions', body)
+      const body = { model: 'policy', messages, n: 8, max_tokens: 128, temperature: 2 }
+      const { status, reply } = await post('/v1/chat/completions', body)
+      if (status !== 200) throw new Error(`${status}: ${JSON.stringify(reply)}`)
       const { choices } = reply as { choices: { finish_reason: string }[] }
       if (choices.some((choice) => choice.finish_reason === 'length'))
         steps.push((performance.now() - before) / 128)
@@ -244,7 +245,7 @@ async function bench(name: string): Promise<void> {
   const step = quantile(steps, 0.5)
   const delay = quantile(beside.times, 0.5) - quantile(idle.times, 0.5)
   row(
-    'one at a time, beside a generation of 16',
+    'one at a time, beside a generation of 8',
     ...cells(beside),
     `${ms(delay)} ms later; a decode step with scores between takes ${ms(step)}`,
   )

@@ -1,9 +1,6 @@
 import { readConfig } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
 import { LibraError } from '../errors.ts'
-import { createApp } from '../http/app.ts'
-import { createServices } from '../services/services.ts'
-import { openStore } from '../store/store.ts'
 
 /** One way to ask, whoever answers. */
 export type Connection = {
@@ -51,8 +48,17 @@ async function answers(address: string): Promise<boolean> {
 
 async function ownService(): Promise<Connection> {
   const { dataDir, modelsDir, judge, judgeKey } = readConfig()
-  const store = await openStore(dataDir)
-  const serving = await spawnEngine()
+  const starting = spawnEngine() // TensorFlow loads while the rest does
+  const [{ openStore }, { createServices }, { createApp }] = await Promise.all([
+    import('../store/store.ts'),
+    import('../services/services.ts'),
+    import('../http/app.ts'),
+  ])
+  const store = await openStore(dataDir).catch(async (error: unknown) => {
+    await (await starting).close()
+    throw error
+  })
+  const serving = await starting
   const startTraining = () => spawnEngine({ training: true })
   const services = await createServices({
     ...{ store, serving, startTraining, dataDir },

@@ -5,6 +5,7 @@ import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Table from 'cli-table3'
 import { readConfig, starterFolder } from '../config.ts'
+import { spawnEngine } from '../engine/process/spawn.ts'
 import { verifyFolder } from '../weights/atomic.ts'
 
 type Finding = { what: string; ok: boolean; found: string; fix?: string }
@@ -52,6 +53,7 @@ export async function doctor(): Promise<void> {
       found: firstLine(nativeText),
       fix: 'npm run setup (add -- --cpu or --gpu to choose)',
     },
+    ...(native.status === 0 ? [await device()] : []),
     await starterModels(),
     await diskSpace(config.dataDir),
   ]
@@ -62,6 +64,24 @@ export async function doctor(): Promise<void> {
   const { host, port, dataDir, modelsDir } = config
   console.log(`serves on http://${host}:${port}\ndata in ${dataDir}\nmodels from ${modelsDir}`)
   if (findings.some(({ ok }) => !ok)) process.exitCode = 1
+}
+
+/** Starts an engine as the service does and has it multiply. */
+async function device(): Promise<Finding> {
+  const what = 'device'
+  try {
+    const engine = await spawnEngine()
+    try {
+      const { device, tensorflow } = await engine.status()
+      const { gflops, bandwidth } = await engine.peak()
+      const speed = `${gflops.toFixed(0)} GFLOP/s (2048² product), ${bandwidth.toFixed(0)} GB/s`
+      return { what, ok: true, found: `${device}, TensorFlow ${tensorflow}, ${speed}` }
+    } finally {
+      await engine.close()
+    }
+  } catch (error) {
+    return { what, ok: false, found: (error as Error).message, fix: 'npm run setup' }
+  }
 }
 
 async function starterModels(): Promise<Finding> {

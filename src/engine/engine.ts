@@ -72,6 +72,9 @@ export type OptionsRequest = {
 export type MergeRequest = { model: ModelFiles } & MergeOptions
 export type { Merged }
 
+/** GFLOP/s of a large matrix product, GB/s of memory read and written. */
+export type Peak = { gflops: number; bandwidth: number }
+
 export type EngineStatus = {
   pid: number
   device: string
@@ -98,5 +101,7 @@ export interface Engine {
   /** Runs one training run; ends after a `done` event, throws a LibraError when it fails. */
   train(spec: TrainSpec, signal?: AbortSignal): AsyncIterable<TrainEvent>
   status(): Promise<EngineStatus>
+  /** What the device reaches at best; takes about a second. */
+  peak(): Promise<Peak>
   close(): Promise<void>
 }

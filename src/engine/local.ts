@@ -10,6 +10,7 @@ import type { TrainEvent } from '../schemas/training.ts'
 import { device, dispose, scoped, tensorflowVersion, tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
 import { logSoftmax, read } from '../tensor/ops.ts'
+import { measurePeak } from '../tensor/peak.ts'
 import { encodeChat } from '../text/template.ts'
 import { policyUpdate } from '../training/ppo/round.ts'
 import { pretrain } from '../training/pretrain.ts'
@@ -179,6 +180,7 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
         loadedModels: residents.count(),
       })
     },
+    peak: () => Promise.resolve(measurePeak()),
     close: () => residents.close(),
   }
 }

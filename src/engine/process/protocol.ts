@@ -10,6 +10,7 @@ export const CALLS = [
   'optionLogprobs',
   'merge',
   'status',
+  'peak',
   'close',
 ] as const
 export type Call = (typeof CALLS)[number]

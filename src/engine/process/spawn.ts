@@ -84,6 +84,7 @@ export async function spawnEngine({
     optionLogprobs: (request) => call('optionLogprobs', request),
     merge: (request) => call('merge', request),
     status: () => call('status', undefined),
+    peak: () => call('peak', undefined),
     async *train(spec, signal) {
       const id = nextId++
       const arrived: Parameters<Listener>[0][] = []

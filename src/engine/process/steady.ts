@@ -32,6 +32,7 @@ export async function steadyEngine(options: { memory?: number } = {}): Promise<E
     optionLogprobs: (request) => use((engine) => engine.optionLogprobs(request)),
     merge: (request) => use((engine) => engine.merge(request)),
     status: () => use((engine) => engine.status()),
+    peak: () => use((engine) => engine.peak()),
     async *train(spec, signal) {
       const mine = current
       try {
