@@ -60,7 +60,7 @@ export async function generate(
     return Math.min(up(now, GROWTH), up(Math.max(now, end - 1), ROUND))
   }
 
-  const decoder = model.decoders.acquire(model, rows.length)
+  const decoder = model.decoders.acquire(model)
   try {
     const prompt = scoped(() => {
       const batch = padRows(

@@ -1,7 +1,7 @@
 import { scoped, tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
 import { entropyOf, fused } from '../tensor/fused.ts'
-import type { LogProbTape } from '../tensor/fused.ts'
+import type { Fused, LogProbTape } from '../tensor/fused.ts'
 import {
   add,
   floats,
@@ -20,10 +20,15 @@ export const unembedding = (model: Llama): string =>
   model.config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight'
 
 /** Next-token logits at the given rows of the hidden states (all rows when null). [M, V] */
-export function logits(model: Llama, hidden_ND: Tensor, rows: Int32Array | null): Tensor {
+export function logits(
+  model: Llama,
+  hidden_ND: Tensor,
+  rows: Int32Array | null,
+  ops: Fused = fused,
+): Tensor {
   return tf.tidy(() => {
     const chosen = rows === null ? hidden_ND : gatherRows(hidden_ND, ints(rows, [rows.length]))
-    return matMul(chosen, weight(model, unembedding(model)), false, true)
+    return ops.linear(chosen, weight(model, unembedding(model)))
   })
 }
 

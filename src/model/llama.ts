@@ -52,15 +52,15 @@ const MERGE_FROM = 512
 const merged = (w: Tensor, { a, b, scale: s }: LoraPair): Tensor => add(w, matMul(scale(b, s), a))
 
 /** y = x·Wᵀ (+ bias) + scale·(x·Aᵀ)·Bᵀ */
-function project(model: Llama, module: string, x: Tensor): Tensor {
+function project(model: Llama, module: string, x: Tensor, ops: Fused): Tensor {
   const w = weight(model, `${module}.weight`)
   const pair = model.adapter?.get(module)
   const merges = pair !== undefined && (x.shape[0] ?? 0) >= MERGE_FROM
-  let y = matMul(x, merges ? merged(w, pair) : w, false, true)
+  let y = ops.linear(x, merges ? merged(w, pair) : w)
   const bias = model.weights.get(`${module}.bias`)
   if (bias !== undefined) y = add(y, bias)
   if (pair === undefined || merges) return y
-  const update = matMul(matMul(x, pair.a, false, true), pair.b, false, true)
+  const update = ops.linear(ops.linear(x, pair.a), pair.b)
   return add(y, scale(update, pair.scale))
 }
 
@@ -143,15 +143,15 @@ export function block<A extends Attended>(
   const own = (t: Tensor): Tensor => (only === null ? t : gatherRows(t, only))
   const { y: h1, inverse: inverse1 } = norm('input_layernorm', x)
   const projected = (which: 'q' | 'k' | 'v', t: Tensor): Tensor =>
-    project(model, `${name}.self_attn.${which}_proj`, t)
+    project(model, `${name}.self_attn.${which}_proj`, t, ops)
   const q = headNorm(model, `${name}.self_attn.q_norm`, projected('q', own(h1)), ops)
   const k = headNorm(model, `${name}.self_attn.k_norm`, projected('k', h1), ops)
   const attention = attend(layer, q.y, k.y, projected('v', h1))
-  const middle = add(own(x), project(model, `${name}.self_attn.o_proj`, attention.context))
+  const middle = add(own(x), project(model, `${name}.self_attn.o_proj`, attention.context, ops))
   const { y: h2, inverse: inverse2 } = norm('post_attention_layernorm', middle)
-  const gate = project(model, `${name}.mlp.gate_proj`, h2)
-  const up = project(model, `${name}.mlp.up_proj`, h2)
-  const y = add(middle, project(model, `${name}.mlp.down_proj`, ops.swiGlu(gate, up)))
+  const gate = project(model, `${name}.mlp.gate_proj`, h2, ops)
+  const up = project(model, `${name}.mlp.up_proj`, h2, ops)
+  const y = add(middle, project(model, `${name}.mlp.down_proj`, ops.swiGlu(gate, up), ops))
   const tape = { x, inverse1, h1, qNorm: q.tape, kNorm: k.tape, attention }
   return { y, tape: { ...tape, middle, inverse2, h2, gate, up } }
 }

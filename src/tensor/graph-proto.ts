@@ -27,6 +27,8 @@ export const value = {
   text: (text: string): Buffer => bytes(2, text),
   int: (n: number): Buffer => number(3, n),
   bool: (b: boolean): Buffer => number(5, b ? 1 : 0),
+  floats: (list: readonly number[]): Buffer =>
+    bytes(1, bytes(4, new Uint8Array(Float32Array.from(list).buffer))),
   type: (dtype: number): Buffer => number(6, dtype),
   shape: (shape: readonly number[]): Buffer => bytes(7, shapeOf(shape)),
   tensor: (dtype: number, shape: readonly number[], content: Uint8Array): Buffer =>

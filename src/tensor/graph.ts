@@ -136,6 +136,7 @@ function encoded(attributes: readonly OpAttribute[]): Record<string, Buffer> {
     attributes.map(({ name, type, value: given }) => {
       if (type === ATTRIBUTE.type) return [name, value.type(Number(given))]
       if (type === ATTRIBUTE.bool) return [name, value.bool(given === true)]
+      if (typeof given === 'object') return [name, value.floats(given)]
       return [name, value.int(Number(given))]
     }),
   )

@@ -29,6 +29,16 @@ struct Attention {
   bool last;               // queries are the last rows of segments alone: q and context have one row per segment
 };
 
+/** One new token in each row of a cache [rows, kv_heads, slots, width]. */
+struct CachedAttention {
+  int64_t rows, heads, kv_heads, width, slots;
+  const float *q, *k, *v;  // of the new tokens: [rows, heads·width], [rows, kv_heads·width]
+  const float* positions;  // and slots of the new tokens
+  const float* angles;     // as in Attention
+  float *keys, *values;    // the new token's are written here
+  int64_t window;          // as in Attention
+};
+
 struct AdamW {
   float clip, beta1, beta2, epsilon, rate, root_correction2, decay;  // decay: learning rate times weight decay
 };
@@ -55,4 +65,10 @@ struct Kernels {
                         const float* d, float* dz);
   void (*adamw)(int64_t size, const float* p, const float* g, const float* m, const float* v, const float* decayed,
                 const AdamW&, float* new_p, float* new_m, float* new_v);
+  /** y [M, N] = x [M, K]·w [N, K]ᵀ */
+  void (*linear)(int64_t M, int64_t N, int64_t K, const float* x, const float* w, float* y);
+  void (*cached_attention)(const CachedAttention&, float* context);
+  /** a token of each row of z and its log-probability; uniforms lie three apart */
+  void (*choose)(int64_t rows, int64_t width, const float* z, const float* uniforms, float inverse_temperature,
+                 bool greedy, float* chosen);
 };

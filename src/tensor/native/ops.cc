@@ -42,6 +42,16 @@ int thread_count() {
   return n > 0 ? n : std::max(1u, std::thread::hardware_concurrency());
 }
 
+/** Some 10 µs: ops follow one another faster than the system wakes a thread. */
+template <typename F>
+void spin(const F& done) {
+  for (int i = 0; i < 2000 && !done(); i++) {
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#endif
+  }
+}
+
 /** Threads that help the caller. They live as long as the process, as TensorFlow's do. */
 class Helpers {
  public:
@@ -61,8 +71,12 @@ class Helpers {
     }
     start_.notify_all();
     take(count, job, work);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      open_ = false;
+    }
+    spin([this] { return busy_ == 0; });
     std::unique_lock<std::mutex> lock(mutex_);
-    open_ = false;
     end_.wait(lock, [this] { return busy_ == 0; });
   }
 
@@ -73,9 +87,12 @@ class Helpers {
   void help() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
+      lock.unlock();
+      spin([this] { return open_ && next_ < count_; });
+      lock.lock();
       start_.wait(lock, [this] { return open_ && next_ < count_; });
       busy_++;
-      const auto [count, job, work] = std::tuple(count_, job_, work_);
+      const auto [count, job, work] = std::tuple(count_.load(), job_, work_);
       lock.unlock();
       take(count, job, work);
       lock.lock();
@@ -84,12 +101,12 @@ class Helpers {
   }
   std::mutex turn_, mutex_;
   std::condition_variable start_, end_;
-  int size_ = 0, busy_ = 0;
-  bool open_ = false;
+  int size_ = 0;
   const void* job_ = nullptr;
   Work work_ = nullptr;
-  int64_t count_ = 0;
-  std::atomic<int64_t> next_{0};
+  std::atomic<int> busy_{0};
+  std::atomic<bool> open_{false};
+  std::atomic<int64_t> count_{0}, next_{0};
 };
 
 }  // namespace
@@ -277,6 +294,43 @@ void adamw(Call& call, const std::vector<float>& options) {
   kernels().adamw(size, call.input(0), call.input(1), call.input(2), call.input(3), call.input(4), o, p, m, v);
 }
 
+void linear(Call& call, const std::vector<float>&) {
+  const int64_t M = call.dim(0, 0), K = call.dim(0, 1), N = call.dim(1, 0);
+  call.check(call.dim(1, 1) == K, "LibraLinear: x and w differ in width");
+  float* y = call.output(0, {M, N});
+  if (call.ok()) kernels().linear(M, N, K, call.input(0), call.input(1), y);
+}
+
+/** options: heads, kv heads, width, window. Writes into keys and values where they lie, as InplaceUpdate does. */
+void cached_attention(Call& call, const std::vector<float>& options) {
+  CachedAttention a{};
+  a.heads = options[0], a.kv_heads = options[1], a.width = options[2], a.window = options[3];
+  a.rows = call.dim(0, 0);
+  a.q = call.input(0), a.k = call.input(1), a.v = call.input(2);
+  a.keys = const_cast<float*>(call.input(3)), a.values = const_cast<float*>(call.input(4));
+  a.positions = call.input(5);
+  a.angles = call.size(6) > 0 ? call.input(6) : nullptr;
+  const int64_t own = a.rows * a.kv_heads * a.width;
+  a.slots = own > 0 ? call.size(3) / own : 0;
+  call.check(call.size(0) == a.rows * a.heads * a.width && call.size(1) == own && call.size(2) == own &&
+                 call.size(3) == own * a.slots && call.size(4) == call.size(3) && call.size(5) == a.rows &&
+                 a.heads % a.kv_heads == 0 && a.width % 2 == 0 && (!a.angles || call.size(6) >= a.slots * a.width),
+             "LibraCachedAttention: shapes do not match");
+  for (int64_t row = 0; call.ok() && row < a.rows; row++)
+    call.check(a.positions[row] >= 0 && a.positions[row] < a.slots, "LibraCachedAttention: a position has no slot");
+  float* context = call.output_like(0, 0);
+  if (call.ok()) kernels().cached_attention(a, context);
+}
+
+/** inputs: logits, rows of [token, position, uniform], 1 / temperature; options: greedy */
+void choose(Call& call, const std::vector<float>& options) {
+  const int64_t rows = call.dim(0, 0), width = call.dim(0, 1);
+  call.check(call.size(1) == 3 * rows && call.size(2) == 1 && width > 0, "LibraChoose: shapes do not match");
+  float* chosen = call.output(0, {rows, 2});
+  if (call.ok())
+    kernels().choose(rows, width, call.input(0), call.input(1) + 2, call.input(2)[0], options[0] > 0, chosen);
+}
+
 // --- registration -----------------------------------------------------------------------------------
 
 using Compute = void (*)(Call&, const std::vector<float>&);
@@ -337,6 +391,12 @@ const bool registered = [] {
                      {"dz: float"});
   add<adamw>("LibraAdamW", {"p: float", "g: float", "m: float", "v: float", "decayed: float", "step: float"},
              {"new_p: float", "new_m: float", "new_v: float"});
+  add<linear>("LibraLinear", {"x: float", "w: float"}, {"y: float"});
+  add<cached_attention>("LibraCachedAttention",
+                        {"q: float", "k: float", "v: float", "keys: float", "values: float", "positions: float",
+                         "angles: float"},
+                        {"context: float"});
+  add<choose>("LibraChoose", {"z: float", "rows: float", "inverse_temperature: float"}, {"chosen: float"});
   return true;
 }();
 
