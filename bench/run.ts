@@ -1,56 +1,23 @@
-import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { copyFile } from 'node:fs/promises'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { peersPython } from '../scripts/peers.mjs'
 import { readHumanData } from '../src/text/data-folder.ts'
-import { trainByteLevelBpe, writeTokenizer } from '../src/text/bpe-trainer.ts'
 import { encodeChat } from '../src/text/template.ts'
 import { loadTokenizer } from '../src/text/tokenizer.ts'
 import { permutation } from '../src/random.ts'
+import { makeCheckpoints } from './checkpoints.ts'
 import { SIZES } from './sizes.ts'
+import { median, start } from './worker.ts'
+import type { Reply, Worker } from './worker.ts'
 
 /**
  * Libra beside PyTorch on the same checkpoints, texts, batches and threads: one process each, one piece of work
  * after the other in turn, so that what the machine does meanwhile hits both. Prints a Markdown table of ratios.
  */
 const LENGTH = 256
-
-type Reply = { seconds: number; tokens: number; check?: number[] }
-type Worker = { ready: string; ask(job: object): Promise<Reply>; close(): void }
-
-async function start(command: string, args: string[], env: NodeJS.ProcessEnv): Promise<Worker> {
-  const child = spawn(command, args, { env, stdio: ['pipe', 'pipe', 'inherit'] })
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-  const next = async (): Promise<Record<string, unknown>> => {
-    const { value, done } = await lines.next()
-    if (done) throw new Error(`${command} ended`)
-    return JSON.parse(value as string) as Record<string, unknown>
-  }
-  const { ready } = await next()
-  return {
-    ready: String(ready),
-    async ask(job) {
-      child.stdin.write(`${JSON.stringify(job)}\n`)
-      const reply = await next()
-      if (reply['error'] !== undefined) throw new Error(`${command}: ${String(reply['error'])}`)
-      return reply as Reply
-    },
-    close: () => child.kill(),
-  }
-}
-
-const median = (values: number[]): number => {
-  const sorted = values.toSorted((a, b) => a - b)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 === 1
-    ? (sorted[middle] ?? NaN)
-    : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2
-}
 
 const { data, sizes, works, repetitions, threads, json } = new Command()
   .requiredOption('--data <folder>', 'human pairs, laid out as for `npm run rlaif -- --data`')
@@ -97,18 +64,7 @@ try {
 async function benchSize(name: string): Promise<void> {
   const config = SIZES[name]
   if (config === undefined) throw new Error(`--sizes: ${name} is none of ${Object.keys(SIZES)}`)
-  const { vocab_size: vocabulary = 0 } = config
-  const [lm, rm, words] = ['lm', 'rm', `bpe-${vocabulary}`].map((x) => join(folder, `${name}-${x}`))
-  if (lm === undefined || rm === undefined || words === undefined) return
-  mkdirSync(words)
-  const texts = train
-    .slice(0, 3000)
-    .flatMap(({ chosen, prompt }) => [chosen, ...prompt.map(({ content }) => content)])
-  await writeTokenizer(words, trainByteLevelBpe(texts, vocabulary))
-  await peer.ask({ work: 'make', lm, rm, config: { ...config, ...ids(words) } })
-  for (const file of ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'])
-    for (const model of [lm, rm])
-      if (existsSync(join(words, file))) await copyFile(join(words, file), join(model, file))
+  const { lm, rm } = await makeCheckpoints(peer, folder, name, config, train)
   const tokenizer = await loadTokenizer(lm)
   const chat = (answer: 'chosen' | 'rejected') =>
     picked.map((row) => [...row.prompt, { role: 'assistant' as const, content: row[answer] }])
@@ -171,14 +127,4 @@ async function bench(name: string, work: string, job: object): Promise<void> {
   console.log(
     `| ${name} | ${work} | ${median(mine).toFixed(0)} | ${median(theirs).toFixed(0)} | ${median(ratio).toFixed(2)} (${spread}) |`,
   )
-}
-
-function ids(words: string): Record<string, number> {
-  const { added_tokens: added } = JSON.parse(
-    readFileSync(join(words, 'tokenizer.json'), 'utf8'),
-  ) as {
-    added_tokens: { id: number; content: string }[]
-  }
-  const eos = added.find(({ content }) => content === '<|end|>')?.id ?? 0
-  return { eos_token_id: eos, bos_token_id: eos, pad_token_id: 0 }
 }

@@ -4,7 +4,7 @@ import type { Tensor } from '../../src/tensor/backend.ts'
 import { composed } from '../../src/tensor/composed.ts'
 import { native } from '../../src/tensor/fused.ts'
 import type { AttentionShape, Fused } from '../../src/tensor/fused.ts'
-import { floats, ints, read } from '../../src/tensor/ops.ts'
+import { floats, ints, read, scale } from '../../src/tensor/ops.ts'
 import { normal } from '../../src/random.ts'
 
 // The kernels of the CPU beside what a GPU composes of TensorFlow's own ops. That both are right, the checks against
@@ -40,6 +40,17 @@ test.skipIf(device !== 'cpu').each([160, 13])('norm over %i and its gradient', (
     same(p.dx, q.dx, 'dx')
     same(p.dw, q.dw, 'dw')
   }
+})
+
+test.skipIf(device !== 'cpu').each([
+  [1, 5, 3],
+  [1, 100, 160],
+  [3, 17, 33],
+  [7, 64, 16],
+  [64, 250, 130],
+])('x [%i, K]·w [%i, K]ᵀ, K = %i', (M, N, K) => {
+  const [x, w] = [scale(random(M, K), 1 / Math.sqrt(K)), random(N, K)] // products of size one
+  same(...both((f) => f.linear(x, w)), 'y')
 })
 
 test.skipIf(device !== 'cpu')('SwiGLU, log-probabilities and AdamW', () => {

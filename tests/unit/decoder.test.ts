@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createDecoders } from '../../src/model/decoder.ts'
 import { generate } from '../../src/model/generate.ts'
 import type { GenerateHooks, Sampled, Sampling } from '../../src/model/generate.ts'
 import { logits } from '../../src/model/heads.ts'
@@ -11,6 +12,7 @@ import { normal, uniform } from '../../src/random.ts'
 import { LoraOptions } from '../../src/schemas/training.ts'
 import { device, dispose, scoped, tf } from '../../src/tensor/backend.ts'
 import type { Tensor } from '../../src/tensor/backend.ts'
+import { composed } from '../../src/tensor/composed.ts'
 import { floats, ints, read, reshape, scale, writeRows } from '../../src/tensor/ops.ts'
 
 const LORA = LoraOptions.parse({
@@ -124,6 +126,18 @@ test.each<[string, Partial<Sampling>]>([
       check(model, prompts[row] ?? [], row, sample, sampling)
     })
   }
+})
+
+test.runIf(device === 'cpu')('what a GPU composes chooses the same tokens', async () => {
+  const sampling = { maxTokens: 70, temperature: 1, topP: 1, topK: 0 }
+  const decoders = createDecoders(composed)
+  for (const adapter of [null, adapters[0] ?? null])
+    for (const of of [sampling, { ...sampling, temperature: 0 }]) {
+      const mine = await generate({ ...model, adapter }, prompts, of, plain())
+      const its = await generate({ ...model, adapter, decoders }, prompts, of, plain())
+      expect(its.map(({ ids }) => ids)).toEqual(mine.map(({ ids }) => ids))
+    }
+  decoders.dispose()
 })
 
 test('rows leave the batch, the cache grows, the context ends', async () => {
