@@ -177,11 +177,10 @@ async function bench(name: string): Promise<void> {
     console.log(`| ${name} | ${what} | ${cells.join(' | ')} |`)
 
   // 1. the engine's own: as many texts at a time as there are clients, both axes, again and again
-  const own = async (count: number): Promise<number> => {
-    const conversations = texts.slice(0, count)
-    const asked = files.map((model) => ({ model, conversations, onTooLong: 'error' as const }))
+  const own = async (count: number, from = 0): Promise<number> => {
+    const conversations = texts.slice(from, from + count)
     const before = performance.now()
-    await Promise.all(asked.map((request) => serving.score(request)))
+    await serving.scoreAll({ models: files, conversations, onTooLong: 'error' })
     return performance.now() - before
   }
   const mine: number[] = []
@@ -210,11 +209,17 @@ async function bench(name: string): Promise<void> {
     ...[ms(quantile(times, 0.99)), `${quantile(shares, 0.5).toFixed(2)} (${spread})`],
   )
 
-  // 2. one at a time, beside the engine's own time for one
+  // 2. one at a time, in turn with the engine's own time for the same text
+  const over: number[] = []
   const alone: number[] = []
-  for (let i = 0; i < 30; i++) alone.push(await own(1))
+  for (let i = 0; i < 40; i++) {
+    const before = performance.now()
+    await post('/v1/score', bodies[i] as object)
+    const asked = performance.now() - before
+    alone.push(await own(1, i))
+    over.push(asked - (alone.at(-1) ?? NaN))
+  }
   const idle = await load(bodies, 1)
-  const over = quantile(idle.times, 0.5) - quantile(alone, 0.5)
   const cells = ({ rate, times }: typeof idle): string[] => [
     ...[rate.toFixed(1), (rate * TOKENS).toFixed(0)],
     ...[ms(quantile(times, 0.5)), ms(quantile(times, 0.99))],
@@ -222,7 +227,7 @@ async function bench(name: string): Promise<void> {
   row(
     'one at a time',
     ...cells(idle),
-    `${ms(over)} ms over the engine's ${ms(quantile(alone, 0.5))}`,
+    `${ms(quantile(over, 0.5))} ms over the engine's ${ms(quantile(alone, 0.5))}`,
   )
 
   // 3. beside a long generation
@@ -232,12 +237,19 @@ async function bench(name: string): Promise<void> {
   const writing = (async () => {
     while (performance.now() < stop) {
       const before = performance.now()
-      const body = { model: 'policy', messages, n: 8, max_tokens: 128, temperature: 2 }
+      const body = {
+        model: 'policy',
+        messages,
+        n: 8,
+        max_tokens: 128,
+        temperature: 2,
+        logprobs: true,
+      }
       const { status, reply } = await post('/v1/chat/completions', body)
       if (status !== 200) throw new Error(`${status}: ${JSON.stringify(reply)}`)
-      const { choices } = reply as { choices: { finish_reason: string }[] }
-      if (choices.some((choice) => choice.finish_reason === 'length'))
-        steps.push((performance.now() - before) / 128)
+      const { choices } = reply as { choices: { logprobs: { content: unknown[] } }[] }
+      const longest = Math.max(...choices.map(({ logprobs }) => logprobs.content.length))
+      steps.push((performance.now() - before) / longest)
     }
   })()
   const beside = await load(bodies, 1)

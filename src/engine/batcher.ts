@@ -1,25 +1,25 @@
 import { cancelled } from '../errors.ts'
 
-/** What rows of token ids go through, one value each. Rows under one `key` may go together. */
-export type Group = { key: string; run(rows: (readonly number[])[]): number[] }
+/** What rows of token ids go through, one result each. Rows under one `key` may go together. */
+export type Group<T> = { key: string; run(rows: (readonly number[])[]): T[] }
 
 type Request = {
-  group: Group
-  /** the value of each row, once it had its pass */
-  results: number[]
+  group: Group<unknown>
+  /** the result of each row, once it had its pass */
+  results: unknown[]
   left: number
-  resolve(results: number[]): void
+  resolve(results: unknown[]): void
   reject(error: unknown): void
 }
 type Row = { request: Request; at: number; ids: readonly number[]; due: number }
 
 export type Batcher = {
-  /** Runs rows of token ids in passes shared with whoever waits; the value of each row, in order. */
-  submit(
-    group: Group,
+  /** Runs rows of token ids in passes shared with whoever waits; the result of each row, in order. */
+  submit<T>(
+    group: Group<T>,
     rows: readonly (readonly number[])[],
     signal?: AbortSignal,
-  ): Promise<number[]>
+  ): Promise<T[]>
   /** For work of many steps: lets what has arrived be heard, and one waiting pass go first. */
   between(): Promise<void>
 }
@@ -58,7 +58,7 @@ export function createBatcher(tokens: number): Batcher {
   function run(rows: readonly Row[]): void {
     const values = rows[0]?.request.group.run(rows.map(({ ids }) => ids))
     rows.forEach(({ request, at }, i) => {
-      request.results[at] = values?.[i] ?? NaN
+      request.results[at] = values?.[i]
       request.left--
       if (request.left === 0) request.resolve(request.results)
     })
@@ -92,17 +92,17 @@ export function createBatcher(tokens: number): Batcher {
   }
 
   return {
-    submit: (group, rows, signal) =>
-      new Promise((resolve, reject) => {
+    submit: <T>(group: Group<T>, rows: readonly (readonly number[])[], signal?: AbortSignal) =>
+      new Promise<T[]>((resolve, reject) => {
         if (signal?.aborted) return reject(cancelled())
         if (rows.length === 0) return resolve([])
         const abort = (): void => drop(request, cancelled())
         const end = (): void => signal?.removeEventListener('abort', abort)
         const request: Request = {
-          ...{ group, results: rows.map(() => NaN), left: rows.length },
+          ...{ group, results: new Array<unknown>(rows.length), left: rows.length },
           resolve(results) {
             end()
-            resolve(results)
+            resolve(results as T[])
           },
           reject(error) {
             end()

@@ -33,7 +33,11 @@ export type ScoreRequest = {
   /** What to do with a conversation longer than the context. `truncate` keeps the end and reports it. */
   onTooLong: 'error' | 'truncate'
 }
+export type ScoreAllRequest = Omit<ScoreRequest, 'model'> & { models: readonly ModelFiles[] }
 export type RawScore = { logit: number; tokens: number; truncated: boolean }
+
+/** One model's scores, with what they were given by. */
+export type ModelScores = Pick<ModelInfo, 'version' | 'calibration'> & { scores: RawScore[] }
 
 export type SamplingOptions = {
   maxTokens: number
@@ -89,6 +93,8 @@ export interface Engine {
   describe(model: ModelFiles): Promise<ModelInfo>
   /** Raw reward-model logits, one per conversation, in order. An aborted call leaves the queue at once. */
   score(request: ScoreRequest, signal?: AbortSignal): Promise<RawScore[]>
+  /** The same by several models, in their order; those that stand on one base share its passes. */
+  scoreAll(request: ScoreAllRequest, signal?: AbortSignal): Promise<ModelScores[]>
   /** `n` completions for each prompt, in order. An aborted call ends before its next token. */
   generate(request: GenerateRequest, signal?: AbortSignal): Promise<Completion[][]>
   /**

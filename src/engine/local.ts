@@ -2,9 +2,8 @@ import { cancelled, LibraError } from '../errors.ts'
 import { packRows } from '../model/batch.ts'
 import { writeMerged } from '../model/export.ts'
 import { generate as generateTokens } from '../model/generate.ts'
-import { logits, scalarHead } from '../model/heads.ts'
+import { logits } from '../model/heads.ts'
 import { hiddenStates } from '../model/llama.ts'
-import type { Message } from '../schemas/chat.ts'
 import { TrainSpec } from '../schemas/training.ts'
 import type { TrainEvent } from '../schemas/training.ts'
 import { device, dispose, scoped, tensorflowVersion, tf } from '../tensor/backend.ts'
@@ -17,42 +16,17 @@ import { pretrain } from '../training/pretrain.ts'
 import { rewardModel, SCORE_HEAD } from '../training/reward-model.ts'
 import { sft } from '../training/sft.ts'
 import { createBatcher } from './batcher.ts'
-import type {
-  Engine,
-  GenerateRequest,
-  ModelFiles,
-  ModelInfo,
-  OptionsRequest,
-  ScoreRequest,
-} from './engine.ts'
+import type { Engine, GenerateRequest, ModelFiles, ModelInfo, OptionsRequest } from './engine.ts'
 import { createResidents } from './residents.ts'
 import type { Resident } from './residents.ts'
-
-/** Tokens of one scoring pass, padding included. */
-const PASS_TOKENS = 8192
+import { createScoring, fit, PASS_TOKENS } from './scores.ts'
 
 /** The engine in this process. Its models' weights stay within `memory` bytes together. */
 export function createLocalEngine({ memory }: { memory?: number } = {}): Engine {
   const residents = createResidents(memory)
   const batcher = createBatcher(PASS_TOKENS)
 
-  function encode(
-    { model, tokenizer }: Resident,
-    messages: readonly Message[],
-    room: number,
-    onTooLong: 'error' | 'truncate',
-    prompt: boolean,
-  ) {
-    const { ids } = encodeChat(tokenizer, messages, prompt)
-    const limit = model.config.context - room
-    if (ids.length <= limit) return { ids, truncated: false }
-    if (onTooLong === 'truncate') return { ids: ids.slice(ids.length - limit), truncated: true }
-    throw new LibraError(
-      'context_length_exceeded',
-      `the conversation has ${ids.length} tokens, the model takes ${limit}; shorten it or ask for on_too_long: "truncate"`,
-      { details: { tokens: ids.length, limit } },
-    )
-  }
+  const scoreAll = createScoring(residents, batcher)
 
   /** A call that works with the model that it names. */
   const withModel =
@@ -64,42 +38,19 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
 
   return {
     describe: (files) => residents.use(files, describe),
-    score: withModel(async (scorer, { conversations, onTooLong }: ScoreRequest, signal) => {
-      if (!scorer.model.weights.has(SCORE_HEAD))
-        throw new LibraError(
-          'no_score_head',
-          'this model has no score head: it is not a reward model',
-        )
-      const encoded = conversations.map((messages) => {
-        const { ids, truncated } = encode(scorer, messages, 0, onTooLong, false)
-        if (ids.length <= scorer.window) return { ids, truncated }
-        return { ids: ids.slice(ids.length - scorer.window), truncated: true }
-      })
-      const rows = encoded.map(({ ids }) => ids)
-      const group = { key: scorer.version, run: (ids: number[][]) => rewards(scorer, ids) }
-      const values = await batcher.submit(group, rows, signal)
-      const scores = encoded.map(({ ids, truncated }, i) => ({
-        ...{ logit: values[i] ?? NaN, tokens: ids.length, truncated },
-      }))
-      if (!scores.every(({ logit }) => Number.isFinite(logit)))
-        throw new LibraError(
-          'non_finite_output',
-          'the reward model gave a score that is not finite',
-          { fault: 'engine' },
-        )
-      return scores
-    }),
+    score: async ({ model, ...request }, signal) =>
+      (await scoreAll({ ...request, models: [model] }, signal)).flatMap(({ scores }) => scores),
+    scoreAll,
     generate: withModel(async (policy, request: GenerateRequest, signal) => {
       const { prompts, n, sampling, onTooLong } = request
       const { tokenizer } = policy
       const encoded = prompts.flatMap((messages) =>
         new Array<number[]>(n).fill(
-          encode(
-            policy,
-            messages,
-            Math.min(sampling.maxTokens, policy.model.config.context - 1),
+          fit(
+            encodeChat(tokenizer, messages, true).ids,
+            policy.model.config.context -
+              Math.min(sampling.maxTokens, policy.model.config.context - 1),
             onTooLong,
-            true,
           ).ids,
         ),
       )
@@ -196,16 +147,4 @@ function describe({ model, calibration, version, pairs }: Resident): Promise<Mod
     calibration,
     version,
   })
-}
-
-/** The scalar head's value at the end of each row. */
-function rewards({ model }: Resident, rows: readonly (readonly number[])[]): number[] {
-  const values = rows.map(() => NaN)
-  for (const pass of packRows(rows, PASS_TOKENS, { shared: true })) {
-    const hidden = hiddenStates(model, pass, { last: true })
-    const head = scalarHead(model, SCORE_HEAD, hidden, pass.ends)
-    read(head).forEach((logit, i) => (values[pass.rows[i] ?? -1] = logit))
-    dispose([hidden, head])
-  }
-  return values
 }

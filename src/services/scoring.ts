@@ -4,6 +4,7 @@ import type { RawScore } from '../engine/engine.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Axis, PromptClass } from '../schemas/feedback.ts'
 import { filesOf, findModel } from './catalog.ts'
+import type { ModelRow } from '../store/store.ts'
 import { newId } from './runs.ts'
 import type { Services } from './services.ts'
 
@@ -31,44 +32,36 @@ export async function scoreConversations(
   signal?: AbortSignal,
 ): Promise<{ data: Scored[]; tokens: number; models: Partial<Record<Axis, string>> }> {
   const conversations = request.inputs.map(({ messages }) => messages)
-  // both axes wait together, so that one pass may serve both
-  const read = await admission.admit(conversations.length, () =>
-    Promise.all(
-      request.axes.map(async (axis) => {
-        const { id, ...model } = await findModel(store, axis)
-        const files = filesOf(model)
-        const asked = { model: files, conversations, onTooLong: request.on_too_long }
-        const [info, scores] = await Promise.all([
-          serving.describe(files),
-          serving.score(asked, signal),
-        ])
-        return { axis, id, info, scores }
-      }),
-    ),
-  )
+  const models: Partial<Record<Axis, ModelRow>> = {}
+  for (const axis of request.axes) models[axis] = await findModel(store, axis)
+  const asked = {
+    models: request.axes.map((axis) => filesOf(models[axis] as ModelRow)),
+    ...{ conversations, onTooLong: request.on_too_long },
+  }
+  const read = await admission.admit(conversations.length, () => serving.scoreAll(asked, signal))
   const data: Scored[] = request.inputs.map((_, index) => ({
     ...{ index, id: newId('score'), combined: null, truncated: false },
   }))
-  const models: Partial<Record<Axis, string>> = {}
+  const versions: Partial<Record<Axis, string>> = {}
   let tokens = 0
-  for (const { axis, id, info, scores } of read) {
-    models[axis] = info.version
+  read.forEach(({ version, calibration, scores }, at) => {
+    const axis = request.axes[at] as Axis
+    versions[axis] = version
     const createdAt = Date.now()
     const rows = data.map((row, i) => {
       const { logit, tokens: n, truncated } = scores[i] as RawScore
-      const probability = calibrate(logit, info.calibration)
+      const probability = calibrate(logit, calibration)
       row[axis] = { logit, probability, score: probability === null ? null : 100 * probability }
       row.truncated ||= truncated
       tokens += n
       return {
-        ...{ id: `${row.id}_${axis}`, axis, model: id, modelVersion: info.version, logit },
-        calibration: info.calibration?.version ?? null,
+        ...{ id: `${row.id}_${axis}`, axis, model: models[axis]?.id ?? '', modelVersion: version },
+        ...{ logit, calibration: calibration?.version ?? null, createdAt },
         messages: [...(conversations[i] ?? [])],
-        createdAt,
       }
     })
     store.scores.append(rows)
-  }
+  })
   data.forEach((row, i) => {
     if (row.helpfulness === undefined || row.safety === undefined) return
     const combined = combine(row.helpfulness, row.safety, {
@@ -78,5 +71,5 @@ export async function scoreConversations(
     })
     row.combined = { ...combined, threshold: request.threshold }
   })
-  return { data, tokens, models }
+  return { data, tokens, models: versions }
 }

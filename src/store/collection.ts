@@ -17,27 +17,41 @@ export type Collection<T extends Table> = {
   remove(id: string): Promise<void>
 }
 
-/** Rows that are named by `id` and listed newest first. Writes go through the one queue. */
+/**
+ * Rows that are named by `id` and listed newest first. Writes go through the one queue. `remembered`: a row that was
+ * read stays in memory until the table is written to, which this process alone does.
+ */
 export function collection<T extends Table>(
   db: LibSQLDatabase,
   write: Write,
   table: T,
+  { remembered = false } = {},
 ): Collection<T> {
   type Row = T['$inferSelect']
-  const get = async (id: string): Promise<Row | null> =>
+  const known = new Map<string, Promise<Row | null>>()
+  const read = async (id: string): Promise<Row | null> =>
     ((await db.select().from(table).where(eq(table.id, id))) as Row[])[0] ?? null
+  const get = (id: string): Promise<Row | null> => {
+    if (!remembered) return read(id)
+    const row = known.get(id) ?? read(id)
+    known.set(id, row)
+    row.catch(() => known.delete(id))
+    return row
+  }
+  const change = (work: () => Promise<unknown>): Promise<void> =>
+    write(work).finally(() => known.clear())
   return {
     get,
     insert: (rows) =>
-      rows.length === 0 ? Promise.resolve() : write(() => db.insert(table).values(rows as never)),
-    update: (id, change) =>
-      write(() =>
+      rows.length === 0 ? Promise.resolve() : change(() => db.insert(table).values(rows as never)),
+    update: (id, values) =>
+      change(() =>
         db
           .update(table)
-          .set(change as never)
+          .set(values as never)
           .where(eq(table.id, id)),
       ),
-    remove: (id) => write(() => db.delete(table).where(eq(table.id, id))),
+    remove: (id) => change(() => db.delete(table).where(eq(table.id, id))),
     async page({ limit, after }, where) {
       const last = after === undefined ? null : await get(after)
       const from =

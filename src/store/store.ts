@@ -112,13 +112,14 @@ export async function openStore(folder: string): Promise<Store> {
   }
   const collections = {
     runs: collection(db, write, runs),
-    models: collection(db, write, models),
+    models: collection(db, write, models, { remembered: true }),
     files: collection(db, write, files),
     preferences: collection(db, write, preferences),
     judges: collection(db, write, judges),
     scores: scoreRows(db, write),
     audits: collection(db, write, audits),
   }
+  let knownRoles: Promise<(typeof roles.$inferSelect)[]> | null = null
   return {
     ...collections,
     pagePairs: ({ axis, ...page }) =>
@@ -154,8 +155,13 @@ export async function openStore(folder: string): Promise<Store> {
         .from(runEvents)
         .where(and(eq(runEvents.run, run), eq(runEvents.type, 'metrics')))
         .orderBy(asc(runEvents.seq)),
-    roles: async () =>
-      Object.fromEntries((await db.select().from(roles)).map(({ role, model }) => [role, model])),
+    roles: () => {
+      knownRoles ??= db.select().from(roles)
+      knownRoles.catch(() => (knownRoles = null))
+      return knownRoles.then((rows) =>
+        Object.fromEntries(rows.map(({ role, model }) => [role, model])),
+      )
+    },
     setRoles: (change) =>
       write(async () => {
         const rows = Object.entries(change) as [RoleName, string][]
@@ -167,7 +173,7 @@ export async function openStore(folder: string): Promise<Store> {
         )
         const [first, ...rest] = statements
         if (first !== undefined) await db.batch([first, ...rest])
-      }),
+      }).finally(() => (knownRoles = null)),
     modelsOf: (run) => db.select().from(models).where(eq(models.run, run)),
     pairsOf: (axis) =>
       db

@@ -68,3 +68,39 @@ test('a reward model reads what it was trained to read: the end, and says that t
   expect(one).toMatchObject({ tokens: 12, truncated: true })
   expect(one?.logit).toBeCloseTo(other?.logit ?? NaN, 6)
 })
+
+test('models on one base score together as each does alone, a beginning that they share once', async () => {
+  const { helpfulness, safety, policy } = starterRoles()
+  const conversations = ['黑色。', '我不能帮这个忙，', '白色。', ''].map((content, i) => [
+    {
+      role: 'user' as const,
+      content: i < 2 ? '乌鸦是什么颜色的？请只说颜色，不要说别的。' : '雪？',
+    },
+    { role: 'assistant' as const, content: content.repeat(i + 1) },
+  ])
+  const request = { conversations, onTooLong: 'error' as const }
+  // a reward model on the base itself: its adapter leaves out what the others' have
+  const output = join(folder, 'few')
+  const lora = { rank: 2, target_modules: ['v_proj'] }
+  const options = RewardModelOptions.parse({ axis: 'safety', lora })
+  const model = { base: policy.base, adapters: [] }
+  for await (const event of engine.train({ kind: 'reward_model', output, model, data, options }))
+    if (event.type === 'done') break
+  const few = withCheckpoint(model, output, lora)
+  const models = [helpfulness, few, safety, helpfulness]
+  for (const some of [
+    conversations,
+    conversations.slice(0, 1),
+    Array(40).fill(conversations).flat(),
+  ]) {
+    const together = await engine.scoreAll({ ...request, conversations: some, models })
+    for (const [i, model] of models.entries()) {
+      const alone = await engine.score({ ...request, conversations: some, model })
+      expect(together[i]?.version).toBe((await engine.describe(model)).version)
+      alone.forEach(({ logit, ...rest }, row) => {
+        expect(together[i]?.scores[row]).toMatchObject(rest)
+        expect(Math.abs((together[i]?.scores[row]?.logit ?? NaN) - logit)).toBeLessThan(1e-5)
+      })
+    }
+  }
+})

@@ -6,6 +6,7 @@ import type { Engine } from '../engine.ts'
 export const CALLS = [
   'describe',
   'score',
+  'scoreAll',
   'generate',
   'optionLogprobs',
   'merge',

@@ -80,6 +80,7 @@ export async function spawnEngine({
   return {
     describe: (model) => call('describe', model),
     score: (request, signal) => call('score', request, signal),
+    scoreAll: (request, signal) => call('scoreAll', request, signal),
     generate: (request, signal) => call('generate', request, signal),
     optionLogprobs: (request) => call('optionLogprobs', request),
     merge: (request) => call('merge', request),

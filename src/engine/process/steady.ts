@@ -28,6 +28,7 @@ export async function steadyEngine(options: { memory?: number } = {}): Promise<E
   return {
     describe: (model) => use((engine) => engine.describe(model)),
     score: (request, signal) => use((engine) => engine.score(request, signal)),
+    scoreAll: (request, signal) => use((engine) => engine.scoreAll(request, signal)),
     generate: (request, signal) => use((engine) => engine.generate(request, signal)),
     optionLogprobs: (request) => use((engine) => engine.optionLogprobs(request)),
     merge: (request) => use((engine) => engine.merge(request)),
