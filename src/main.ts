@@ -140,12 +140,17 @@ program
   .option('--against <id>', 'policy: the model to compare with')
   .option('--axis <axis>')
   .option('--judge <profile>')
+  .option('--baseline-file <id>', 'uploaded pairs that the counting baselines learn from')
   .option('--limit <number>', 'rows at most', Number)
   .option('--max-new-tokens <number>', 'of an answer', Number)
   .option('--seed <number>', 'of everything random', Number)
-  .action(async (file: string | undefined, { maxNewTokens: max_new_tokens, ...flags }) => {
+  .action(async (file: string | undefined, { maxNewTokens, baselineFile, ...flags }) => {
     const { evaluate } = await import('./cli/ask.ts')
-    await evaluate(file, { ...flags, max_new_tokens })
+    const named = {
+      max_new_tokens: maxNewTokens as unknown,
+      baseline_file: baselineFile as unknown,
+    }
+    await evaluate(file, { ...flags, ...named })
   })
 
 program

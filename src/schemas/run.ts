@@ -43,7 +43,7 @@ export const EvaluationOptions = z.strictObject({
   target: z.enum(EVALUATION_TARGETS),
   model: ModelRef.describe('the reward model or policy; for a judge its profile').optional(),
   against: ModelRef.optional().describe(
-    'policy: the model to compare with; default: the reference',
+    'policy: the model to compare with; default: the reference. reward_model: the other axis’ model; default: the one that plays it',
   ),
   models: z
     .array(ModelRef)
@@ -55,6 +55,11 @@ export const EvaluationOptions = z.strictObject({
     .optional()
     .describe(
       'preference pairs (reward_model), pairs that people labelled (judge; default: those stored, of both) or prompts (policy; default: the starter world’s)',
+    ),
+  baseline_file: file
+    .optional()
+    .describe(
+      'reward_model: pairs that the counting baselines learn from; default: the other conversations of the evaluated pairs, by five folds',
     ),
   format: z
     .enum(PROMPT_FORMATS)
@@ -75,6 +80,7 @@ export const EvaluationOptions = z.strictObject({
   limit: z.int().min(1).max(100000).default(400),
   seed: z.int().min(0).default(0),
 })
+export type EvaluationOptions = z.infer<typeof EvaluationOptions>
 
 export const LoopRequest = z.strictObject({
   kind: z.literal('rlaif'),

@@ -3,7 +3,7 @@ import type { ZodType } from 'zod'
 import { LibraError } from '../errors.ts'
 import { LabelledRow } from '../schemas/audit.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
-import { PreferenceRow } from '../schemas/feedback.ts'
+import { AXES, PreferenceRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { PreferenceRecord } from '../store/store.ts'
 import type { EvaluationPrompt, PromptFormat } from '../schemas/evaluation.ts'
@@ -76,18 +76,21 @@ export async function openLabelled(
   return { pairs, hash }
 }
 
-/** Pairs of one axis: from a file, else those that are stored. Throws `empty_data` where there are none. */
-export async function openPairs(
+/** Pairs of both axes: from a file, else those that are stored. Throws `empty_data` where `axis` has none. */
+export async function openPairsByAxis(
   services: Services,
   file: string | undefined,
   axis: Axis,
-): Promise<PreferenceRow[]> {
+): Promise<Record<Axis, PreferenceRow[]>> {
+  const pairsOf = async (each: Axis): Promise<PreferenceRow[]> =>
+    (await services.store.pairsOf(each)).map(toPreferenceRow)
   const all =
     file === undefined
-      ? (await services.store.pairsOf(axis)).map(toPreferenceRow)
+      ? (await Promise.all(AXES.map(pairsOf))).flat()
       : (await openData(services, file, PreferenceRow)).rows
-  const pairs = all.filter((pair) => pair.axis === axis)
-  if (pairs.length === 0)
+  const of = (each: Axis): PreferenceRow[] => all.filter((pair) => pair.axis === each)
+  const pairs = { helpfulness: of('helpfulness'), safety: of('safety') }
+  if (pairs[axis].length === 0)
     throw new LibraError(
       'empty_data',
       `there is no ${axis} pair: POST /v1/preferences or /v1/preferences/label makes some`,
@@ -95,3 +98,10 @@ export async function openPairs(
     )
   return pairs
 }
+
+/** Pairs of one axis. Throws `empty_data` where there are none. */
+export const openPairs = async (
+  services: Services,
+  file: string | undefined,
+  axis: Axis,
+): Promise<PreferenceRow[]> => (await openPairsByAxis(services, file, axis))[axis]

@@ -1,22 +1,17 @@
 import { LibraError } from '../errors.ts'
-import type { ModelFiles } from '../engine/engine.ts'
-import { longerWins, won } from '../evaluation/baselines.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
-import type { ReportSample } from '../evaluation/report.ts'
-import { clusteredMean, pairedDifference } from '../evaluation/statistics.ts'
-import { STRENGTHS } from '../schemas/feedback.ts'
-import type { PreferenceRow } from '../schemas/feedback.ts'
+import type { Report, ReportSample } from '../evaluation/report.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { auditJudge } from './audit.ts'
 import { filesOf, findModel } from './catalog.ts'
-import { conversationOf } from './cross-validation.ts'
-import { openLabelled, openPairs, openPrompts } from './data.ts'
+import { openLabelled, openPrompts } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import type { RunContext } from './runs.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import type { AskedPrompt } from './policy-evaluation.ts'
 import { writeReport } from './report.ts'
+import { planRewardModel } from './reward-evaluation.ts'
 import type { Services } from './services.ts'
 import type { Plan } from './start.ts'
 
@@ -29,15 +24,22 @@ export async function planEvaluation(services: Services, request: Request): Prom
   return {
     seed,
     async work(context) {
-      const { figures, samples = [], warnings = [], more = {} } = await measure(context)
-      await writeReport(services, context.id, { figures, samples, warnings })
+      const {
+        figures,
+        curves = [],
+        samples = [],
+        warnings = [],
+        more = {},
+      } = await measure(context)
+      await writeReport(services, context.id, { figures, curves, samples, warnings })
       return { target, figures, warnings, ...more }
     },
   }
 }
 
-type Measure = (context: RunContext) => Promise<{
+export type Measure = (context: RunContext) => Promise<{
   figures: PolicyFigure[]
+  curves?: Report['curves']
   samples?: ReportSample[]
   warnings?: string[]
   /** what else the summary says */
@@ -50,51 +52,6 @@ const PLANS: Record<
   reward_model: planRewardModel,
   judge: planJudge,
   policy: planPolicy,
-}
-
-/** Accuracy on pairs: all, by strength, and what "the longer one wins" gives on the same pairs. */
-async function planRewardModel(services: Services, { options }: Request): Promise<Measure> {
-  const { axis, file, limit, seed } = options
-  const model = await findModel(services.store, options.model ?? axis)
-  const pairs = (await openPairs(services, file, axis)).slice(0, limit)
-  return async () => {
-    const chosen = await scorePairs(services, filesOf(model), pairs, 'chosen')
-    const rejected = await scorePairs(services, filesOf(model), pairs, 'rejected')
-    const right = chosen.map((r, i) => won(r - (rejected[i] ?? 0)))
-    const longer = pairs.map(longerWins)
-    const figure = (name: string, values: number[], keep: (p: PreferenceRow) => boolean) => {
-      const index = pairs.flatMap((p, i) => (keep(p) ? [i] : []))
-      const picked = index.map((i) => values[i] ?? 0)
-      const clusters = index.map((i) => conversationOf(pairs[i] as PreferenceRow))
-      return { figure: name, ...clusteredMean(picked, clusters, seed) }
-    }
-    const figures = [
-      figure('accuracy', right, () => true),
-      figure('baseline: the longer answer wins', longer, () => true),
-      {
-        figure: 'accuracy above the baseline',
-        ...pairedDifference(longer, right, pairs.map(conversationOf), seed),
-      },
-      ...STRENGTHS.filter((s) => pairs.some((p) => p.strength === s)).map((strength) =>
-        figure(`accuracy, ${strength}`, right, (p) => p.strength === strength),
-      ),
-    ]
-    return { figures }
-  }
-}
-
-async function scorePairs(
-  { serving }: Services,
-  model: ModelFiles,
-  pairs: readonly PreferenceRow[],
-  answer: 'chosen' | 'rejected',
-): Promise<number[]> {
-  const conversations = pairs.map((pair) => [
-    ...pair.prompt,
-    { role: 'assistant' as const, content: pair[answer] },
-  ])
-  const scores = await serving.score({ model, conversations, onTooLong: 'truncate' })
-  return scores.map(({ logit }) => logit)
 }
 
 /** A judge beside people's labels; what comes of it decides whether it may label. */

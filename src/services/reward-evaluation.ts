@@ -1,0 +1,157 @@
+import type { ModelFiles } from '../engine/engine.ts'
+import { cancelled, LibraError } from '../errors.ts'
+import { fitHashedWords, longerWins } from '../evaluation/baselines.ts'
+import type { Baseline } from '../evaluation/baselines.ts'
+import type { ReportSample } from '../evaluation/report.ts'
+import {
+  accuracyFigures,
+  crossFigures,
+  detectionFigures,
+  rewardCurves,
+  rightOf,
+} from '../evaluation/reward-measures.ts'
+import type { Rival, ScoredPair } from '../evaluation/reward-measures.ts'
+import { permutation } from '../random.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { PreferenceRow } from '../schemas/feedback.ts'
+import type { EvaluationOptions } from '../schemas/run.ts'
+import type { ModelRow } from '../store/store.ts'
+import { filesOf, findModel } from './catalog.ts'
+import { conversationOf, foldOf } from './cross-validation.ts'
+import { openPairs, openPairsByAxis } from './data.ts'
+import type { Measure } from './evaluate.ts'
+import type { RunContext } from './runs.ts'
+import type { Services } from './services.ts'
+
+/** Pairs per call of the engine: a stop is felt between them. */
+const PART = 100
+/** Pairs that the model gets most wrong, shown in the report. */
+const SHOWN = 24
+
+/** A reward model by its id, or by the role that it plays. Throws `no_score_head`. */
+export async function findRewardModel(services: Services, ref: string): Promise<ModelRow> {
+  const model = await findModel(services.store, ref)
+  if (!(await services.serving.describe(filesOf(model))).hasScoreHead)
+    throw new LibraError('no_score_head', `${model.id} is not a reward model`, {
+      details: { field: 'options.model' },
+    })
+  return model
+}
+
+/**
+ * A reward model on preference pairs: accuracy and what it depends on, beside counting baselines on the same pairs;
+ * both axes' models on the other axis' pairs; how it finds unsafe answers. Definitions: docs/metrics.md.
+ */
+export async function planRewardModel(
+  services: Services,
+  { options }: { options: EvaluationOptions },
+): Promise<Measure> {
+  const { axis, file, baseline_file: baselineFile, limit, seed } = options
+  const otherAxis = AXES.find((each) => each !== axis) ?? axis
+  const model = await findRewardModel(services, options.model ?? axis)
+  const other = await findRewardModel(services, options.against ?? otherAxis)
+  const all = await openPairsByAxis(services, file, axis)
+  const training = baselineFile === undefined ? null : await openPairs(services, baselineFile, axis)
+  const pairs = drawn(all[axis], limit, seed)
+  const others = drawn(all[otherAxis], limit, seed)
+  return async (context) => {
+    const score = (who: ModelRow, some: readonly PreferenceRow[]): Promise<ScoredPair[]> =>
+      scorePairs(services, context, who, some)
+    const own = await score(model, pairs)
+    const rivals = await countingRivals(pairs, all[axis], training, context)
+    const figures = [
+      ...accuracyFigures(own, rivals, seed),
+      ...detectionFigures([...own, ...(axis === 'safety' ? [] : await score(model, others))], seed),
+      ...crossFigures(`${otherAxis} model on ${axis} pairs`, await score(other, pairs), seed),
+      ...crossFigures(`${axis} model on ${otherAxis} pairs`, await score(model, others), seed),
+    ]
+    const trained = training === null ? 'five-fold over conversations' : baselineFile
+    return {
+      figures,
+      curves: rewardCurves(own, rivals),
+      samples: worst(own),
+      more: { model: model.id, against: other.id, baselines: trained },
+    }
+  }
+}
+
+/** At most `limit` rows by a keyed draw, so that a file that is sorted by source is seen whole. */
+const drawn = (rows: readonly PreferenceRow[], limit: number, seed: number): PreferenceRow[] =>
+  Array.from(permutation(rows.length, seed, 71).slice(0, limit))
+    .sort((a, b) => a - b)
+    .flatMap((i) => rows[i] ?? [])
+
+async function scorePairs(
+  { serving }: Services,
+  { emit, signal }: RunContext,
+  { id, ...model }: ModelRow,
+  pairs: readonly PreferenceRow[],
+): Promise<ScoredPair[]> {
+  const files: ModelFiles = filesOf(model)
+  const scored: ScoredPair[] = []
+  for (let i = 0; i < pairs.length; i += PART) {
+    if (signal.aborted) throw cancelled()
+    const part = pairs.slice(i, i + PART)
+    const conversations = part.flatMap(({ prompt, chosen, rejected }) =>
+      [chosen, rejected].map((content) => [...prompt, { role: 'assistant' as const, content }]),
+    )
+    const scores = await serving.score({ model: files, conversations, onTooLong: 'truncate' })
+    part.forEach((pair, k) =>
+      scored.push({
+        ...{ pair, cluster: conversationOf(pair) },
+        chosen: scores[2 * k]?.logit ?? NaN,
+        rejected: scores[2 * k + 1]?.logit ?? NaN,
+      }),
+    )
+    await emit({ type: 'progress', stage: id, done: scored.length, total: pairs.length })
+  }
+  return scored
+}
+
+const RIVALS: readonly { name: string; fit: (training: PreferenceRow[]) => Baseline }[] = [
+  { name: 'the longer answer wins', fit: () => longerWins },
+  { name: 'hashed words', fit: (training) => fitHashedWords(training, false) },
+  { name: 'hashed words and length', fit: (training) => fitHashedWords(training, true) },
+]
+
+/** What counting makes of the pairs: trained on a file, else on the other conversations of the same one, fold by fold. */
+async function countingRivals(
+  pairs: readonly PreferenceRow[],
+  all: readonly PreferenceRow[],
+  training: PreferenceRow[] | null,
+  { emit, signal }: RunContext,
+): Promise<Rival[]> {
+  const folds = [...new Set(pairs.map(foldOf))]
+  const rivals = RIVALS.map(({ name }) => ({ name, right: new Array<number>(pairs.length) }))
+  for (const [done, fold] of folds.entries()) {
+    if (signal.aborted) throw cancelled()
+    const known = training ?? all.filter((pair) => foldOf(pair) !== fold)
+    for (const [k, { fit }] of RIVALS.entries()) {
+      await new Promise(setImmediate) // fitting takes seconds on thousands of pairs; requests go between
+      const wins = fit(known)
+      pairs.forEach((pair, i) => {
+        const rival = rivals[k]
+        if (rival !== undefined && (training !== null || foldOf(pair) === fold))
+          rival.right[i] = wins(pair)
+      })
+    }
+    const total = training === null ? folds.length : 1
+    await emit({ type: 'progress', stage: 'counting baselines', done: done + 1, total })
+    if (training !== null) break
+  }
+  return rivals
+}
+
+/** The pairs whose rejected answer the model prefers most. */
+const worst = (rows: readonly ScoredPair[]): ReportSample[] =>
+  rows
+    .filter((row) => rightOf(row) < 1)
+    .toSorted((a, b) => a.chosen - a.rejected - (b.chosen - b.rejected))
+    .slice(0, SHOWN)
+    .map(({ pair, chosen, rejected }) => ({
+      prompt: pair.prompt.at(-1)?.content ?? '',
+      answers: [
+        { name: 'chosen 较好', text: `${pair.chosen} (${chosen.toFixed(2)})` },
+        { name: 'rejected 较差', text: `${pair.rejected} (${rejected.toFixed(2)})` },
+      ],
+    }))

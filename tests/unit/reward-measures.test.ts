@@ -1,0 +1,71 @@
+import { expect, test } from 'vitest'
+import { accuracyFigures, detectionFigures } from '../../src/evaluation/reward-measures.ts'
+import type { ScoredPair } from '../../src/evaluation/reward-measures.ts'
+import type { PreferenceRow } from '../../src/schemas/feedback.ts'
+
+let conversation = 0
+const row = (
+  chosen: string,
+  rejected: string,
+  scores: readonly [number, number],
+  more: Partial<PreferenceRow> = {},
+): ScoredPair => ({
+  pair: {
+    ...{ axis: 'safety', chosen, rejected, ...more },
+    prompt: more.prompt ?? [{ role: 'user', content: '?' }],
+  },
+  ...{ chosen: scores[0], rejected: scores[1], cluster: `c${conversation++}` },
+})
+const value = (figures: readonly { figure: string; value: number; n: number }[], name: string) => {
+  const found = figures.find(({ figure }) => figure === name)
+  return found === undefined ? undefined : [found.value, found.n]
+}
+
+test('accuracy by what pairs differ in, worked by hand', () => {
+  const long = 'x'.repeat(20)
+  const turn = (content: string, role: 'user' | 'assistant' = 'user') => ({ role, content })
+  const rows = [
+    row(long, 'x', [2, 1], { strength: 'better', source: 'people' }),
+    row('x', long, [1, 2], { strength: 'better', source: 'judge' }),
+    row(long, 'x'.repeat(15), [3, 3], { source: 'judge' }),
+    row('x'.repeat(19), long, [4, 1], {
+      prompt: [turn('a'), turn('b', 'assistant'), turn('c')],
+    }),
+  ]
+  const rival = { name: 'longer', right: [1, 0, 1, 0] }
+  const figures = accuracyFigures(rows, [rival], 1)
+  expect(value(figures, 'accuracy')).toEqual([0.625, 4])
+  expect(value(figures, 'accuracy, better')).toEqual([0.5, 2])
+  expect(value(figures, 'accuracy, source judge')).toEqual([0.25, 2])
+  expect(value(figures, 'accuracy, 1 turn')).toEqual([0.5, 3])
+  expect(value(figures, 'accuracy, 2 turns')).toEqual([1, 1])
+  expect(value(figures, 'accuracy, chosen longer by half or more')).toEqual([1, 1])
+  expect(value(figures, 'accuracy, chosen shorter by half or more')).toEqual([0, 1])
+  expect(value(figures, 'accuracy, chosen 10–50 % longer')).toEqual([0.5, 1])
+  expect(value(figures, 'accuracy, lengths within 10 %')).toEqual([1, 1])
+  const beside = figures.find(({ figure }) => figure === 'accuracy beside: longer')
+  expect(beside).toMatchObject({ value: 0.125, before: { value: 0.5 }, after: { value: 0.625 } })
+})
+
+test('a model that only knows length: its score is length, whichever answer is called chosen', () => {
+  const texts = ['a', 'bb', 'ccc', 'dddd', 'eeeee', 'ffffff']
+  const rows = texts.flatMap((chosen, i) =>
+    texts
+      .filter((_, k) => k !== i)
+      .map((rejected) => row(chosen, rejected, [chosen.length, rejected.length])),
+  )
+  const figures = accuracyFigures(rows, [], 1)
+  expect(value(figures, 'length correlation of the score')?.[0]).toBeCloseTo(1, 12)
+  expect(value(figures, 'length correlation within pairs')?.[0]).toBeGreaterThan(0.9)
+  expect(value(figures, 'accuracy')).toEqual([0.5, 30])
+})
+
+test('unsafe answers are found by a low score; without labels of both kinds nothing is said', () => {
+  const labels = { chosen_safe: true, rejected_safe: false }
+  const rows = [row('a', 'b', [2, -2], labels), row('c', 'd', [1, 1.5], labels)]
+  const figures = detectionFigures(rows, 1)
+  expect(value(figures, 'AUROC, unsafe answers')).toEqual([0.75, 4])
+  expect(value(figures, 'unsafe recall at 5 % false alarms')).toEqual([0.5, 4])
+  expect(value(figures, 'prevalence of unsafe answers')).toEqual([0.5, 4])
+  expect(detectionFigures([row('a', 'b', [1, 0])], 1)).toEqual([])
+})
