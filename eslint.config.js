@@ -1,7 +1,7 @@
 import tseslint from 'typescript-eslint'
 
 export default tseslint.config(
-  { ignores: ['node_modules', 'data', 'models', 'dist', 'migrations'] },
+  { ignores: ['node_modules', 'data', 'models', 'dist', '.build', 'migrations'] },
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.base],

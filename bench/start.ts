@@ -99,7 +99,7 @@ try {
   const env = { ...process.env, HF_HUB_OFFLINE: '1', LIBRA_PORT: '1' } // no server is asked
   const sides = {
     libra: () =>
-      first(process.execPath, ['--import', 'tsx', here('../src/main.ts'), 'score', input], {
+      first(process.execPath, [here('../bin/libra.js'), 'score', input], {
         ...{ ...env, LIBRA_DATA_DIR: join(folder, 'data') },
       }),
     python: () => first(python, ['-c', PYTHON, model, input], env),

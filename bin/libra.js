@@ -1,5 +1,10 @@
 #!/usr/bin/env node
-import { register } from 'tsx/esm/api'
+import { freshBundle } from '../scripts/bundle.mjs'
 
-register()
-await import('../src/main.ts')
+const bundle = await freshBundle()
+if (bundle !== null) await import(bundle)
+else {
+  const { register } = await import('tsx/esm/api')
+  register()
+  await import('../src/main.ts')
+}

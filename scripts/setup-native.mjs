@@ -16,6 +16,8 @@
  *    (src/tensor/native), once per instruction set.
  * 3. Links in the package's deps/ point to the libraries; a stamp makes the next start fast.
  *
+ * 4. The sources are bundled, for a fast start (bundle.mjs).
+ *
  * Folders appear by rename only, so an interruption leaves nothing that looks complete.
  */
 import { spawn, spawnSync } from 'node:child_process'
@@ -24,6 +26,7 @@ import * as fs from 'node:fs'
 import { homedir, hostname } from 'node:os'
 import { basename, delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { bundle } from './bundle.mjs'
 
 const TENSORFLOW = '2.21.0'
 /** What TensorFlow 2.21 opens at run time: CUDA 12.5, cuDNN 9.3. Without one of them it registers no GPU. */
@@ -572,6 +575,7 @@ try {
   if (args.has('--check')) await check(stamp, device)
   else if (args.has('--force') || !isCurrent(stamp, device)) await setUp(device, forced)
   else if (!args.has('--quiet')) say(`${stamp.key}: up to date`)
+  if (!args.has('--check')) await bundle()
 } catch (error) {
   say(error instanceof SetupError ? error.message : (error.stack ?? String(error)))
   process.exitCode = 1

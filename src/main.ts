@@ -1,6 +1,5 @@
 import { resolve } from 'node:path'
 import { Command } from 'commander'
-import { prettifyError, ZodError } from 'zod'
 import { LibraError } from './errors.ts'
 
 /** The command line. Each command loads only what it needs. */
@@ -91,6 +90,18 @@ program
     await serve()
   })
 
+/** A command that asks: the engine starts while the rest loads. */
+async function ask(
+  name: 'score' | 'rank' | 'judge',
+  file: string | undefined,
+  flags: Record<string, unknown>,
+): Promise<void> {
+  const connecting = import('./cli/connection.ts').then(({ connect }) => connect())
+  connecting.catch(() => {}) // told when it is needed
+  const { ask } = await import('./cli/ask.ts')
+  await ask(name, file, flags, connecting)
+}
+
 const list = (text: string): string[] => text.split(',')
 program
   .command('score')
@@ -100,7 +111,6 @@ program
   .option('--threshold <number>', 'of the gate', Number)
   .option('--on-too-long <what>', 'error or truncate')
   .action(async (file: string | undefined, { onTooLong: on_too_long, ...flags }) => {
-    const { ask } = await import('./cli/ask.ts')
     await ask('score', file, { ...flags, on_too_long })
   })
 
@@ -113,7 +123,6 @@ program
   .option('--judge <profile>')
   .option('--threshold <number>', 'of the gate', Number)
   .action(async (file: string | undefined, flags: Record<string, unknown>) => {
-    const { ask } = await import('./cli/ask.ts')
     await ask('rank', file, flags)
   })
 
@@ -124,7 +133,6 @@ program
   .option('--axis <axis>', 'for lines that name none')
   .option('--judge <profile>')
   .action(async (file: string | undefined, flags: Record<string, unknown>) => {
-    const { ask } = await import('./cli/ask.ts')
     await ask('judge', file, flags)
   })
 
@@ -184,15 +192,18 @@ program
     await writeOpenApi(file)
   })
 
+async function zodMessage(error: unknown): Promise<string | null> {
+  const { prettifyError, ZodError } = await import('zod')
+  return error instanceof ZodError ? `libra: ${prettifyError(error)}` : null
+}
+
 try {
   await program.parseAsync()
 } catch (error) {
   console.error(
     error instanceof LibraError
       ? `libra: ${error.message} (${error.code})`
-      : error instanceof ZodError
-        ? `libra: ${prettifyError(error)}`
-        : error,
+      : ((await zodMessage(error)) ?? error),
   )
   process.exitCode = 1
 }

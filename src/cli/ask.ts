@@ -88,20 +88,21 @@ process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
   if (code === 'EPIPE') process.exit(0)
 })
 
-/** Asks about every line and writes it back with the answer as the field `score`, `rank` or `judge`. */
+/** Asks about every line, once connected, and writes it back with the answer as the field `score`, `rank` or `judge`. */
 export async function ask(
   name: keyof typeof COMMANDS,
   file: string | undefined,
   flags: Row,
+  connecting: Promise<Connection>,
 ): Promise<void> {
   const command: Command = COMMANDS[name]
   const { fields, batch } = command
-  const { source, content } = await readInput(file)
-  // a line goes out as it came in: the service fills in its own defaults
-  const rows = parseRows(content, source, lineOf(command))
-  const connection = await connect()
   const progress = createProgress()
   try {
+    const { source, content } = await readInput(file)
+    // a line goes out as it came in: the service fills in its own defaults
+    const rows = parseRows(content, source, lineOf(command))
+    const connection = await connecting
     for (let i = 0; i < rows.length; i += batch) {
       const part = rows.slice(i, i + batch)
       const asked = part.map((row) => only(row, fields))
@@ -116,7 +117,7 @@ export async function ask(
     }
   } finally {
     progress.stop()
-    await connection.close()
+    await (await connecting.catch(() => null))?.close()
   }
 }
 

@@ -1,5 +1,6 @@
+import { createConnection } from 'node:net'
 import { readConfig } from '../config.ts'
-import { spawnEngine } from '../engine/process/spawn.ts'
+import { spawnEngine, startEngine } from '../engine/process/spawn.ts'
 import { LibraError } from '../errors.ts'
 
 /** One way to ask, whoever answers. */
@@ -39,6 +40,8 @@ export async function connect(): Promise<Connection> {
 
 async function answers(address: string): Promise<boolean> {
   try {
+    await listening(address) // before fetch, which takes 20 ms to load
+
     const reply = await fetch(new URL('/healthz', address), { signal: AbortSignal.timeout(2000) })
     return ((await reply.json()) as { status?: unknown }).status === 'ok'
   } catch {
@@ -46,19 +49,33 @@ async function answers(address: string): Promise<boolean> {
   }
 }
 
+/** Resolves when somebody listens there. */
+function listening(address: string): Promise<void> {
+  const { hostname, port, protocol } = new URL(address)
+  const host = hostname.replace(/^\[|\]$/g, '')
+  const socket = createConnection({
+    host,
+    port: Number(port) || (protocol === 'https:' ? 443 : 80),
+  })
+  return new Promise<void>((resolve, reject) => {
+    socket.once('connect', resolve).once('error', reject)
+    socket.setTimeout(2000, () => reject(new Error('no answer')))
+  }).finally(() => socket.destroy())
+}
+
 async function ownService(): Promise<Connection> {
   const { dataDir, modelsDir, judge, judgeKey } = readConfig()
-  const starting = spawnEngine() // TensorFlow loads while the rest does
+  const { engine: serving } = startEngine() // TensorFlow loads while the rest does
+  const end = async (error: unknown): Promise<never> => {
+    await serving.close()
+    throw error
+  }
   const [{ openStore }, { createServices }, { createApp }] = await Promise.all([
     import('../store/store.ts'),
     import('../services/services.ts'),
     import('../http/app.ts'),
-  ])
-  const store = await openStore(dataDir).catch(async (error: unknown) => {
-    await (await starting).close()
-    throw error
-  })
-  const serving = await starting
+  ]).catch(end)
+  const store = await openStore(dataDir).catch(end)
   const startTraining = () => spawnEngine({ training: true })
   const services = await createServices({
     ...{ store, serving, startTraining, dataDir },

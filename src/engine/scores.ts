@@ -31,15 +31,27 @@ export function fit(
 
 /** Scores by several models; those that read the same tokens on one base go through its passes together. */
 export function createScoring(residents: Residents, batcher: Batcher): Engine['scoreAll'] {
-  /** Lends all models at once. */
-  const lend = <T>(
+  /** Lends all models at once; they load side by side. */
+  async function lend<T>(
     files: readonly ModelFiles[],
     work: (scorers: Resident[]) => Promise<T>,
-    lent: Resident[] = [],
-  ): Promise<T> => {
-    const [next, ...rest] = files
-    if (next === undefined) return work(lent)
-    return residents.use(next, (resident) => lend(rest, work, [...lent, resident]))
+  ): Promise<T> {
+    let over = (): void => {}
+    const worked = new Promise<void>((resolve) => (over = resolve))
+    const held: Promise<void>[] = []
+    const lent = files.map(
+      (model) =>
+        new Promise<Resident>((resolve, reject) => {
+          const use = residents.use(model, (resident) => (resolve(resident), worked))
+          held.push(use.catch(reject))
+        }),
+    )
+    try {
+      return await work(await Promise.all(lent))
+    } finally {
+      over()
+      await Promise.all(held)
+    }
   }
   return ({ models, conversations, onTooLong }: ScoreAllRequest, signal) =>
     lend(models, async (scorers) => {

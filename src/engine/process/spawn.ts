@@ -9,21 +9,32 @@ import type { Call, Calls, Reply, Request } from './protocol.ts'
 
 type Listener = (reply: Extract<Reply, { id: number }> | { lost: LibraError }) => void
 
+export type EngineOptions = { training?: boolean; memory?: number }
+
+/** An engine that has started. Throws `engine_lost` where it can't. */
+export async function spawnEngine(options: EngineOptions = {}): Promise<Engine> {
+  const { engine, ready } = startEngine(options)
+  await ready
+  return engine
+}
+
 /**
- * Starts an engine in a child process: two TensorFlow threads in one process crash, and a crash here ends this
+ * Starts an engine in a child process; calls may be made before it is ready and wait for it. Two TensorFlow threads in one process crash, and a crash here ends this
  * engine's calls with `engine_lost`, never the service. `training` runs at lower priority; the weights of resident
  * models stay within `memory` bytes.
  */
-export async function spawnEngine({
-  training = false,
-  memory,
-}: { training?: boolean; memory?: number } = {}): Promise<Engine> {
+export function startEngine({ training = false, memory }: EngineOptions = {}): {
+  engine: Engine
+  ready: Promise<void>
+} {
+  const bundled = process.env['LIBRA_ENGINE_ENTRY'] // scripts/bundle.mjs puts the path of the bundle here
+  const tsx = (): string => pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
   const child = fork(
-    fileURLToPath(new URL('./serve.ts', import.meta.url)),
+    bundled ?? fileURLToPath(new URL('./serve.ts', import.meta.url)),
     training ? ['training'] : [],
     {
       serialization: 'advanced',
-      execArgv: ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href],
+      execArgv: bundled === undefined ? ['--import', tsx()] : [],
       env: {
         ...process.env,
         ...{ TF_CPP_MIN_LOG_LEVEL: '3', TF_FORCE_GPU_ALLOW_GROWTH: 'true' },
@@ -37,7 +48,7 @@ export async function spawnEngine({
   let nextId = 0
   let lost: LibraError | null = null
 
-  await new Promise<void>((resolve, reject) => {
+  const ready = new Promise<void>((resolve, reject) => {
     child.on('message', (reply: Reply) => {
       if ('ready' in reply) resolve()
       else listeners.get(reply.id)?.(reply)
@@ -52,6 +63,7 @@ export async function spawnEngine({
       reject(lost)
     })
   })
+  ready.catch(() => {}) // the calls fail
 
   const send = (request: Request): void => {
     if (lost !== null) throw lost
@@ -77,7 +89,7 @@ export async function spawnEngine({
       signal?.addEventListener('abort', abort)
     }) as ReturnType<Calls[C]>
 
-  return {
+  const engine: Engine = {
     describe: (model) => call('describe', model),
     score: (request, signal) => call('score', request, signal),
     scoreAll: (request, signal) => call('scoreAll', request, signal),
@@ -120,6 +132,7 @@ export async function spawnEngine({
       await ended
     },
   }
+  return { engine, ready }
 }
 
 /** Keeps the end of what the child says on stderr, to explain its death. */
