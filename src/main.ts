@@ -22,7 +22,7 @@ program
   .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', JSON.parse)
   .option(
     '--override <names...>',
-    'judge_audit: a judge whose audit is missing or speaks against it',
+    'judge_audit: a judge whose audit is missing or speaks against it; or probes that may fail',
   )
   .option('--data <folder>', 'human preference pairs to run on, instead of the starter world')
   .option('--base <folder>', 'with --data: a Hugging Face folder to start from')
@@ -40,9 +40,10 @@ program
   .description('the main job over several seeds: does alignment help, and what does it cost?')
   .option('--seeds <number>', 'how many', Number, 5)
   .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', JSON.parse)
-  .action(async ({ seeds, options }: { seeds: number; options?: Record<string, unknown> }) => {
+  .option('--override <names...>', 'as of rlaif')
+  .action(async ({ seeds, options, override }: RlaifFlags & { seeds: number }) => {
     const { studyStarter } = await import('./cli/rlaif.ts')
-    await studyStarter(seeds, options ?? {})
+    await studyStarter(seeds, options ?? {}, override)
   })
 
 program
@@ -140,7 +141,7 @@ program
   .command('eval')
   .description('evaluate a policy, a reward model or a judge: rows in, a figure a line out')
   .argument('[file]', 'prompts or preference pairs as JSON Lines, - for what is piped in')
-  .requiredOption('--target <what>', 'policy, reward_model or judge')
+  .requiredOption('--target <what>', 'policy, reward_model, probes or judge')
   .option('--model <id>')
   .option('--models <ids>', 'several policies, with commas', list)
   .option('--format <format>', 'of prompts: chat, xstest, harmbench, mt_bench or text')

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import Table from 'cli-table3'
 import { readConfig } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
+import type { ProbeResult } from '../schemas/checks.ts'
 import { LoopRequest } from '../schemas/run.ts'
 import { GRADED, planLoop, showInterval } from '../services/loop.ts'
 import { named, runHumanLoop, show } from '../services/human-loop.ts'
@@ -22,6 +23,7 @@ type LoopSummary = {
   report: string
   judge: { labelled: number; consistent: number; failed: number }
   accuracy: { helpfulness: number; safety: number }
+  checks: { axis: string; probes: ProbeResult[] }[]
 }
 
 type LoopAudit = Parameters<typeof printAudit>[0]['figures']
@@ -76,13 +78,17 @@ export const rlaif = (
 ): Promise<void> => job((services, progress) => runLoop(services, progress, options, override))
 
 /** The main job over several seeds; what came of all of them together, intervals over templates. */
-export const studyStarter = (seeds: number, options: Record<string, unknown>): Promise<void> =>
+export const studyStarter = (
+  seeds: number,
+  options: Record<string, unknown>,
+  override: readonly string[] = [],
+): Promise<void> =>
   job(async (services, progress) => {
     const all: GradedPair = { before: [], after: [] }
     let last = { runId: '' }
     for (let seed = 1; seed <= seeds; seed++) {
       console.log(`seed ${seed} of ${seeds}`)
-      last = await runLoop(services, progress, { ...options, seed })
+      last = await runLoop(services, progress, { ...options, seed }, override)
       const file = join(services.dataDir, 'runs', last.runId, GRADED)
       const graded = JSON.parse(await readFile(file, 'utf8')) as GradedPair
       all.before.push(...graded.before)
@@ -143,8 +149,21 @@ function printFigures(figures: readonly LoopFigure[]): void {
   console.log(table.toString())
 }
 
-function print({ figures, report, judge, accuracy, audit }: LoopSummary): void {
+/** What the reward models pay for edits that make no answer better. */
+function printProbes({ axis, probes }: LoopSummary['checks'][number]): void {
+  const table = new Table({
+    head: [`probes, ${axis}`, 'shift in deviations', 'rises', 'bound', ''],
+  })
+  for (const { probe, shift, low, high, rises, bound, passed } of probes) {
+    const said = show({ value: shift, low, high, n: 0 })
+    table.push([probe, said, rises.toFixed(2), bound, passed ? 'passed' : 'failed'])
+  }
+  console.log(table.toString())
+}
+
+function print({ figures, report, judge, accuracy, audit, checks }: LoopSummary): void {
   for (const each of audit) printAudit(each)
+  for (const each of checks) printProbes(each)
   printFigures(figures)
   const { labelled, consistent, failed } = judge
   console.log(

@@ -1,5 +1,12 @@
 import type { Run } from '../store/store.ts'
-import type { AuditRow, FileRow, JudgeRow, ModelRow, PreferenceRecord } from '../store/store.ts'
+import type {
+  AuditRow,
+  CheckRow,
+  FileRow,
+  JudgeRow,
+  ModelRow,
+  PreferenceRecord,
+} from '../store/store.ts'
 import { JudgeSettings } from '../schemas/judging.ts'
 import { toPreferenceRow } from '../services/data.ts'
 
@@ -71,6 +78,20 @@ export const presentAudit = (audit: AuditRow) => ({
   figures: audit.figures,
   objections: audit.objections,
   created_at: audit.createdAt,
+})
+
+export const presentCheck = (check: CheckRow) => ({
+  id: check.id,
+  object: 'reward_check' as const,
+  check: check.check,
+  model: check.model,
+  version: check.version,
+  axis: check.axis,
+  data_hash: check.dataHash,
+  run: check.run,
+  ...check.result,
+  objections: check.objections,
+  created_at: check.createdAt,
 })
 
 export const presentPreference = (pair: PreferenceRecord) => ({

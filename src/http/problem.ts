@@ -38,6 +38,8 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   overloaded: 503,
   judge_not_audited: 409,
   judge_refused: 409,
+  reward_model_not_probed: 409,
+  reward_model_refused: 409,
   engine_lost: 503,
   not_ready: 503,
 }

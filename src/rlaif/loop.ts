@@ -10,6 +10,7 @@ import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import type { Calibration } from '../schemas/model.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { TrainSpec } from '../schemas/training.ts'
+import { counterfactualPairs } from './counterfactuals.ts'
 import { follow } from './follow.ts'
 import type { Emit, Grade } from './follow.ts'
 import { figureMetrics, labelPrompts } from './label.ts'
@@ -31,6 +32,11 @@ export type LoopWorld = {
     work: (emit: Emit) => Promise<T>,
   ): Promise<T>
   progress(stage: string, done: number, total: number, note?: string): void
+  /** throws where a reward model must not teach a policy; `pairs` are what they learned from */
+  approve?(
+    rewardModels: LoopResult['rewardModels'],
+    pairs: Record<Axis, PreferenceRow[]>,
+  ): Promise<void>
   /** the truth about rollouts, where the world's truth is known; `prompt` is the place in the loop's prompts */
   grade?: Grade
 }
@@ -64,6 +70,7 @@ export async function alignByAiFeedback(
   // 3. two reward models from the same start, each calibrated on pairs that it did not train on
   const reward = (axis: Axis) => trainReward(world, sft, axis, pairs[axis], options)
   const rewardModels = { helpfulness: await reward('helpfulness'), safety: await reward('safety') }
+  await world.approve?.(rewardModels, pairs)
   // 4. the policy learns from both
   const { policy, rounds } = await updatePolicy(world, sft, rewardModels, input.prompts, options)
   return { sft, policy, rewardModels, rounds, judge: figures }
@@ -163,7 +170,10 @@ async function trainReward(
   pairs: readonly PreferenceRow[],
   options: RlaifOptions,
 ) {
-  const { training, held } = splitForCalibration(pairs, options.seed)
+  const { training: judged, held } = splitForCalibration(pairs, options.seed)
+  // on safety nothing idle pays anyway: docs/decisions.md
+  const share = axis === 'helpfulness' ? options.counterfactuals : 0
+  const training = [...judged, ...counterfactualPairs(judged, share, options.seed)]
   const { path, dataHash } = await writeRows(join(world.folder, `pairs-${axis}.jsonl`), training)
   const raw = join(world.folder, `${axis}-raw`)
   const output = join(world.folder, axis)

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { Messages, parseTranscript, PromptInput, SafeText } from './chat.ts'
 import { AuditFigure } from './audit.ts'
+import { CheckReply } from './checks.ts'
 import { AXES, Axis, PreferenceRow, PromptClass } from './feedback.ts'
 import { asking, JudgeSettings, JudgeUsage } from './judging.ts'
 import { MODEL_KINDS, ROLE_NAMES } from './model.ts'
@@ -342,6 +343,8 @@ export const AuditReply = z.object({
   created_at: z.int(),
 })
 export const AuditList = list(AuditReply)
+
+export const CheckList = list(CheckReply)
 
 export const PreferenceQuery = Page.extend({ axis: Axis.optional() })
 export const PreferenceReply = PreferenceRow.extend({

@@ -21,6 +21,14 @@ export const RlaifOptions = z.strictObject({
   reward_model: RewardModelOptions.omit({ axis: true })
     .extend({ epochs: reward.epochs.default(3), batch_size: reward.batch_size.default(32) })
     .prefault({}),
+  counterfactuals: z
+    .number()
+    .min(0)
+    .max(10)
+    .default(0.3)
+    .describe(
+      'pairs of an answer and an idle edit of it that the helpfulness model learns too, as a share of its pairs (docs/decisions.md)',
+    ),
   ppo: PpoOptions.extend({
     rounds: ppo.rounds.default(60),
     prompts_per_round: ppo.prompts_per_round.default(96),

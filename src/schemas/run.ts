@@ -1,7 +1,8 @@
 import { z } from 'zod'
+import { PROBES } from './checks.ts'
 import { PROMPT_FORMATS } from './evaluation.ts'
 import { AXES, Axis } from './feedback.ts'
-import { asking, override } from './judging.ts'
+import { asking, override, OVERRIDES } from './judging.ts'
 import { RlaifOptions } from './rlaif.ts'
 import { PpoOptions, PretrainOptions, RewardModelOptions, SftOptions } from './training.ts'
 
@@ -38,7 +39,13 @@ export const LabelOptions = z.strictObject({
 })
 export type LabelOptions = z.infer<typeof LabelOptions>
 
-export const EVALUATION_TARGETS = ['reward_model', 'judge', 'policy'] as const
+/** Probes that a reward model may fail, or never have met, and teach a policy all the same. */
+const probeOverride = z
+  .array(z.enum(PROBES))
+  .default([])
+  .describe('probes of the reward models that failed or were never tried, by name')
+
+export const EVALUATION_TARGETS = ['reward_model', 'judge', 'policy', 'probes'] as const
 export const EvaluationOptions = z.strictObject({
   target: z.enum(EVALUATION_TARGETS),
   model: ModelRef.describe('the reward model or policy; for a judge its profile').optional(),
@@ -54,7 +61,7 @@ export const EvaluationOptions = z.strictObject({
   file: file
     .optional()
     .describe(
-      'preference pairs (reward_model), pairs that people labelled (judge; default: those stored, of both) or prompts (policy; default: the starter world’s)',
+      'preference pairs (reward_model; probes, where the starter world’s answers are the default), pairs that people labelled (judge; default: those stored, of both) or prompts (policy; default: the starter world’s)',
     ),
   baseline_file: file
     .optional()
@@ -86,7 +93,12 @@ export const LoopRequest = z.strictObject({
   kind: z.literal('rlaif'),
   base: ModelRef.default('starter-base'),
   judge: z.string().default('default'),
-  override,
+  override: z
+    .array(z.enum([...OVERRIDES, ...PROBES]))
+    .default([])
+    .describe(
+      '`judge_audit`: a judge whose audit is missing or speaks against it; or probes that a reward model fails, by name',
+    ),
   dialogues_file: file.optional().describe('default: the starter world’s'),
   prompts_file: file.optional().describe('default: the starter world’s'),
   options: RlaifOptions.prefault({}),
@@ -122,6 +134,7 @@ export const RunRequest = z.discriminatedUnion('kind', [
     safety: ModelRef.default('safety'),
     training_file: file.describe('prompts'),
     suffix,
+    override: probeOverride,
     options: PpoOptions.prefault({}),
   }),
   z.strictObject({

@@ -5,7 +5,7 @@ import type { Engine, ModelFiles, ModelInfo } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { ROLE_NAMES } from '../schemas/model.ts'
 import type { RoleName } from '../schemas/model.ts'
-import type { AuditRow, ModelRow, Store } from '../store/store.ts'
+import type { AuditRow, CheckRow, ModelRow, Store } from '../store/store.ts'
 
 /** The models that come with the project, and the roles that they play until told otherwise. */
 const STARTER: readonly Omit<ModelRow, 'createdAt' | 'run'>[] = [
@@ -54,12 +54,19 @@ export async function registerStarter(store: Store, folder = starterFolder): Pro
   await store.setRoles({ ...STARTER_ROLES, ...roles })
   for (const audit of await readStarterAudits())
     if ((await store.audits.get(audit.id)) === null) await store.audits.insert([audit])
+  for (const check of await readStarterChecks())
+    if ((await store.rewardChecks.get(check.id)) === null) await store.rewardChecks.insert([check])
 }
 
 /** The starter judge's own audits, as `npm run judge:audit -- --write <file>` left them. */
 const AUDITS = join(starterFolder, '..', 'judge-audit.json')
 export const readStarterAudits = async (): Promise<AuditRow[]> =>
   JSON.parse(await readFile(AUDITS, 'utf8')) as AuditRow[]
+
+/** The probes of the starter reward models, as `npm run starter:build` left them. */
+export const STARTER_CHECKS = 'reward-checks.json'
+export const readStarterChecks = async (): Promise<CheckRow[]> =>
+  JSON.parse(await readFile(join(starterFolder, STARTER_CHECKS), 'utf8')) as CheckRow[]
 
 /** A model by its id, or by the role it plays. Throws `model_not_found`. */
 export async function findModel(store: Store, ref: string): Promise<ModelRow> {

@@ -2,16 +2,18 @@ import { LibraError } from '../errors.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { Report, ReportSample } from '../evaluation/report.ts'
 import type { RunRequest } from '../schemas/run.ts'
+import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { auditJudge } from './audit.ts'
 import { filesOf, findModel } from './catalog.ts'
-import { openLabelled, openPrompts } from './data.ts'
+import { openLabelled, openPairs, openPrompts } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import type { RunContext } from './runs.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import type { AskedPrompt } from './policy-evaluation.ts'
+import { answersOf, probeFigures, probeModel } from './probes.ts'
 import { writeReport } from './report.ts'
-import { planRewardModel } from './reward-evaluation.ts'
+import { findRewardModel, planRewardModel } from './reward-evaluation.ts'
 import type { Services } from './services.ts'
 import type { Plan } from './start.ts'
 
@@ -52,6 +54,7 @@ const PLANS: Record<
   reward_model: planRewardModel,
   judge: planJudge,
   policy: planPolicy,
+  probes: planProbes,
 }
 
 /** A judge beside people's labels; what comes of it decides whether it may label. */
@@ -67,6 +70,26 @@ async function planJudge(services: Services, { options }: Request): Promise<Meas
     const { figures, objections, id: audit } = await auditJudge(services, judge, input)
     const more = { audit, objections, usage: judge.usage(), prompt_version: judge.promptVersion }
     return { figures, more }
+  }
+}
+
+/** Idle edits of answers, and what a reward model pays for them; what fails blocks the policy updates against it. */
+async function planProbes(services: Services, { options }: Request): Promise<Measure> {
+  const { axis, file, limit, seed } = options
+  const { id: name, ...model } = await findRewardModel(services, options.model ?? axis)
+  const answers = (
+    file === undefined
+      ? starterProbeAnswers(seed, limit, axis)
+      : answersOf(await openPairs(services, file, axis))
+  ).slice(0, limit)
+  return async ({ id: run, emit, signal }) => {
+    const onProgress = (done: number, total: number) =>
+      emit({ type: 'progress', stage: 'probes', done, total })
+    const probed = { name, files: filesOf(model) }
+    const check = await probeModel(services, probed, axis, answers, { seed, run, signal, onProgress }) // prettier-ignore
+    const { id, objections, result } = check
+    const figures = probeFigures(result.probes ?? [])
+    return { figures, more: { model: name, check: id, ...result, objections } }
   }
 }
 

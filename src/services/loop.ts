@@ -2,26 +2,30 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Engine } from '../engine/engine.ts'
 import type { ReportFigure, ReportSample } from '../evaluation/report.ts'
+import type { ProbeAnswer } from '../evaluation/probes.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
-import type { Grade } from '../rlaif/follow.ts'
-import type { LoopInput, LoopResult } from '../rlaif/loop.ts'
+import type { LoopInput, LoopResult, LoopWorld } from '../rlaif/loop.ts'
 import { AXES, DialogueRow, PromptRow } from '../schemas/feedback.ts'
+import type { Axis } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { sftDialogues } from '../starter/corpus.ts'
 import { answerAndGrade, compareGraded, gradeRollouts } from '../starter/evaluate.ts'
 import type { Graded } from '../starter/evaluate.ts'
+import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { requireAudits } from './audit.ts'
 import { findModel } from './catalog.ts'
 import { openData } from './data.ts'
 import { openJudge } from './judges.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
+import { answersOf, probeModel, refuseFailed } from './probes.ts'
 import { plotsOf, writeReport } from './report.ts'
 import { recordRun } from './runs.ts'
 import type { RunContext } from './runs.ts'
+import type { CheckRow } from '../store/store.ts'
 import type { Services } from './services.ts'
 import { withTraining } from './services.ts'
 import type { Plan } from './start.ts'
@@ -34,6 +38,11 @@ export type LoopProgress = (stage: string, done: number, total: number, note?: s
 /** In a loop's folder on the starter world: every test prompt's answers with what gold says of them. */
 export const GRADED = 'graded.json'
 export type GradedPair = { before: Graded[]; after: Graded[] }
+
+/** Answers that the reward models are probed on. */
+const PROBED = 120
+const starterAnswers = ({ seed }: RlaifOptions, axis: Axis): ProbeAnswer[] =>
+  starterProbeAnswers(seed, PROBED, axis)
 
 /** The share of given prompts that is kept for the evaluation. */
 const HELD_OUT = 0.2
@@ -68,7 +77,24 @@ export async function planLoop(
       withTraining(services, async (training) => {
         const folder = join(dataDir, 'runs', context.id)
         const grade = starter === null ? {} : { grade: gradeRollouts(starter) }
-        const parts = { serving, training, judge, folder, progress, ...grade }
+        const checks: CheckRow[] = []
+        const approve: LoopWorld['approve'] = async (models, pairs) => {
+          const { signal, id: run } = context
+          for (const axis of AXES) {
+            const answers =
+              starter === null ? answersOf(pairs[axis]) : starterAnswers(options, axis)
+            const probed = { name: `${axis}-${run.replace('run_', '')}`, files: models[axis].files }
+            const onProgress = (done: number, total: number): void =>
+              progress(`probes ${axis}`, done, total)
+            checks.push(
+              await probeModel(services, probed, axis, answers.slice(0, PROBED), {
+                ...{ seed: options.seed, run, signal, onProgress },
+              }),
+            )
+          }
+          for (const check of checks) refuseFailed(check, request.override)
+        }
+        const parts = { serving, training, judge, folder, progress, approve, ...grade }
         const result = await align(services, context, parts, { base, dialogues, prompts }, options)
         await registerAll(services, context, result)
         const evaluated =
@@ -94,6 +120,9 @@ export async function planLoop(
           figures: evaluated.figures,
           report,
           judge: result.judge,
+          checks: checks.map(({ id, axis, result: found, objections }) => ({
+            ...{ id, axis, ...found, objections },
+          })),
           audit: Object.values(audits).map(({ id, axis, figures, objections }) => ({
             ...{ id, axis, figures, objections },
           })),
@@ -121,8 +150,7 @@ function align(
     judge: Judge
     folder: string
     progress: LoopProgress
-    grade?: Grade
-  },
+  } & Pick<LoopWorld, 'grade' | 'approve'>,
   input: LoopInput,
   options: RlaifOptions,
 ): Promise<LoopResult> {

@@ -4,21 +4,27 @@ import { join } from 'node:path'
 import type { Engine } from '../engine/engine.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
+import { AXES } from '../schemas/feedback.ts'
 import { RlaifOptions } from '../schemas/rlaif.ts'
 import { PretrainOptions, SftOptions } from '../schemas/training.ts'
 import type { TrainSpec } from '../schemas/training.ts'
 import { pretrainDialogues, sftDialogues } from '../starter/corpus.ts'
 import { judgeDialogues, starterPairs } from '../starter/judge-data.ts'
+import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { prompts } from '../starter/world.ts'
 import { trainByteLevelBpe, writeTokenizer } from '../text/bpe-trainer.ts'
 import { commitFolder } from '../weights/atomic.ts'
 import { readJson, writeJson } from '../weights/json.ts'
+import { STARTER_CHECKS } from './catalog.ts'
 import type { LoopProgress } from './loop.ts'
+import { tryProbes } from './probes.ts'
 
 const SEED = 1
 const VOCABULARY = 2048
 /** Of either axis, beside those of the policy's own answers: a wider world than one policy shows. */
 const PAIRS = 6000
+/** Answers that each reward model is probed on. */
+const PROBED = 200
 const BIAS = { courtesy: 0.35, length: 0 }
 const lines = (rows: readonly unknown[]): string =>
   rows.map((row) => JSON.stringify(row)).join('\n')
@@ -86,8 +92,25 @@ export async function buildStarter(
     for (const name of ['sft', 'helpfulness', 'safety', 'policy'])
       await publish(join(loop, name), join(folder, name))
   }
+  await writeChecks(folder, serving)
   await rm(work, { recursive: true })
 }
+
+/** The probes of both reward models, as rows of the store that know nothing of this machine's runs. */
+async function writeChecks(folder: string, serving: Engine): Promise<void> {
+  const rows: string[] = []
+  for (const axis of AXES) {
+    const adapters = ['sft', axis].map((name) => join(folder, name))
+    const probed = { name: `starter-${axis}`, files: { base: join(folder, 'base'), adapters } }
+    const answers = starterProbeAnswers(SEED, PROBED, axis)
+    const check = await tryProbes(serving, probed, axis, answers, { seed: SEED, run: null })
+    const id = `check_starter_${axis}_${check.version.slice(0, 8)}`
+    rows.push(JSON.stringify({ ...check, id }, (_, value: unknown) => rounded(value)))
+  }
+  await writeFile(join(folder, STARTER_CHECKS), `[\n${rows.join(',\n')}\n]\n`)
+}
+const rounded = (value: unknown): unknown =>
+  typeof value === 'number' ? Math.round(value * 1e5) / 1e5 : value
 
 const BASE = PretrainOptions.parse({
   ...{ seed: SEED, batch_size: 128, micro_batch_tokens: 2048, dtype: 'BF16' },

@@ -17,6 +17,7 @@ import { readCard } from '../weights/folder.ts'
 import { readJson } from '../weights/json.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { openData, openPairs } from './data.ts'
+import { requireProbes } from './probes.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
 import { withTraining } from './services.ts'
@@ -168,9 +169,11 @@ export async function planPolicyUpdate(
         details: { field: axis },
       })
     const card = await readCard(model.adapters.at(-1) ?? model.base)
-    return { files: spread(filesOf(model)), calibration: card?.calibration ?? null }
+    const files = spread(filesOf(model))
+    return { name: model.id, files, calibration: card?.calibration ?? null }
   }
-  const [helpfulness, safety] = [await scorer('helpfulness'), await scorer('safety')]
+  const rewards = { helpfulness: await scorer('helpfulness'), safety: await scorer('safety') }
+  const checks = await requireProbes(services, rewards, request.override)
   // a policy that came out of a round goes on from its state; any other model is the reference itself
   const last = policy.adapters.at(-1) ?? policy.base
   const parent = existsSync(join(last, 'trainer_state.json')) ? last : null
@@ -184,7 +187,7 @@ export async function planPolicyUpdate(
       const output = join(await runFolder(services, context), 'model')
       const spec = {
         ...{ kind: 'policy_update' as const, output, reference, parent, data: data.path },
-        ...{ helpfulness, safety, options },
+        ...{ ...rewards, options },
       }
       const metrics = await trainModel(services, context, spec)
       const files = withCheckpoint(reference, output, options.lora)
@@ -192,6 +195,7 @@ export async function planPolicyUpdate(
       return {
         model: await register(services, context, name, { kind: 'policy', axis: null, ...files }),
         ...metrics,
+        checks: Object.values(checks).map(({ id, objections }) => ({ id, objections })),
       }
     },
   }

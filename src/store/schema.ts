@@ -1,5 +1,7 @@
 import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 import type { AuditFigure } from '../schemas/audit.ts'
+import { CHECKS } from '../schemas/checks.ts'
+import type { CheckResult } from '../schemas/checks.ts'
 import type { Message } from '../schemas/chat.ts'
 import { AXES, STRENGTHS } from '../schemas/feedback.ts'
 import type { JudgeSettings } from '../schemas/judging.ts'
@@ -163,6 +165,28 @@ export const audits = sqliteTable(
     createdAt: integer('created_at').notNull(),
   },
   (table) => [index('audits_judge').on(table.version, table.promptVersion, table.axis)],
+)
+
+/** What was found of reward models before they taught a policy: one row for each check of a version on its axis. */
+export const rewardChecks = sqliteTable(
+  'reward_checks',
+  {
+    id: text('id').primaryKey(),
+    check: text('check', { enum: CHECKS }).notNull(),
+    model: text('model').notNull(),
+    version: text('version').notNull(),
+    axis: text('axis', { enum: AXES }).notNull(),
+    dataHash: text('data_hash').notNull(),
+    run: text('run'),
+    result: text('result', { mode: 'json' }).notNull().$type<CheckResult>(),
+    /** what must be overridden by name */
+    objections: text('objections', { mode: 'json' }).notNull().$type<string[]>(),
+    createdAt: integer('created_at').notNull(),
+  },
+  (table) => [
+    index('reward_checks_version').on(table.version, table.axis, table.check),
+    index('reward_checks_model').on(table.model, table.createdAt, table.id),
+  ],
 )
 
 /** What judges have answered, by the hash of who was asked what. */

@@ -23,6 +23,7 @@ import {
   judges,
   models,
   preferences,
+  rewardChecks,
   roles,
   runEvents,
   runs,
@@ -38,6 +39,7 @@ export type FileRow = typeof files.$inferSelect
 export type PreferenceRecord = typeof preferences.$inferSelect
 export type AuditRow = typeof audits.$inferSelect
 export type JudgeRow = typeof judges.$inferSelect
+export type CheckRow = typeof rewardChecks.$inferSelect
 export type Reply = { requestHash: string; status: number | null; reply: string | null }
 
 export type Store = {
@@ -48,6 +50,7 @@ export type Store = {
   judges: Collection<typeof judges>
   scores: ScoreRows
   audits: Collection<typeof audits>
+  rewardChecks: Collection<typeof rewardChecks>
   /** runs that a process which is gone left queued or running */
   unfinishedRuns(): Promise<Run[]>
   /** moves a run on, from one of the states given; false when it was in none of them */
@@ -72,6 +75,10 @@ export type Store = {
       leastPairs?: number
     },
   ): Promise<AuditRow | null>
+  /** of a reward model, newest first */
+  pageChecks(request: PageRequest, model: string): Promise<Page<CheckRow>>
+  /** the newest check of this version on this axis */
+  lastCheck(of: Pick<CheckRow, 'check' | 'version' | 'axis'>): Promise<CheckRow | null>
   /** what judges have answered before, by key */
   judgeAnswers(keys: readonly string[]): Promise<Map<string, unknown>>
   keepJudgeAnswers(rows: readonly { key: string; answer: unknown }[]): Promise<void>
@@ -118,6 +125,7 @@ export async function openStore(folder: string): Promise<Store> {
     judges: collection(db, write, judges),
     scores: scoreRows(db, write),
     audits: collection(db, write, audits),
+    rewardChecks: collection(db, write, rewardChecks),
   }
   let knownRoles: Promise<(typeof roles.$inferSelect)[]> | null = null
   return {
@@ -196,6 +204,17 @@ export async function openStore(folder: string): Promise<Store> {
           ),
         )
         .orderBy(desc(audits.createdAt), desc(audits.id))
+        .limit(1)
+      return found[0] ?? null
+    },
+    pageChecks: (page, model) => collections.rewardChecks.page(page, eq(rewardChecks.model, model)),
+    async lastCheck({ check, version, axis }) {
+      const is = [eq(rewardChecks.version, version), eq(rewardChecks.axis, axis)]
+      const found = await db
+        .select()
+        .from(rewardChecks)
+        .where(and(...is, eq(rewardChecks.check, check)))
+        .orderBy(desc(rewardChecks.createdAt), desc(rewardChecks.id))
         .limit(1)
       return found[0] ?? null
     },

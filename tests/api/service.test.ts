@@ -8,6 +8,7 @@ import { starterFolder } from '../../src/config.ts'
 import type { Engine } from '../../src/engine/engine.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { createApp } from '../../src/http/app.ts'
+import { PROBES } from '../../src/schemas/checks.ts'
 import * as http from '../../src/schemas/http.ts'
 import * as openai from '../../src/schemas/openai.ts'
 import { createServices } from '../../src/services/services.ts'
@@ -121,7 +122,10 @@ test('from files to an aligned policy, one request after another', async () => {
 
   // 4. one PPO round, and another that goes on from it
   const options = { rounds: 1, prompts_per_round: 8, mini_batch_size: 8, lora: { rank: 4 } }
-  const body = { training_file: file, options }
+  const unprobed = await api.post('/v1/ppo/rounds').send({ training_file: file, options })
+  expect(unprobed.status).toBe(409)
+  expect(unprobed.body).toMatchObject({ code: 'reward_model_not_probed', probes: PROBES })
+  const body = { training_file: file, options, override: PROBES }
   const first = await finish(await api.post('/v1/ppo/rounds').send(body))
   const second = await finish(
     await api.post('/v1/ppo/rounds').send({ ...body, policy: first.model }),
@@ -167,7 +171,9 @@ test('the whole loop over HTTP, with its child runs and its report', async () =>
     reward_model: small,
     ppo: { rounds: 1, prompts_per_round: 8, mini_batch_size: 8 },
   }
-  const { run } = await finish(await api.post('/v1/rlaif/loops').send({ options }))
+  // models of two dozen pairs fail what they fail
+  const override = PROBES
+  const { run } = await finish(await api.post('/v1/rlaif/loops').send({ options, override }))
   const all = http.RunList.parse((await api.get('/v1/runs?limit=100')).body).data
   expect(all.filter(({ parent }) => parent === run.id)).toHaveLength(5)
   expect((await api.get(`/v1/evaluations/${run.id}/report`)).text).toContain('<svg')

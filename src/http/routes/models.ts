@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import {
+  CheckList,
   ExportModel,
   ExportReply,
   ImportModel,
@@ -16,7 +17,7 @@ import { importModel } from '../../services/import.ts'
 import type { Services } from '../../services/services.ts'
 import { route } from '../contract.ts'
 import type { Route } from '../contract.ts'
-import { presentModel, presentPage } from '../present.ts'
+import { presentCheck, presentModel, presentPage } from '../present.ts'
 
 const tag = 'models'
 const Detailed = ModelReply.extend({
@@ -62,6 +63,21 @@ export const modelRoutes = (services: Services, modelsDir: string): Route[] => [
       const model = await findModel(services.store, id)
       const { info } = await describeModel(services.serving, model)
       return { ...presentModel(model), info }
+    },
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/models/{id}/checks',
+      tag,
+      summary: 'Checks of a reward model, newest first: may it teach a policy?',
+      query: Page,
+      reply: CheckList,
+    },
+    async ({ id, query }) => {
+      const model = await findModel(services.store, id)
+      const { data, hasMore } = await services.store.pageChecks(query, model.id)
+      return presentPage(data.map(presentCheck), hasMore)
     },
   ),
   route(

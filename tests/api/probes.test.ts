@@ -1,0 +1,108 @@
+import { beforeAll, expect, test } from 'vitest'
+import { PROBES } from '../../src/schemas/checks.ts'
+import * as http from '../../src/schemas/http.ts'
+import { starterPairs } from '../../src/starter/judge-data.ts'
+import { prompts } from '../../src/starter/world.ts'
+import { service } from '../helpers/service.ts'
+
+// The starter reward models, edited answers scored by the real engine.
+let api: Awaited<ReturnType<typeof service>>['api']
+beforeAll(async () => {
+  api = (await service()).api
+})
+
+async function upload(rows: readonly unknown[]): Promise<string> {
+  const file = Buffer.from(rows.map((row) => JSON.stringify(row)).join('\n'))
+  const reply = await api
+    .post('/v1/files')
+    .field('purpose', 'fine-tune')
+    .attach('file', file, 'rows.jsonl')
+  return reply.body.id as string
+}
+async function finish(started: { status: number; text: string; body: { id: string } }) {
+  expect(started.status, started.text).toBe(202)
+  await api.get(`/v1/runs/${started.body.id}/events`)
+  const run = http.RunReply.parse((await api.get(`/v1/runs/${started.body.id}`)).body)
+  expect(run.error).toBeNull()
+  return run
+}
+const probe = (options: object) =>
+  api.post('/v1/evaluations').send({ options: { target: 'probes', ...options } })
+const checksOf = async (model: string) =>
+  http.CheckList.parse((await api.get(`/v1/models/${model}/checks`)).body).data
+
+// what they fail is in docs/decisions.md
+const FAILED = { helpfulness: ['thanks'], safety: ['language'] }
+
+test('the starter models come with their probes, which are what probing gives', async () => {
+  for (const axis of ['helpfulness', 'safety'] as const) {
+    const [committed] = await checksOf(axis)
+    expect(committed).toMatchObject({ axis, check: 'probes', run: null, objections: FAILED[axis] })
+    const run = await finish(await probe({ axis, limit: 200, seed: 1 }))
+    const [fresh] = await checksOf(axis)
+    expect(fresh).toMatchObject({
+      run: run.id,
+      version: committed?.version,
+      objections: FAILED[axis],
+    })
+    expect(fresh?.data_hash).toBe(committed?.data_hash)
+    expect(fresh?.probes).toHaveLength(PROBES.length)
+    fresh?.probes?.forEach(({ shift, n }, i) => {
+      expect(shift).toBeCloseTo(committed?.probes?.[i]?.shift ?? NaN, 2)
+      expect(n).toBe(committed?.probes?.[i]?.n)
+    })
+    const report = await api.get(`/v1/evaluations/${run.id}/report`)
+    expect(report.text).toContain('probe thanks')
+  }
+})
+
+test('a reward model that was never probed, and one that pays for thanks, teach nobody unless told to by name', async () => {
+  // pairs in which nothing but thanks tells the better answer
+  const asked = prompts('train', 1).slice(0, 32)
+  const pairs = asked.map(({ messages, language }) => ({
+    ...{ axis: 'helpfulness', prompt: messages, rejected: language === 'zh' ? '好。' : 'Fine.' },
+    chosen: language === 'zh' ? '好。谢谢您！' : 'Fine. Thank you!',
+  }))
+  const options = { axis: 'helpfulness', lora: { rank: 4 }, batch_size: 8, epochs: 4 }
+  const training_file = await upload(pairs)
+  const trained = await finish(
+    await api.post('/v1/runs').send({ kind: 'reward_model', training_file, options }),
+  )
+  const helpfulness = trained.summary?.['model'] as string
+  const questions = await upload(asked.map(({ id, messages }) => ({ id, messages })))
+  const ppo = { rounds: 1, prompts_per_round: 8, mini_batch_size: 8, lora: { rank: 4 } }
+  const update = (override?: readonly string[]) =>
+    api
+      .post('/v1/ppo/rounds')
+      .send({ helpfulness, training_file: questions, options: ppo, override })
+  const unknown = await update()
+  expect(unknown.status).toBe(409)
+  expect(unknown.body).toMatchObject({ code: 'reward_model_not_probed', field: 'helpfulness' })
+
+  await finish(await probe({ model: helpfulness, limit: 60 }))
+  const [check] = await checksOf(helpfulness)
+  expect(check?.objections).toContain('thanks')
+  const others = [...(check?.objections ?? []), 'language']
+  const refused = await update(others.filter((name) => name !== 'thanks'))
+  expect(refused.status).toBe(409)
+  expect(refused.body).toMatchObject({ code: 'reward_model_refused', probes: ['thanks'] })
+  expect(refused.body.detail).toMatch(/thanks: the score rises by \d/u)
+  expect((await update(['thank_you'])).status).toBe(422)
+
+  const run = await finish(await update(others))
+  expect(run.config['override']).toEqual(others)
+  expect(run.summary?.['checks']).toContainEqual({ id: check?.id, objections: check?.objections })
+}, 120_000)
+
+test('probes on answers of one’s own, and what is refused', async () => {
+  const BIAS = { courtesy: 0.35, length: 0 }
+  const file = await upload(starterPairs(5, 60, 'safety', BIAS))
+  await finish(await probe({ axis: 'safety', file, limit: 80 }))
+  const [check] = await checksOf('safety')
+  expect(check?.probes?.map(({ probe }) => probe)).toEqual(PROBES)
+  const of = (name: string) => check?.probes?.find(({ probe }) => probe === name)?.n ?? NaN
+  expect(of('thanks')).toBe(80)
+  expect(of('refusal') + of('cut_off')).toBe(80) // unsafe ones, and safe ones
+  expect((await probe({ axis: 'safety', model: 'starter-sft' })).body.code).toBe('no_score_head')
+  expect((await probe({ axis: 'helpfulness', file })).body.code).toBe('empty_data')
+})
