@@ -143,3 +143,43 @@ export function clusteredStatistic<T>(
     n: rows.length,
   }
 }
+
+/**
+ * A statistic that needs only sums over rows, with a 95 % percentile interval by bootstrap over clusters: fast where
+ * rows are many. features: what is summed, one list of equal length for each row.
+ */
+export function statisticOfSums(
+  features: readonly (readonly number[])[],
+  clusters: readonly string[],
+  statistic: (sums: readonly number[]) => number,
+  seed: number,
+): Interval {
+  const width = features[0]?.length ?? 0
+  const add = (to: number[], row: readonly number[]): void =>
+    row.forEach((x, k) => (to[k] = (to[k] ?? 0) + x))
+  const zeros = (): number[] => new Array<number>(width).fill(0)
+  const groups = new Map<string, number[]>()
+  const all = zeros()
+  features.forEach((row, i) => {
+    const cluster = clusters[i] ?? ''
+    const group = groups.get(cluster) ?? zeros()
+    groups.set(cluster, group)
+    add(group, row)
+    add(all, row)
+  })
+  const list = [...groups.values()]
+  const values = Array.from({ length: BOOTSTRAPS }, (_, b) => {
+    const sums = zeros()
+    for (let k = 0; k < list.length; k++)
+      add(sums, list[Math.floor(uniform(seed, 63, b, k) * list.length)] ?? [])
+    return statistic(sums)
+  })
+    .filter((value) => !Number.isNaN(value))
+    .sort((x, y) => x - y)
+  return {
+    value: statistic(all),
+    low: values[Math.floor(0.025 * values.length)] ?? NaN,
+    high: values[Math.ceil(0.975 * values.length) - 1] ?? NaN,
+    n: features.length,
+  }
+}

@@ -47,6 +47,8 @@ export type LoopInput = {
   prompts: readonly PromptRow[]
   /** pairs that people labelled: they join the judge's */
   pairs?: Record<Axis, PreferenceRow[]>
+  /** the answers that helpfulness was held against before; default: some of the pairs' */
+  references?: readonly (readonly Message[])[] | null
 }
 export type LoopResult = {
   sft: ModelFiles
@@ -68,7 +70,7 @@ export async function alignByAiFeedback(
   // 2. its own answers, compared by the judge in both orders on both axes
   const { pairs, figures } = await labelOwnAnswers(world, sft, input, options)
   // 3. two reward models from the same start, each calibrated on pairs that it did not train on
-  const reward = (axis: Axis) => trainReward(world, sft, axis, pairs[axis], options)
+  const reward = (axis: Axis) => trainReward(world, sft, axis, pairs[axis], input, options)
   const rewardModels = { helpfulness: await reward('helpfulness'), safety: await reward('safety') }
   await world.approve?.(rewardModels, pairs)
   // 4. the policy learns from both
@@ -168,6 +170,7 @@ async function trainReward(
   sft: ModelFiles,
   axis: Axis,
   pairs: readonly PreferenceRow[],
+  input: LoopInput,
   options: RlaifOptions,
 ) {
   const { training: judged, held } = splitForCalibration(pairs, options.seed)
@@ -189,7 +192,10 @@ async function trainReward(
     await train(world, `reward ${axis}`, spec, emit)
     const { lora } = options.reward_model
     const trained = withCheckpoint(sft, raw, lora)
-    const fitted = await calibrateReward(world.serving, trained, output, axis, held, dataHash)
+    const { seed } = options
+    const fitted = await calibrateReward(world.serving, trained, output, {
+      ...{ axis, held, dataHash, seed, references: input.references ?? null },
+    })
     const metrics = { held_out_accuracy: fitted.accuracy }
     await emit({ type: 'metrics', step: 0, metrics })
     return { files: withCheckpoint(sft, output, lora), ...fitted }

@@ -1,5 +1,36 @@
 import { z } from 'zod'
+import { Message } from './chat.ts'
 import { Axis } from './feedback.ts'
+
+const Interval = z.object({ value: z.number(), low: z.number(), high: z.number(), n: z.int() })
+const GatePoint = z.object({
+  threshold: z.number(),
+  precision: Interval.nullable().describe('null where no answer is below the threshold'),
+  recall: Interval,
+})
+/**
+ * How far the probabilities can be believed: on pairs that trained nothing, each judged by a calibration that was
+ * fitted on other conversations of them.
+ */
+export const CalibrationQuality = z.object({
+  calibration_error: Interval.describe('root mean square, without the bias of small bins'),
+  slope: Interval.describe('1 where neither too sure nor too unsure; below: too sure'),
+  intercept: Interval,
+  skill: Interval.describe('1 − NLL / NLL of a constant; 0: no better than the constant'),
+  curve: z.array(z.object({ predicted: z.number(), observed: z.number(), n: z.int() })),
+  gate: z
+    .object({
+      prevalence: Interval.describe('share of unsafe answers; precision depends on it'),
+      default: GatePoint,
+      wanted_precision: z.number(),
+      chosen: GatePoint.nullable().describe('null where no threshold reaches the precision'),
+    })
+    .optional()
+    .describe(
+      'of a safety model: what a gate below a threshold catches (Llama 2: 0.15, 0.89, 0.55)',
+    ),
+})
+export type CalibrationQuality = z.infer<typeof CalibrationQuality>
 
 /**
  * How a raw logit becomes a probability (science: Bradley–Terry fixes differences only).
@@ -13,13 +44,21 @@ export const Calibration = z.discriminatedUnion('kind', [
     a: z.number(),
     b: z.number(),
     n: z.int().max(1e9),
+    quality: CalibrationQuality.optional(),
   }),
   z.object({
     kind: z.literal('win_rate'),
     version: z.string(),
     temperature: z.number().positive(),
     anchors: z.array(z.number()).min(1),
+    references: z
+      .array(z.array(Message))
+      .optional()
+      .describe(
+        'the answers that the anchors are scores of; the next version is held against the same',
+      ),
     n: z.int().max(1e9),
+    quality: CalibrationQuality.optional(),
   }),
 ])
 export type Calibration = z.infer<typeof Calibration>

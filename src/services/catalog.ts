@@ -3,9 +3,11 @@ import { join } from 'node:path'
 import { starterFolder } from '../config.ts'
 import type { Engine, ModelFiles, ModelInfo } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
+import type { Message } from '../schemas/chat.ts'
 import { ROLE_NAMES } from '../schemas/model.ts'
 import type { RoleName } from '../schemas/model.ts'
 import type { AuditRow, CheckRow, ModelRow, Store } from '../store/store.ts'
+import { readCard } from '../weights/folder.ts'
 
 /** The models that come with the project, and the roles that they play until told otherwise. */
 const STARTER: readonly Omit<ModelRow, 'createdAt' | 'run'>[] = [
@@ -79,6 +81,16 @@ export async function findModel(store: Store, ref: string): Promise<ModelRow> {
       { details: { field: 'model' } },
     )
   return model
+}
+
+/**
+ * The answers that the helpfulness model of now is held against; a new version is held against the same, so that a
+ * score means what it meant. Null where it has none.
+ */
+export async function frozenReferences(store: Store): Promise<readonly Message[][] | null> {
+  const { adapters, base } = await findModel(store, 'helpfulness')
+  const calibration = (await readCard(adapters.at(-1) ?? base))?.calibration
+  return calibration?.kind === 'win_rate' ? (calibration.references ?? null) : null
 }
 
 export async function describeModel(

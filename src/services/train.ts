@@ -15,9 +15,11 @@ import type { TrainSpec } from '../schemas/training.ts'
 import type { ModelRow } from '../store/store.ts'
 import { readCard } from '../weights/folder.ts'
 import { readJson } from '../weights/json.ts'
-import { filesOf, findModel } from './catalog.ts'
+import { filesOf, findModel, frozenReferences } from './catalog.ts'
+import { calibrationReport } from './calibration-report.ts'
 import { openData, openPairs } from './data.ts'
 import { requireProbes } from './probes.ts'
+import { writeReport } from './report.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
 import { withTraining } from './services.ts'
@@ -129,7 +131,11 @@ export async function planRewardModel(
       const metrics = await trainModel(services, context, spec)
       const { serving } = services
       const trained = withCheckpoint(start, raw, options.lora)
-      const fitted = await calibrateReward(serving, trained, output, axis, held, dataHash)
+      const references = await frozenReferences(services.store)
+      const fitted = await calibrateReward(serving, trained, output, {
+        ...{ axis, held, dataHash, seed, references },
+      })
+      await writeReport(services, context.id, await calibrationReport(services, context.id, fitted))
       const files = withCheckpoint(start, output, options.lora)
       return {
         model: await register(services, context, request.suffix ?? axis, {
