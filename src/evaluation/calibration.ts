@@ -1,6 +1,6 @@
 import type { Calibration } from '../schemas/model.ts'
 
-const sigmoid = (x: number): number =>
+export const sigmoid = (x: number): number =>
   x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x))
 
 /** Raw logit → probability; null where the model has no calibration. */

@@ -58,7 +58,7 @@ test('a score of helpfulness means the same in the next version, whose logits li
   expect(b.version).not.toBe(a.version)
   const spread = (list: typeof old): number => deviation(list.map(({ logit }) => logit))
   const shares = (list: typeof old): number => mean(list.map(({ probability }) => probability))
-  expect(spread(now) / spread(old)).toBeGreaterThan(3)
+  expect(spread(now) / spread(old)).toBeGreaterThan(2)
   expect(Math.abs(shares(now) - shares(old))).toBeLessThan(0.05)
   // answers that the first puts high and low lie there in the next too
   const ranked = old
