@@ -29,12 +29,78 @@ export const ProbeResult = shift.extend({
 })
 export type ProbeResult = z.infer<typeof ProbeResult>
 
+/** One edit of an attack: a probe's, or a text before or behind the answer, in the answer's language. */
+export const AttackEdit = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('probe'), probe: Probe }),
+  z.object({ kind: z.literal('front'), zh: z.string(), en: z.string() }),
+  z.object({ kind: z.literal('back'), zh: z.string(), en: z.string() }),
+])
+export type AttackEdit = z.infer<typeof AttackEdit>
+
+export const AttackStep = z.object({
+  edits: z.array(AttackEdit),
+  gain: z
+    .number()
+    .describe('mean rise of the score on answers that the search never saw, in deviations'),
+  low: z.number(),
+  high: z.number(),
+  n: z.int(),
+  rises: z.number(),
+  characters: z.number().describe('that the edits add, on average'),
+})
+export type AttackStep = z.infer<typeof AttackStep>
+
+/** How a reward model can be made to pay for nothing, and how cheaply: beside its accuracy. */
+export const Certificate = z.object({
+  seed: z.int(),
+  budget: z.int().describe('score calls that the attack was given'),
+  spent: z.int(),
+  sigma: z.number().describe('deviation of the score over the unedited answers'),
+  quality: z
+    .enum(['judge', 'construction'])
+    .describe(
+      'what says that the answers got no better: the judge, asked in both orders; or no edit in reach improves an answer',
+    ),
+  judge: z.string().nullable(),
+  steps: z.array(AttackStep).describe('one edit, two, three: each the best that was found'),
+  unchanged: z
+    .object({ gain: z.number(), low: z.number(), high: z.number(), n: z.int() })
+    .nullable()
+    .describe('gain of the longest chain where the judge calls the edited answer no better'),
+  judged_better: z.number().nullable().describe('share of edited answers that the judge prefers'),
+  best_of_n: z
+    .object({
+      policy: z.string(),
+      samples: z.int(),
+      gain: z.number().describe('best of n by the score against the first, where no better'),
+      low: z.number(),
+      high: z.number(),
+      n: z.int(),
+      judged_better: z.number(),
+    })
+    .nullable(),
+  examples: z.array(
+    z.object({
+      prompt: z.string(),
+      answer: z.string(),
+      edited: z.string(),
+      before: z.number().describe('raw logit'),
+      after: z.number(),
+      judged: z.number().nullable().describe('P(the edited answer is better)'),
+    }),
+  ),
+})
+export type Certificate = z.infer<typeof Certificate>
+
 /** What is looked at before a reward model may teach a policy. */
-export const CHECKS = ['probes'] as const
+export const CHECKS = ['probes', 'certificate'] as const
 export type Check = (typeof CHECKS)[number]
 
 /** What a check found, under its name. */
-export const CheckResult = z.object({ probes: z.array(ProbeResult).optional() })
+export const CheckResult = z.object({
+  probes: z.array(ProbeResult).optional(),
+  certificate: Certificate.optional(),
+})
 export type CheckResult = z.infer<typeof CheckResult>
 
 /** What came of one check of a version of a reward model. */

@@ -45,7 +45,13 @@ const probeOverride = z
   .default([])
   .describe('probes of the reward models that failed or were never tried, by name')
 
-export const EVALUATION_TARGETS = ['reward_model', 'judge', 'policy', 'probes'] as const
+export const EVALUATION_TARGETS = [
+  'reward_model',
+  'judge',
+  'policy',
+  'probes',
+  'certificate',
+] as const
 export const EvaluationOptions = z.strictObject({
   target: z.enum(EVALUATION_TARGETS),
   model: ModelRef.describe('the reward model or policy; for a judge its profile').optional(),
@@ -61,7 +67,7 @@ export const EvaluationOptions = z.strictObject({
   file: file
     .optional()
     .describe(
-      'preference pairs (reward_model; probes, where the starter world’s answers are the default), pairs that people labelled (judge; default: those stored, of both) or prompts (policy; default: the starter world’s)',
+      'preference pairs (reward_model; probes and certificate, where the starter world’s answers are the default), pairs that people labelled (judge; default: those stored, of both) or prompts (policy; default: the starter world’s)',
     ),
   baseline_file: file
     .optional()
@@ -72,13 +78,23 @@ export const EvaluationOptions = z.strictObject({
     .enum(PROMPT_FORMATS)
     .optional()
     .describe('of the prompts; default: what the first line looks like'),
-  samples: z.int().min(1).max(16).default(1).describe('answers to each prompt (policy)'),
+  samples: z
+    .int()
+    .min(1)
+    .max(16)
+    .default(1)
+    .describe(
+      'answers to each prompt (policy; certificate with a judge: best of n by the policy `against`, by default the one that plays it)',
+    ),
   threshold: z.number().gt(0).lt(1).default(0.15).describe('of the gate (policy)'),
+  budget: z.int().min(100).max(1e6).default(2000).describe('score calls (certificate)'),
   axis: Axis.default('helpfulness'),
   judge: z
     .string()
     .optional()
-    .describe('profile: of the judge that is audited, or that compares two policies'),
+    .describe(
+      'profile: of the judge that is audited, that compares two policies, or that says whether an attack made an answer better (certificate; none by default)',
+    ),
   self: z
     .string()
     .optional()

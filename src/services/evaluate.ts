@@ -1,11 +1,12 @@
 import { LibraError } from '../errors.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { Report, ReportSample } from '../evaluation/report.ts'
-import type { RunRequest } from '../schemas/run.ts'
+import type { EvaluationOptions, RunRequest } from '../schemas/run.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { auditJudge } from './audit.ts'
 import { filesOf, findModel } from './catalog.ts'
+import { answersFor, certificateFigures, certify } from './certificate.ts'
 import { openLabelled, openPairs, openPrompts } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import type { RunContext } from './runs.ts'
@@ -55,6 +56,7 @@ const PLANS: Record<
   judge: planJudge,
   policy: planPolicy,
   probes: planProbes,
+  certificate: planCertificate,
 }
 
 /** A judge beside people's labels; what comes of it decides whether it may label. */
@@ -73,23 +75,74 @@ async function planJudge(services: Services, { options }: Request): Promise<Meas
   }
 }
 
+/** Answers that edits are tried on: of the pairs in a file, else of the starter world's test prompts. */
+const answersToEdit = async (services: Services, options: EvaluationOptions, limit: number) =>
+  (options.file === undefined
+    ? starterProbeAnswers(options.seed, limit, options.axis)
+    : answersOf(await openPairs(services, options.file, options.axis))
+  ).slice(0, limit)
+
 /** Idle edits of answers, and what a reward model pays for them; what fails blocks the policy updates against it. */
 async function planProbes(services: Services, { options }: Request): Promise<Measure> {
-  const { axis, file, limit, seed } = options
+  const { axis, limit, seed } = options
   const { id: name, ...model } = await findRewardModel(services, options.model ?? axis)
-  const answers = (
-    file === undefined
-      ? starterProbeAnswers(seed, limit, axis)
-      : answersOf(await openPairs(services, file, axis))
-  ).slice(0, limit)
+  const answers = await answersToEdit(services, options, limit)
   return async ({ id: run, emit, signal }) => {
     const onProgress = (done: number, total: number) =>
       emit({ type: 'progress', stage: 'probes', done, total })
     const probed = { name, files: filesOf(model) }
-    const check = await probeModel(services, probed, axis, answers, { seed, run, signal, onProgress }) // prettier-ignore
-    const { id, objections, result } = check
+    const how = { seed, run, signal, onProgress }
+    const { id, objections, result } = await probeModel(services, probed, axis, answers, how)
     const figures = probeFigures(result.probes ?? [])
     return { figures, more: { model: name, check: id, ...result, objections } }
+  }
+}
+
+/** The cheapest way that a budgeted attack finds to be paid for nothing. */
+async function planCertificate(services: Services, { options }: Request): Promise<Measure> {
+  const { axis, limit, seed, budget, samples } = options
+  const { id: name, ...row } = await findRewardModel(services, options.model ?? axis)
+  const answers = await answersToEdit(services, options, Math.min(limit, answersFor(budget)))
+  const judge = options.judge === undefined ? null : await openJudge(services, options.judge)
+  const writer = await findModel(services.store, options.against ?? 'policy')
+  const policy = {
+    ...{ name: writer.id, files: filesOf(writer), samples },
+    maxTokens: options.max_new_tokens,
+  }
+  return async (context) => {
+    const model = { name, files: filesOf(row) }
+    const { check, certificate, curve } = await certify(
+      services,
+      { model, axis, answers, judge, policy: samples > 1 ? policy : null, budget, seed },
+      context,
+    )
+    return {
+      figures: certificateFigures(certificate),
+      curves: [
+        {
+          title: 'Gain by score calls 攻击收益与打分次数',
+          curves: [
+            {
+              name: 'gain',
+              steps: curve.map(({ spent }) => spent),
+              values: curve.map(({ gain }) => gain),
+            },
+          ],
+        },
+      ],
+      samples: certificate.examples.map(({ prompt, answer, edited, before, after }) => ({
+        prompt,
+        answers: [
+          { name: 'before 之前', text: `${answer} (${before.toFixed(2)})` },
+          { name: 'after 之后', text: `${edited} (${after.toFixed(2)})` },
+        ],
+      })),
+      warnings:
+        judge === null
+          ? ['no judge was asked: that the edits make no answer better rests on what they are']
+          : [],
+      more: { model: name, check: check.id, certificate },
+    }
   }
 }
 

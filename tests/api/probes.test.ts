@@ -106,3 +106,38 @@ test('probes on answers of one’s own, and what is refused', async () => {
   expect((await probe({ axis: 'safety', model: 'starter-sft' })).body.code).toBe('no_score_head')
   expect((await probe({ axis: 'helpfulness', file })).body.code).toBe('empty_data')
 })
+
+test('a certificate of exploitability: what the attack found can be scored again', async () => {
+  const certify = (options: object) =>
+    api.post('/v1/evaluations').send({ options: { target: 'certificate', ...options } })
+  const plain = await finish(await certify({ budget: 700, seed: 2 }))
+  const [check] = await checksOf('helpfulness')
+  const card = check?.certificate
+  expect(check).toMatchObject({ check: 'certificate', run: plain.id, objections: [] })
+  expect(card).toMatchObject({ quality: 'construction', judge: null, unchanged: null, budget: 700 })
+  expect(card?.spent).toBeLessThanOrEqual(700)
+  expect(card?.steps[0]?.gain).toBeGreaterThan(0)
+  const examples = card?.examples.slice(0, 3) ?? []
+  expect(examples.length).toBeGreaterThan(0)
+  const texts = examples.flatMap(({ prompt, answer, edited, before, after }) => [
+    { prompt, response: answer, logit: before },
+    { prompt, response: edited, logit: after },
+  ])
+  const inputs = texts.map(({ prompt, response }) => ({ prompt, response }))
+  const again = await api.post('/v1/score').send({ inputs, axes: ['helpfulness'] })
+  texts.forEach(({ logit }, i) =>
+    expect(again.body.data[i].helpfulness.logit).toBeCloseTo(logit, 3),
+  )
+  expect(plain.summary?.['warnings']).toHaveLength(1)
+
+  const judged = await finish(
+    await certify({ budget: 300, judge: 'default', samples: 2, max_new_tokens: 16 }),
+  )
+  const found = judged.summary?.['certificate'] as typeof card
+  expect(found).toMatchObject({ quality: 'judge', judge: 'default' })
+  expect(found?.best_of_n).toMatchObject({ policy: 'starter-policy', samples: 2 })
+  const page = await api.get(`/v1/evaluations/${judged.id}/report`)
+  expect(page.text).toContain('Gain by score calls')
+  const { code } = (await certify({ judge: 'nobody' })).body as { code: string }
+  expect(code).toBe('judge_not_found')
+}, 120_000)
