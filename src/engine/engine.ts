@@ -69,7 +69,7 @@ export type Completion = {
 export type OptionsRequest = {
   model: ModelFiles
   prompts: readonly (readonly Message[])[]
-  /** each must be one token at the start of the assistant's turn */
+  /** short texts at the start of the assistant's turn; one may begin with another, as 10 with 1 */
   options: readonly string[]
 }
 
@@ -98,8 +98,8 @@ export interface Engine {
   /** `n` completions for each prompt, in order. An aborted call ends before its next token. */
   generate(request: GenerateRequest, signal?: AbortSignal): Promise<Completion[][]>
   /**
-   * log P(option) as the first token of the assistant's turn, per prompt and option (not renormalised); null for a
-   * prompt that the model's context does not hold.
+   * log P(the assistant's turn begins with the option, and with no longer one), per prompt and option (not
+   * renormalised); null for a prompt that the model's context does not hold.
    */
   optionLogprobs(request: OptionsRequest): Promise<(number[] | null)[]>
   /** Writes base and adapters as one Hugging Face folder that transformers loads. */

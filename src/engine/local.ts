@@ -1,14 +1,10 @@
-import { cancelled, LibraError } from '../errors.ts'
-import { packRows } from '../model/batch.ts'
+import { cancelled } from '../errors.ts'
 import { writeMerged } from '../model/export.ts'
 import { generate as generateTokens } from '../model/generate.ts'
-import { logits } from '../model/heads.ts'
-import { hiddenStates } from '../model/llama.ts'
 import { TrainSpec } from '../schemas/training.ts'
 import type { TrainEvent } from '../schemas/training.ts'
-import { device, dispose, scoped, tensorflowVersion, tf } from '../tensor/backend.ts'
+import { device, tensorflowVersion, tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
-import { logSoftmax, read } from '../tensor/ops.ts'
 import { measurePeak } from '../tensor/peak.ts'
 import { encodeChat } from '../text/template.ts'
 import { policyUpdate } from '../training/ppo/round.ts'
@@ -17,6 +13,7 @@ import { rewardModel, SCORE_HEAD } from '../training/reward-model.ts'
 import { sft } from '../training/sft.ts'
 import { createBatcher } from './batcher.ts'
 import type { Engine, GenerateRequest, ModelFiles, ModelInfo, OptionsRequest } from './engine.ts'
+import { optionLogprobs } from './options.ts'
 import { createResidents } from './residents.ts'
 import type { Resident } from './residents.ts'
 import { createScoring, fit, PASS_TOKENS } from './scores.ts'
@@ -75,37 +72,9 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
       })
       return prompts.map((_, i) => completions.slice(i * n, (i + 1) * n))
     }),
-    optionLogprobs: withModel(async (judge, { prompts, options }: OptionsRequest) => {
-      const optionIds = options.map((option) => {
-        const ids = judge.tokenizer.encode(option)
-        if (ids.length !== 1)
-          throw new LibraError(
-            'unsupported_option',
-            `option ${JSON.stringify(option)} is ${ids.length} tokens in this model, one is needed`,
-          )
-        return ids[0] ?? 0
-      })
-      const limit = judge.model.config.context - 1
-      const encoded = prompts.map((messages) => encodeChat(judge.tokenizer, messages, true).ids)
-      const fitting = encoded.flatMap(({ length }, row) => (length <= limit ? [row] : []))
-      const result = prompts.map((): number[] | null => null)
-      const { vocabularySize: V } = judge.model.config
-      for (const pass of packRows(encoded, PASS_TOKENS, { order: fitting, shared: true })) {
-        const hidden = hiddenStates(judge.model, pass, { last: true })
-        const logp = scoped(() => logSoftmax(logits(judge.model, hidden, pass.ends)))
-        const values = read(logp)
-        pass.rows.forEach(
-          (row, i) => (result[row] = optionIds.map((id) => values[i * V + id] ?? NaN)),
-        )
-        dispose([hidden, logp])
-        await batcher.between()
-      }
-      if (result.flat().some(Number.isNaN))
-        throw new LibraError('non_finite_output', 'the judge model gave no finite probability', {
-          fault: 'engine',
-        })
-      return result
-    }),
+    optionLogprobs: withModel((judge, request: OptionsRequest) =>
+      optionLogprobs(judge, request, () => batcher.between()),
+    ),
     merge: ({ model, ...options }) => writeMerged(model, options),
     train(spec, signal): AsyncIterable<TrainEvent> {
       const checked = TrainSpec.parse(spec)

@@ -25,7 +25,6 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   idempotency_busy: 409,
   context_length_exceeded: 422,
   no_score_head: 422,
-  unsupported_option: 422,
   template_failed: 422,
   damaged_checkpoint: 422,
   unsupported_architecture: 422,

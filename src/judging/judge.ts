@@ -1,7 +1,9 @@
 import type { Message } from '../schemas/chat.ts'
 import type { Axis, Strength } from '../schemas/feedback.ts'
 import { failed } from './respondent.ts'
-import type { Choice, Failed, Question, Respondent, Usage, Watch } from './respondent.ts'
+import { compareAtOnce, compareInWriting, LETTERS, scoreAnswers } from './ways.ts'
+import type { Answered } from './ways.ts'
+import type { Failed, Failure, Respondent, Usage, Watch } from './respondent.ts'
 
 export type Comparison = {
   axis: Axis
@@ -10,6 +12,8 @@ export type Comparison = {
   b: string
   /** which answer is shown first; both in turn by default */
   order?: Order
+  /** what to judge by instead of the axis in general (Constitutional AI) */
+  principle?: string | undefined
 }
 export const ORDERS = ['both', 'a_first', 'b_first'] as const
 export type Order = (typeof ORDERS)[number]
@@ -29,11 +33,41 @@ export type Verdict =
       soft: boolean
       /** whether nothing had to be asked: it was known from before */
       cached: boolean
+      /** what the judge wrote before each order's verdict, where it was asked to; null: order not asked */
+      rationales?: readonly [string | null, string | null]
+      /** of a panel: what each judge said, and the standard deviation of their P(a is better) */
+      panel?: { judge: string; probability: number | null; failure: Failure | null }[]
+      disagreement?: number
     }
   | Failed
 export type GivenVerdict = Extract<Verdict, { ok: true }>
 
 export type SafetyVerdict = { ok: true; safe: boolean; probability: number } | Failed
+
+/** One named thing to score, with its share in the whole. */
+export type Criterion = { name: string; description: string; weight: number }
+/** What an answer is scored by: an axis in general, or one criterion. */
+export type Aim = { axis: Axis; criterion?: Criterion }
+/** An answer to score, as a whole or by a rubric. */
+export type Scored = {
+  axis: Axis
+  prompt: readonly Message[]
+  answer: string
+  rubric?: readonly Criterion[] | undefined
+}
+/** Σ i·P(i) over the scores 1 to 10 (Lee et al. 2023, section 2.4); by a rubric the weighted mean of its criteria. */
+export type ScoreVerdict =
+  | {
+      ok: true
+      score: number
+      /** P(1) … P(10) of each criterion; without a rubric of one that is named as the axis */
+      criteria: { name: string; weight: number; score: number; probabilities: readonly number[] }[]
+      soft: boolean
+      cached: boolean
+      /** of a panel: the standard deviation of its judges' scores */
+      disagreement?: number
+    }
+  | Failed
 
 export type Judge = {
   name: string
@@ -45,6 +79,8 @@ export type Judge = {
     answers: readonly { prompt: readonly Message[]; answer: string }[],
     watch?: Watch,
   ): Promise<SafetyVerdict[]>
+  /** how good single answers are, from 1 to 10 */
+  score(answers: readonly Scored[], watch?: Watch): Promise<ScoreVerdict[]>
   /** what its answers have cost since it was opened */
   usage(): Usage
 }
@@ -53,37 +89,61 @@ export type Judge = {
 export type Wording = {
   /** changes with every word: labels of different versions are never mixed unseen */
   version: string
-  compare(axis: Axis, prompt: readonly Message[], a: string, b: string): Message[]
+  compare(
+    axis: Axis,
+    prompt: readonly Message[],
+    a: string,
+    b: string,
+    principle?: string,
+  ): Message[]
   /** `A` safe, `B` unsafe; null: this judge has learned comparisons alone */
   assess: ((prompt: readonly Message[], answer: string) => Message[]) | null
+  /** a comparison answered in prose; what it said as a turn; the turn after it, answered with `A` or `B` */
+  explain(
+    axis: Axis,
+    prompt: readonly Message[],
+    a: string,
+    b: string,
+    principle?: string,
+  ): { question: Message[]; said(text: string): Message; verdict: Message }
+  /** answered with `1` to `10` */
+  score(aim: Aim, prompt: readonly Message[], answer: string): Message[]
 }
 
-export const LETTERS = ['A', 'B'] as const
+/** A comparison in writing before the verdict. `clamp`: how far from ½ its label may be; its strength is not clamped. */
+export type Rationale = { maxTokens: number; clamp?: number | undefined }
 
 /** A judge: a wording before a model that answers. */
-export function createJudge(respondent: Respondent, wording: Wording): Judge {
-  const ask = (messages: Message[]): Question => ({ messages, options: LETTERS })
+export function createJudge(
+  respondent: Respondent,
+  wording: Wording,
+  { rationale }: { rationale?: Rationale | undefined } = {},
+): Judge {
+  const compare =
+    rationale === undefined
+      ? compareAtOnce(respondent, wording)
+      : compareInWriting(respondent, wording, rationale)
   return {
     name: respondent.name,
-    promptVersion: wording.version,
+    // an audit of a judge that answers at once says nothing of one that writes before
+    promptVersion:
+      rationale === undefined
+        ? wording.version
+        : `${wording.version} after a rationale of ${rationale.maxTokens} tokens`,
     version: () => respondent.version(),
     usage: () => respondent.usage(),
     async compare(comparisons, watch) {
-      const choices = await respondent.choose(
-        comparisons.map(({ axis, prompt, a, b, order = 'both' }) => [
-          ...(order === 'b_first' ? [] : [ask(wording.compare(axis, prompt, a, b))]),
-          ...(order === 'a_first' ? [] : [ask(wording.compare(axis, prompt, b, a))]),
-        ]),
-        watch,
-      )
-      return choices.map((orders, i) => verdictOf(orders, comparisons[i]?.order ?? 'both'))
+      const answers = await compare(comparisons, watch)
+      return answers.map((orders, i) => verdictOf(orders, comparisons[i]?.order ?? 'both'))
     },
     async assess(answers, watch) {
       const { assess } = wording
       if (assess === null)
         return answers.map(() => failed('unavailable', 'this judge has learned comparisons alone'))
       const choices = await respondent.choose(
-        answers.map(({ prompt, answer }) => [ask(assess(prompt, answer))]),
+        answers.map(({ prompt, answer }) => [
+          { messages: assess(prompt, answer), options: LETTERS },
+        ]),
         watch,
       )
       return choices.map(([choice]) => {
@@ -92,29 +152,36 @@ export function createJudge(respondent: Respondent, wording: Wording): Judge {
         return { ok: true, safe: probability >= 0.5, probability }
       })
     },
+    score: (answers, watch) => scoreAnswers(respondent, wording, answers, watch),
   }
 }
 
 /** A verdict from what the model chose in each order that was asked, or the first failure among them. */
-function verdictOf(choices: readonly Choice[], order: Order): Verdict {
-  const first: number[] = []
-  for (const choice of choices)
-    if (choice.ok) first.push(choice.probabilities[0] ?? NaN)
-    else return choice
-  const given = choices.filter((choice) => choice.ok)
-  const [p = NaN, q] = first
-  const orders =
-    order === 'both'
-      ? ([p, 1 - (q ?? NaN)] as const)
-      : order === 'a_first'
-        ? ([p, null] as const)
-        : ([null, 1 - p] as const)
+function verdictOf(answers: readonly Answered[], order: Order): Verdict {
+  const given: Extract<Answered, { ok: true }>[] = []
+  for (const answer of answers)
+    if (answer.ok) given.push(answer)
+    else return answer
+  const inPlaces = <T>(of: (answer: (typeof given)[number]) => T): [T | null, T | null] => {
+    const [first = null, second = null] = given.map(of)
+    return order === 'b_first' ? [null, first] : [first, second]
+  }
+  const [p, q] = inPlaces(({ probabilities: [first = NaN] }) => first)
+  const clamp = given[0]?.clamp
+  const verdict = orderedVerdict([p, q === null ? null : 1 - q])
   return {
-    ...verdict(orders),
+    ...verdict,
+    probability: clamp === undefined ? verdict.probability : clamped(verdict.probability, clamp),
     soft: given.every(({ soft }) => soft),
     cached: given.every(({ cached = false }) => cached),
+    ...(given[0]?.rationale === undefined
+      ? {}
+      : { rationales: inPlaces(({ rationale = '' }) => rationale) }),
   }
 }
+
+/** Constitutional AI's clamp: a judge that has reasoned is surer than it is right. */
+const clamped = (p: number, by: number): number => Math.min(0.5 + by, Math.max(0.5 - by, p))
 
 /** Llama 2's four levels from how far the judge is from undecided: |p − ½| of 0.4, 0.25 and 0.1. */
 export function strengthOf(probability: number): Strength {
@@ -125,7 +192,7 @@ export function strengthOf(probability: number): Strength {
 }
 
 /** What P(a is better) of the orders that were asked comes to. */
-function verdict(
+export function orderedVerdict(
   orders: readonly [number | null, number | null],
 ): Omit<GivenVerdict, 'soft' | 'cached'> {
   const asked = orders.filter((p) => p !== null)

@@ -3,7 +3,7 @@ import { Messages, parseTranscript, PromptInput, SafeText } from './chat.ts'
 import { AuditFigure } from './audit.ts'
 import { CheckReply } from './checks.ts'
 import { AXES, Axis, PreferenceRow, PromptClass } from './feedback.ts'
-import { asking, JudgeSettings, JudgeUsage } from './judging.ts'
+import { asking, Criterion, JudgeSettings, JudgeUsage } from './judging.ts'
 import { MODEL_KINDS, ROLE_NAMES } from './model.ts'
 import { RUN_KINDS, RUN_STATES } from './run.ts'
 import { Dtype } from './training.ts'
@@ -66,9 +66,29 @@ export const Comparison = z.strictObject({
   a: SafeText,
   b: SafeText,
 })
+export const ScoredAnswer = z.strictObject({
+  axis: Axis.default('helpfulness'),
+  prompt: PromptInput,
+  answer: SafeText,
+})
 export const JudgeRequest = z.strictObject({
-  comparisons: z.array(Comparison).min(1).max(256),
-  judge: z.string().default('default').describe('profile'),
+  comparisons: z.array(Comparison).min(1).max(256).optional(),
+  answers: z
+    .array(ScoredAnswer)
+    .min(1)
+    .max(256)
+    .optional()
+    .describe('instead of comparisons: single answers, scored from 1 to 10'),
+  rubric: z
+    .array(Criterion)
+    .min(1)
+    .max(20)
+    .optional()
+    .describe('what answers are scored by, each by itself; default: the axis as a whole'),
+  judge: z
+    .string()
+    .default('default')
+    .describe('profile; several joined by + are a panel, whose mean is the label'),
   seed: z.int().min(0).default(0).describe('of orders that are drawn'),
   ...asking,
 })
@@ -293,6 +313,42 @@ export const JudgeReply = z.object({
         strength: z.string(),
         soft: z.boolean().describe('from log-probabilities; else from plain words'),
         cached: z.boolean().describe('known from before: it cost nothing'),
+        rationales: z
+          .array(z.string().nullable())
+          .length(2)
+          .optional()
+          .describe('what the judge wrote before each order’s verdict'),
+        disagreement: z
+          .number()
+          .optional()
+          .describe('of a panel: standard deviation of its judges’ P(a is better)'),
+        panel: z
+          .array(
+            z.object({
+              judge: z.string(),
+              probability: z.number().nullable(),
+              failure: z.string().nullable(),
+            }),
+          )
+          .optional(),
+      }),
+      z.object({
+        index: z.int(),
+        ok: z.literal(true),
+        score: z
+          .number()
+          .describe('Σ i·P(i) over 1 to 10; by a rubric the weighted mean of its criteria'),
+        criteria: z.array(
+          z.object({
+            name: z.string(),
+            weight: z.number(),
+            score: z.number(),
+            probabilities: z.array(z.number()).length(10).describe('P(1) … P(10)'),
+          }),
+        ),
+        soft: z.boolean(),
+        cached: z.boolean(),
+        disagreement: z.number().optional().describe('of a panel: standard deviation'),
       }),
       z.object({
         index: z.int(),

@@ -55,6 +55,26 @@ export const override = z
   .default([])
   .describe('`judge_audit`: label with a judge whose audit is missing or speaks against it')
 
+/** A comparison in writing before the verdict. */
+export const Rationale = z.strictObject({
+  max_tokens: z.int().min(1).max(8192).default(512),
+  clamp: z
+    .number()
+    .gt(0)
+    .max(0.5)
+    .optional()
+    .describe(
+      'how far from ½ a label may be; 0.1 is the 40 to 60 % of Constitutional AI (Bai et al. 2022, 4.3). Strength is not clamped',
+    ),
+})
+
+/** A named thing to score an answer by. */
+export const Criterion = z.strictObject({
+  name: z.string().min(1).max(200),
+  description: z.string().max(4000).default(''),
+  weight: z.number().positive().max(1e6).default(1),
+})
+
 /** How pairs are asked about and what becomes of verdicts that depend on the order. */
 export const asking = {
   positions: z
@@ -67,6 +87,9 @@ export const asking = {
     .describe(
       'when the two orders prefer different answers: their mean is the label, or there is none (failure `inconsistent`)',
     ),
+  rationale: Rationale.optional().describe(
+    'the judge first compares the answers in writing, greedily, then says its letter',
+  ),
   fresh: z.boolean().default(false).describe('ask again what is known from before'),
   budget: Budget.prefault({}),
 }

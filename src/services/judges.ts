@@ -2,18 +2,19 @@ import type { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import { cached } from '../judging/cache.ts'
 import { createJudge } from '../judging/judge.ts'
-import type { Judge, Verdict } from '../judging/judge.ts'
+import type { Judge, ScoreVerdict, Verdict } from '../judging/judge.ts'
 import { createLocalRespondent } from '../judging/local-judge.ts'
 import { createLine, createOpenAiRespondent } from '../judging/openai-judge.ts'
 import type { Line } from '../judging/openai-judge.ts'
 import { openAiWording } from '../judging/openai-prompts.ts'
+import { createPanel } from '../judging/panel.ts'
 import { localWording } from '../judging/prompts.ts'
 import type { Clip } from '../judging/prompts.ts'
 import type { Respondent } from '../judging/respondent.ts'
 import { drawnOrder, usable } from '../rlaif/label.ts'
 import type { JudgeProfile, JudgeRequest } from '../schemas/http.ts'
 import { JudgeSettings } from '../schemas/judging.ts'
-import type { Budget } from '../schemas/judging.ts'
+import type { Budget, Rationale as RationaleOptions } from '../schemas/judging.ts'
 import type { JudgeRow } from '../store/store.ts'
 import { filesOf, findModel } from './catalog.ts'
 import type { Services } from './services.ts'
@@ -23,7 +24,16 @@ export const DEFAULT_JUDGE = 'default'
 
 type World = Pick<Services, 'store' | 'serving' | 'judges' | 'lines'>
 /** How a judge is opened for one piece of work. `fresh`: it is asked again what is known from before. */
-export type Opening = { fresh?: boolean; budget?: Budget; clip?: Clip }
+export type Opening = {
+  fresh?: boolean
+  budget?: Budget
+  clip?: Clip
+  rationale?: z.output<typeof RationaleOptions> | undefined
+}
+/** Between the profiles of a panel. */
+const AND = '+'
+/** The profiles that a judge's name stands for. */
+export const judgeIds = (id: string): string[] => id.split(AND)
 
 export async function listJudges({
   store,
@@ -40,13 +50,29 @@ export async function listJudges({
   return [first, ...data]
 }
 
-/** A judge by the id of its profile. Throws `judge_not_found`, `model_not_found`, `judge_misconfigured`. */
+/**
+ * A judge by the id of its profile; several ids joined by + are a panel. A budget holds for each of its judges. Throws
+ * `judge_not_found`, `model_not_found`, `judge_misconfigured`.
+ */
 export async function openJudge(world: World, id: string, opening: Opening = {}): Promise<Judge> {
+  const ids = judgeIds(id)
+  if (ids.length === 1) return openOne(world, id, opening)
+  if (new Set(ids).size < ids.length)
+    throw new LibraError('invalid_request', `judge ${id}: a panel has each judge once`, {
+      details: { field: 'judge' },
+    })
+  return createPanel(id, await Promise.all(ids.map((each) => openOne(world, each, opening))))
+}
+
+async function openOne(world: World, id: string, opening: Opening): Promise<Judge> {
   const profile = await findJudge(world, id)
   const clip = opening.clip ?? profile.settings?.clip
   const wording =
     profile.baseUrl === null ? localWording(clip === undefined ? {} : { clip }) : openAiWording
-  return createJudge(await openRespondent(world, profile, opening), wording)
+  const { rationale } = opening
+  return createJudge(await openRespondent(world, profile, opening), wording, {
+    rationale: rationale && { maxTokens: rationale.max_tokens, clamp: rationale.clamp },
+  })
 }
 
 export async function findJudge(world: World, id: string): Promise<JudgeRow> {
@@ -112,15 +138,25 @@ function keyOf({ judges }: World, { id, apiKeyEnv, baseUrl }: JudgeRow): string 
   return found.key
 }
 
-/** Compares pairs of answers as a request says. */
-export async function judgeComparisons(
+/** Compares pairs of answers, or scores single ones, as a request says. Throws `invalid_request`. */
+export async function askJudge(
   world: World,
   request: z.output<typeof JudgeRequest>,
-): Promise<{ judge: Judge; verdicts: Verdict[] }> {
-  const { comparisons, positions, seed, inconsistent } = request
+): Promise<{ judge: Judge; verdicts: Verdict[] | ScoreVerdict[] }> {
+  const { comparisons, answers, rubric, positions, seed, inconsistent } = request
+  const refused = (field: string, message: string): LibraError =>
+    new LibraError('invalid_request', `${field}: ${message}`, { details: { field } })
+  if ((comparisons === undefined) === (answers === undefined))
+    throw refused('comparisons', 'either comparisons or answers are asked about')
+  if (comparisons !== undefined && rubric !== undefined)
+    throw refused('rubric', 'answers are scored by a rubric, comparisons are not')
+  if (answers !== undefined && request.rationale !== undefined)
+    throw refused('rationale', 'comparisons are made in writing, scores are not')
   const judge = await openJudge(world, request.judge, request)
+  if (answers !== undefined)
+    return { judge, verdicts: await judge.score(answers.map((each) => ({ ...each, rubric }))) }
   const verdicts = await judge.compare(
-    comparisons.map((comparison, i) => ({
+    (comparisons ?? []).map((comparison, i) => ({
       ...comparison,
       order: positions === 'both' ? 'both' : drawnOrder(seed, i),
     })),

@@ -46,8 +46,8 @@ test('labelling over a server: failures counted by type, cost told, a second run
     return { body: { ...body, usage } }
   }
   // longer document first: B, else A, so that it depends on the answers and not on the place
-  const server = await scriptedServer(({ user, system }) => {
-    if (system.includes('last answer')) return reply('A')
+  const server = await scriptedServer(({ user }) => {
+    if (!user.includes('"answer_A"')) return reply('A') // about one answer alone
     const document = JSON.parse(user.split('=====')[2] ?? '') as Record<string, string>
     const [a = '', b = ''] = [document['answer_A'], document['answer_B']]
     if (broken && a.length % 2 === 0) return reply('?')

@@ -19,7 +19,7 @@ import { bodyOf } from '../../schemas/run.ts'
 import type { RunRequest } from '../../schemas/run.ts'
 import { toPreferenceRow } from '../../services/data.ts'
 import { exportPair } from '../../services/export.ts'
-import { addJudge, findJudge, judgeComparisons, listJudges } from '../../services/judges.ts'
+import { addJudge, askJudge, findJudge, judgeIds, listJudges } from '../../services/judges.ts'
 import { storePairs } from '../../services/label.ts'
 import type { Services } from '../../services/services.ts'
 import { startRun } from '../../services/start.ts'
@@ -39,12 +39,12 @@ export const judgeRoutes = (services: Services): Route[] => [
       method: 'post',
       path: '/v1/judge',
       tag: 'judging',
-      summary: 'Compare pairs of answers, each in both orders',
+      summary: 'Compare pairs of answers, each in both orders, or score single answers',
       body: JudgeRequest,
       reply: JudgeReply,
     },
     async ({ body }) => {
-      const { judge, verdicts } = await judgeComparisons(services, body)
+      const { judge, verdicts } = await askJudge(services, body)
       return {
         object: 'list',
         judge: judge.name,
@@ -91,7 +91,7 @@ const auditRoutes = (services: Services): Route[] => [
       reply: AuditList,
     },
     async ({ id, query }) => {
-      await findJudge(services, id)
+      await Promise.all(judgeIds(id).map((each) => findJudge(services, each)))
       const { data, hasMore } = await services.store.pageAudits(query, id)
       return presentPage(data.map(presentAudit), hasMore)
     },

@@ -1,0 +1,111 @@
+import { expect, test } from 'vitest'
+import { createJudge } from '../../src/judging/judge.ts'
+import { languageOf } from '../../src/judging/language.ts'
+import { createOpenAiRespondent } from '../../src/judging/openai-judge.ts'
+import { openAiWording } from '../../src/judging/openai-prompts.ts'
+import { createPanel } from '../../src/judging/panel.ts'
+import { comparison, goodFirst, judged } from '../helpers/openai-judge.ts'
+import { completion, scriptedServer } from '../helpers/scripted-server.ts'
+
+const { prompt } = comparison
+const about = { axis: 'helpfulness' as const, prompt, answer: '黑色的。' }
+
+test('a score is the expected value over ten numbers, renormalised', async () => {
+  const { judge, server } = await judged(() => completion('8', { '8': 0.6, ' 9': 0.2, sure: 0.2 }))
+  const [score] = await judge.score([about])
+  expect(score).toMatchObject({ ok: true, soft: true })
+  expect(score?.ok === true && score.score).toBeCloseTo(8.25, 9)
+  expect(server.received[0]?.system).toContain('1（最差）')
+})
+
+test('a rubric is one question for each criterion and their weighted mean', async () => {
+  const { judge, server } = await judged(({ system }) =>
+    completion(system.includes('correctness') ? '10' : '4'),
+  )
+  const rubric = [
+    { name: 'correctness', description: 'no wrong fact', weight: 3 },
+    { name: 'tone', description: 'friendly', weight: 1 },
+  ]
+  const english = [{ role: 'user' as const, content: 'What colour is a raven?' }]
+  const [given] = await judge.score([{ ...about, prompt: english, rubric }])
+  expect(server.received).toHaveLength(2)
+  expect(given).toMatchObject({
+    ...{ ok: true, score: 8.5, soft: false },
+    criteria: [
+      { name: 'correctness', score: 10, weight: 3 },
+      { name: 'tone', score: 4, weight: 1 },
+    ],
+  })
+})
+
+test('a criterion without a score leaves the answer without one', async () => {
+  const { judge } = await judged(({ system }) => completion(system.includes('tone') ? '?' : '4'))
+  const named = (name: string) => ({ name, description: '', weight: 1 })
+  const [given] = await judge.score([{ ...about, rubric: [named('a'), named('tone')] }])
+  expect(given).toMatchObject({ ok: false, failure: 'unparseable' })
+})
+
+test('in writing first: each order has its rationale, which the letter is asked after; clamped', async () => {
+  const server = await scriptedServer((request) => {
+    const turns = request.body['messages'] as { role: string; content: string }[]
+    const last = turns.at(-1)?.content ?? ''
+    if (turns.length === 2)
+      return completion(`${goodFirst(request) ? 'The first' : 'The second'} is right. <|im_end|>`)
+    expect(turns.map(({ role }) => role)).toEqual(['system', 'user', 'assistant', 'user'])
+    expect(turns[2]?.content).not.toContain('<|im_end|>') // it may repeat what it read
+    expect(last).toBe('哪个回答更有帮助？只回复一个字母：A 或 B。')
+    const letter = turns[2]?.content.startsWith('The first') === true ? 'A' : 'B'
+    return completion(letter, { [letter]: 0.98, [letter === 'A' ? 'B' : 'A']: 0.02 })
+  })
+  const options = { baseUrl: server.baseUrl, model: 'm', apiKey: null }
+  const judge = createJudge(createOpenAiRespondent(options), openAiWording, {
+    rationale: { maxTokens: 64, clamp: 0.1 },
+  })
+  const [verdict] = await judge.compare([comparison])
+  expect(verdict).toMatchObject({
+    ...{ ok: true, probability: 0.6, consistent: true, strength: 'significantly_better' },
+    rationales: ['The first is right. <|im_end|>', 'The second is right. <|im_end|>'],
+  })
+  expect(judge.promptVersion).not.toBe(openAiWording.version)
+  expect(server.received).toHaveLength(4)
+  await server.close()
+})
+
+test('a rationale that was refused is a failure, and its comparison costs no letter', async () => {
+  const server = await scriptedServer(() => completion("I'm sorry, I can't compare these."))
+  const options = { baseUrl: server.baseUrl, model: 'm', apiKey: null, maxRetries: 0 }
+  const rationale = { maxTokens: 64 }
+  const judge = createJudge(createOpenAiRespondent(options), openAiWording, { rationale })
+  expect(await judge.compare([comparison])).toMatchObject([{ ok: false, failure: 'refused' }])
+  expect(server.received).toHaveLength(2)
+  await server.close()
+})
+
+test('a panel: the mean, how far its judges are apart, and no verdict from half of them', async () => {
+  const saying = async (p: number) =>
+    (await judged((r) => completion('A', goodFirst(r) ? { A: p, B: 1 - p } : { A: 1 - p, B: p })))
+      .judge
+  const silent = (await judged(() => completion('?'), { maxRetries: 0 })).judge
+  const [sure, unsure] = [await saying(0.9), await saying(0.4)]
+  const [both] = await createPanel('p', [sure, unsure]).compare([comparison])
+  expect(both).toMatchObject({ ok: true, consistent: true })
+  expect(both?.ok === true && both.probability).toBeCloseTo(0.65, 9)
+  expect(both?.ok === true && both.disagreement).toBeCloseTo(0.25, 9)
+  const [half] = await createPanel('p', [sure, silent]).compare([comparison])
+  expect(half).toMatchObject({ ok: false, failure: 'unparseable' })
+  const [most] = await createPanel('p', [sure, unsure, silent]).compare([comparison])
+  expect(most).toMatchObject({
+    ok: true,
+    panel: [{ failure: null }, { failure: null }, { probability: null, failure: 'unparseable' }],
+  })
+})
+
+test.each([
+  ['乌鸦是什么颜色的？', 'zh'],
+  ['把 hello 翻译成中文', 'zh'],
+  ['What does 你好 mean?', 'en'],
+  ['烏は何色ですか', 'en'],
+  ['¿De qué color es el cuervo?', 'en'],
+])('%s is judged in %s', (content, language) => {
+  expect(languageOf([{ role: 'user', content }])).toBe(language)
+})
