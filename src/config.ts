@@ -13,6 +13,8 @@ export type Config = {
   modelsDir: string
   /** bytes that the weights of resident models may take together; null: half of the memory that is free */
   modelMemory: number | null
+  /** days that scores are kept; null: for good */
+  scoreDays: number | null
   /** the default OpenAI-compatible judge; null: the local judge */
   judge: { baseUrl: string; apiKey: string | null; model: string } | null
   judgeKey: JudgeKeys
@@ -31,6 +33,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     dataDir: resolve(env['LIBRA_DATA_DIR'] ?? './data'),
     modelsDir: resolve(env['LIBRA_MODELS_DIR'] ?? './models'),
     modelMemory: readMemory(env['LIBRA_MODEL_MEMORY'] || null),
+    scoreDays: readDays(env['LIBRA_SCORE_DAYS'] || null),
     judge: readJudge(env),
     judgeKey(name) {
       const [key, origin] = [env[name], env[`${name}_ORIGIN`]]
@@ -50,6 +53,13 @@ function readMemory(text: string | null): number | null {
   if (text === null) return null
   if (gigabytes > 0 && Number.isFinite(gigabytes)) return Math.round(gigabytes * 1e9)
   throw new LibraError('invalid_configuration', `LIBRA_MODEL_MEMORY: ${text} is no number of GB`)
+}
+
+function readDays(text: string | null): number | null {
+  const days = Number(text)
+  if (text === null) return null
+  if (days > 0 && Number.isFinite(days)) return days
+  throw new LibraError('invalid_configuration', `LIBRA_SCORE_DAYS: ${text} is no number of days`)
 }
 
 /** An empty variable counts as unset: that is how container files leave one out. */

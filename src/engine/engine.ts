@@ -1,5 +1,5 @@
 import type { Message } from '../schemas/chat.ts'
-import type { Calibration } from '../schemas/model.ts'
+import type { Calibration, Placed, PlacedScore } from '../schemas/model.ts'
 import type { TrainSpec, TrainEvent } from '../schemas/training.ts'
 import type { Merged, MergeOptions } from '../model/export.ts'
 
@@ -33,8 +33,17 @@ export type ScoreRequest = {
   /** What to do with a conversation longer than the context. `truncate` keeps the end and reports it. */
   onTooLong: 'error' | 'truncate'
 }
-export type ScoreAllRequest = Omit<ScoreRequest, 'model'> & { models: readonly ModelFiles[] }
-export type RawScore = { logit: number; tokens: number; truncated: boolean }
+export type ScoreAllRequest = Omit<ScoreRequest, 'model'> & {
+  models: readonly ModelFiles[]
+  /** where the only conversation is to lie: to get the same rounding again */
+  placed?: Placed
+}
+export type RawScore = {
+  logit: number
+  tokens: number
+  truncated: boolean
+  placed: PlacedScore
+}
 
 /** One model's scores, with what they were given by. */
 export type ModelScores = Pick<ModelInfo, 'version' | 'calibration'> & { scores: RawScore[] }

@@ -1,9 +1,11 @@
 import { LibraError } from '../errors.ts'
-import { packRows } from '../model/batch.ts'
+import { packAt, packRows } from '../model/batch.ts'
+import type { Pack } from '../model/batch.ts'
+import type { Placed } from '../schemas/model.ts'
 import { scalarHead } from '../model/heads.ts'
 import { hiddenStates } from '../model/llama.ts'
 import { hiddenStatesEach } from '../model/several.ts'
-import { dispose, tf } from '../tensor/backend.ts'
+import { scoped } from '../tensor/backend.ts'
 import { read } from '../tensor/ops.ts'
 import { encodeChat } from '../text/template.ts'
 import { SCORE_HEAD } from '../training/reward-model.ts'
@@ -53,7 +55,7 @@ export function createScoring(residents: Residents, batcher: Batcher): Engine['s
       await Promise.all(held)
     }
   }
-  return ({ models, conversations, onTooLong }: ScoreAllRequest, signal) =>
+  return ({ models, conversations, onTooLong, placed }: ScoreAllRequest, signal) =>
     lend(models, async (scorers) => {
       if (scorers.some(({ model }) => !model.weights.has(SCORE_HEAD)))
         throw new LibraError(
@@ -72,13 +74,23 @@ export function createScoring(residents: Residents, batcher: Batcher): Engine['s
           })
           const key = team.map(({ version }) => version).join()
           const rows = encoded.map(({ ids }) => ids)
-          const run = (ids: readonly (readonly number[])[]) => rewards(team, ids)
-          const values = await batcher.submit({ key, run }, rows, signal)
+          // what is to lie at a place goes through by itself
+          const group =
+            placed === undefined
+              ? { key, run: (ids: readonly (readonly number[])[]) => rewards(team, ids) }
+              : {
+                  key: `${key} ${JSON.stringify(placed)}`,
+                  run: ([ids = []]: readonly (readonly number[])[]) => [
+                    pass(team, packAt(ids, placed))[0] ?? missing,
+                  ],
+                }
+          const values = await batcher.submit(group, rows, signal)
           team.forEach((scorer, at) =>
             scored.set(
               scorer,
               encoded.map(({ ids, truncated }, i) => ({
-                ...{ logit: values[i]?.[at] ?? NaN, tokens: ids.length, truncated },
+                ...{ logit: values[i]?.logits[at] ?? NaN, tokens: ids.length, truncated },
+                placed: { ...(values[i] ?? missing).placed, model: at, models: team.length },
               })),
             ),
           )
@@ -112,25 +124,38 @@ function teamsOf(scorers: readonly Resident[]): Team[] {
   return teams
 }
 
-/** The scalar heads' values at the end of each row, one for each model of a team. */
-function rewards(team: Team, rows: readonly (readonly number[])[]): number[][] {
-  const values = rows.map((): number[] => [])
-  for (const pass of packRows(rows, PASS_TOKENS, { shared: true }))
-    tf.tidy(() => {
-      const hidden =
-        team.length === 1
-          ? [hiddenStates(team[0].model, pass, { last: true })]
-          : hiddenStatesEach(
-              team.map(({ model }) => model),
-              pass,
-            )
-      team.forEach(({ model }, at) => {
-        const states = hidden[at]
-        if (states === undefined) return
-        const head = scalarHead(model, SCORE_HEAD, states, pass.ends)
-        read(head).forEach((logit, i) => values[pass.rows[i] ?? -1]?.splice(at, 1, logit))
-        dispose(head)
-      })
-    })
-  return values
+type Reward = { logits: number[]; placed: Placed }
+const missing: Reward = {
+  logits: [],
+  placed: { count: 0, segments: 0, at: 0, end: 0, prefix: 0, prefixAt: 0, trunk: -1 },
 }
+
+/** The scalar heads' values at the end of each row, one for each model of a team. */
+function rewards(team: Team, rows: readonly (readonly number[])[]): Reward[] {
+  const results = rows.map((): Reward => missing)
+  for (const pack of packRows(rows, PASS_TOKENS, { shared: true }))
+    pass(team, pack).forEach((reward, i) => (results[pack.rows[i] ?? -1] = reward))
+  return results
+}
+
+const pass = (team: Team, pack: Pack): Reward[] =>
+  scoped(() => {
+    const hidden =
+      team.length === 1
+        ? [hiddenStates(team[0].model, pack, { last: true })]
+        : hiddenStatesEach(
+            team.map(({ model }) => model),
+            pack,
+          )
+    // of all segments, whatever ends in them: the same product wherever a sequence lies
+    const all = Int32Array.from(pack.lasts, (_, segment) => segment)
+    const values = team.map(({ model }, at) => {
+      const states = hidden[at]
+      if (states === undefined) throw new Error('no hidden states of a model')
+      return read(scalarHead(model, SCORE_HEAD, states, all))
+    })
+    return Array.from(pack.ends, (end, i) => ({
+      logits: values.map((value) => value[end] ?? NaN),
+      placed: pack.place(i),
+    }))
+  })

@@ -11,7 +11,7 @@ import { createApp } from './app.ts'
 
 /** Serves until a signal ends it; then stops taking connections, ends runs and engine, releases the data folder. */
 export async function serve(): Promise<void> {
-  const { host, port, dataDir, modelsDir, modelMemory, judge, judgeKey } = readConfig()
+  const { host, port, dataDir, modelsDir, modelMemory, scoreDays, judge, judgeKey } = readConfig()
   const store = await openStore(dataDir)
   const serving = await steadyEngine({ memory: modelMemory ?? Math.round(freemem() / 2) })
   const startTraining = () => spawnEngine({ training: true })
@@ -35,11 +35,22 @@ export async function serve(): Promise<void> {
     await store.close()
     throw error
   })
+  const old =
+    scoreDays === null ? null : everyHour(() => store.dropScores(Date.now() - scoreDays * DAY))
   const stop = async (): Promise<void> => {
+    if (old !== null) clearInterval(old)
     server.close()
     await services.runner.close()
     await serving.close()
     await store.close()
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void stop())
+}
+
+const DAY = 86_400_000
+/** Now and once an hour; what fails is said and tried again. */
+function everyHour(work: () => Promise<unknown>): NodeJS.Timeout {
+  const run = (): void => void work().catch(console.error)
+  run()
+  return setInterval(run, DAY / 24)
 }

@@ -1,3 +1,4 @@
+import type { Placed } from '../schemas/model.ts'
 import type { Rows } from '../tensor/fused.ts'
 
 /** Right-padded rows of token ids. ids [B·T], lengths [B]. */
@@ -31,6 +32,8 @@ export type Pack = Rows & {
   ids: Int32Array
   /** the source row of each sequence */
   rows: number[]
+  /** where the i-th sequence lies */
+  place(i: number): Placed
   /** where token t of the i-th sequence lies */
   at(i: number, t: number): number
   /** the segment that each sequence ends in */
@@ -38,6 +41,47 @@ export type Pack = Rows & {
   /** where each segment ends */
   lasts: Int32Array
 }
+
+/** A pass in which one sequence lies where it lay in another, among zeros. */
+export function packAt(ids: readonly number[], placed: Placed): Pack {
+  const { count, prefixAt, prefix, at, end, trunk } = placed
+  const all = new Int32Array(count)
+  const segments: number[] = []
+  let next = 0
+  /** Zeros up to a row, in segments up to a number. */
+  const fill = (row: number, number: number): void => {
+    for (let left = number - segments.length / 4; left > 0; left--) {
+      const length = Math.floor((row - next) / left)
+      segments.push(next, length, -1, 0)
+      next += length
+    }
+    next = row
+  }
+  const put = (from: number, to: number, parent: number): void => {
+    segments.push(next, to - from, parent, from)
+    for (let t = from; t < to; t++) all[next++] = ids[t] ?? 0
+  }
+  if (prefix > 0) {
+    fill(prefixAt, trunk)
+    put(0, prefix, -1)
+  }
+  fill(at, end)
+  put(prefix, ids.length, prefix > 0 ? trunk : -1)
+  fill(count, placed.segments)
+  return {
+    ...{ count, ids: all, rows: [0], segments: Int32Array.from(segments) },
+    ...{ ends: Int32Array.from([end]), lasts: lastsOf(segments) },
+    at: (_, t) => (t < prefix ? prefixAt + t : at + t - prefix),
+    place: () => placed,
+  }
+}
+
+/** The last row of each segment. */
+const lastsOf = (segments: readonly number[]): Int32Array =>
+  Int32Array.from(
+    { length: segments.length / 4 },
+    (_, s) => (segments[4 * s] ?? 0) + (segments[4 * s + 1] ?? 0) - 1,
+  )
 
 export type PackOptions = {
   /** the sequences to take; default: all */
@@ -155,10 +199,13 @@ function packOf(sequences: readonly ArrayLike<number>[], families: readonly Fami
   }
   return {
     ...{ count, ids, rows, segments: Int32Array.from(segments), ends: Int32Array.from(ends) },
-    lasts: Int32Array.from(
-      { length: segments.length / 4 },
-      (_, s) => (segments[4 * s] ?? 0) + (segments[4 * s + 1] ?? 0) - 1,
-    ),
+    lasts: lastsOf(segments),
+    place(i) {
+      const { own, prefix, at } = places[i] ?? { own: 0, prefix: 0, at: 0 }
+      const end = ends[i] ?? 0
+      const trunk = segments[4 * end + 2] ?? -1
+      return { count, segments: segments.length / 4, at: own, end, prefix, prefixAt: at, trunk }
+    },
     at(i, t) {
       const { own, prefix, at } = places[i] ?? { own: 0, prefix: 0, at: 0 }
       return t < prefix ? at + t : own + t - prefix

@@ -24,6 +24,7 @@ function repeated(pack: Pack, times: number): Pack {
     ...{ count: count * times, ids: each(ids, 0), segments: shifted, rows },
     ...{ ends: each(ends, S), lasts: each(lasts, count) },
     at: (i, t) => pack.at(i, t),
+    place: (i) => pack.place(i),
   }
 }
 

@@ -134,6 +134,21 @@ export const ScoreReply = z.object({
   usage,
 })
 
+export const ReplayReply = z.object({
+  object: z.literal('list'),
+  data: z.array(
+    z.object({
+      axis: z.string(),
+      logit: z.number(),
+      replayed: z.number(),
+      difference: z.number().describe('0 at the same place, on the same machine and build'),
+      scorer: z.string().describe('version of the model that gave it'),
+      scorer_now: z.string().describe('version that its files have now'),
+      same_place: z.boolean().describe('in a pass of the same shape as then'),
+    }),
+  ),
+})
+
 export const RANK_BY = ['combined', 'helpfulness', 'safety', 'pareto', 'judge'] as const
 export const RankRequest = z.strictObject({
   prompt: PromptInput,

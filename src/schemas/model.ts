@@ -85,3 +85,15 @@ export const MODEL_KINDS = ['base', 'policy', 'reward_model', 'judge'] as const
 /** Who plays what in the service; `reference` is the SFT model that KL is measured against. */
 export const ROLE_NAMES = ['policy', 'reference', 'helpfulness', 'safety', 'judge'] as const
 export type RoleName = (typeof ROLE_NAMES)[number]
+
+/**
+ * Where a sequence lies in a pass, which decides how its numbers round: of `count` rows in `segments` segments its last
+ * tokens lie from row `at` on, as segment `end`; the first `prefix` tokens (they may be shared) from row `prefixAt` on,
+ * as segment `trunk`.
+ */
+export type Placed = Record<
+  'count' | 'segments' | 'at' | 'end' | 'prefix' | 'prefixAt' | 'trunk',
+  number
+>
+/** The same of a score: the pass was for `models` models, of which `model` (from 0) gave this one. */
+export type PlacedScore = Placed & { model: number; models: number }

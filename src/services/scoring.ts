@@ -1,8 +1,10 @@
+import { CODE_VERSION } from '../config.ts'
 import { calibrate } from '../evaluation/calibration.ts'
 import { combine } from '../evaluation/combine.ts'
 import type { RawScore } from '../engine/engine.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Axis, PromptClass } from '../schemas/feedback.ts'
+import type { Calibration } from '../schemas/model.ts'
 import { filesOf, findModel } from './catalog.ts'
 import type { ModelRow } from '../store/store.ts'
 import { newId } from './runs.ts'
@@ -45,22 +47,15 @@ export async function scoreConversations(
   const versions: Partial<Record<Axis, string>> = {}
   let tokens = 0
   read.forEach(({ version, calibration, scores }, at) => {
-    const axis = request.axes[at] as Axis
-    versions[axis] = version
-    const createdAt = Date.now()
-    const rows = data.map((row, i) => {
+    versions[request.axes[at] as Axis] = version
+    data.forEach((row, i) => {
       const { logit, tokens: n, truncated } = scores[i] as RawScore
       const probability = calibrate(logit, calibration)
-      row[axis] = { logit, probability, score: probability === null ? null : 100 * probability }
+      const score = probability === null ? null : 100 * probability
+      row[request.axes[at] as Axis] = { logit, probability, score }
       row.truncated ||= truncated
       tokens += n
-      return {
-        ...{ id: `${row.id}_${axis}`, axis, model: models[axis]?.id ?? '', modelVersion: version },
-        ...{ logit, calibration: calibration?.version ?? null, createdAt },
-        messages: [...(conversations[i] ?? [])],
-      }
     })
-    store.scores.append(rows)
   })
   data.forEach((row, i) => {
     if (row.helpfulness === undefined || row.safety === undefined) return
@@ -71,5 +66,35 @@ export async function scoreConversations(
     })
     row.combined = { ...combined, threshold: request.threshold }
   })
+  const [asker, createdAt] = [newId('request'), Date.now()]
+  for (const [at, { version, calibration, scores }] of read.entries()) {
+    const axis = request.axes[at] as Axis
+    const model = models[axis] as ModelRow
+    await rememberScorer({ serving, store }, model, version, calibration)
+    store.scores.append(
+      data.map((row, i) => ({
+        ...{ id: `${row.id}_${axis}`, axis, model: model.id, modelVersion: version },
+        ...{ calibration: calibration?.version ?? null, createdAt, request: asker },
+        logit: scores[i]?.logit ?? NaN,
+        branch: row.combined?.branch ?? null,
+        placed: scores[i]?.placed ?? null,
+        messages: at === 0 ? [...(conversations[i] ?? [])] : null, // once for all axes
+      })),
+    )
+  }
   return { data, tokens, models: versions }
+}
+
+/** Notes what gave a score, the first time that it does. */
+async function rememberScorer(
+  { serving, store }: Pick<Services, 'serving' | 'store'>,
+  { id: model, base, adapters }: ModelRow,
+  version: string,
+  calibration: Calibration | null,
+): Promise<void> {
+  if ((await store.scorers.get(version)) !== null) return
+  const { device, tensorflow } = await serving.status()
+  const made = { device, tensorflow, codeVersion: CODE_VERSION, createdAt: Date.now() }
+  const row = { id: version, model, base, adapters, calibration, ...made }
+  await store.scorers.insert([row]).catch(() => {}) // another request was faster
 }

@@ -6,6 +6,7 @@ import type { Message } from '../schemas/chat.ts'
 import { AXES, STRENGTHS } from '../schemas/feedback.ts'
 import type { JudgeSettings } from '../schemas/judging.ts'
 import { MODEL_KINDS, ROLE_NAMES } from '../schemas/model.ts'
+import type { Calibration, PlacedScore } from '../schemas/model.ts'
 import { RUN_KINDS, RUN_STATES } from '../schemas/run.ts'
 
 /** Everything that was ever started, with what it came from. */
@@ -62,14 +63,35 @@ export const scores = sqliteTable(
     id: text('id').primaryKey(),
     axis: text('axis').notNull(),
     model: text('model').notNull(),
+    /** the scorer: see below */
     modelVersion: text('model_version').notNull(),
     calibration: text('calibration'),
     logit: real('logit').notNull(),
-    messages: text('messages', { mode: 'json' }).notNull().$type<unknown[]>(),
+    /** of the gate; null where one axis alone was asked */
+    branch: text('branch'),
+    /** where the conversation lay in its pass */
+    placed: text('placed', { mode: 'json' }).$type<PlacedScore>(),
+    /** the HTTP request or the run that it was given to */
+    request: text('request'),
+    /** in one of the rows of a score */
+    messages: text('messages', { mode: 'json' }).$type<Message[]>(),
     createdAt: integer('created_at').notNull(),
   },
   (table) => [index('scores_created').on(table.createdAt, table.id)],
 )
+
+/** What gave scores, by version: a hash over base, adapters, heads, tokenizer and template. */
+export const scorers = sqliteTable('scorers', {
+  id: text('id').primaryKey(),
+  model: text('model').notNull(),
+  base: text('base').notNull(),
+  adapters: text('adapters', { mode: 'json' }).notNull().$type<string[]>(),
+  calibration: text('calibration', { mode: 'json' }).$type<Calibration>(),
+  device: text('device').notNull(),
+  tensorflow: text('tensorflow').notNull(),
+  codeVersion: text('code_version').notNull(),
+  createdAt: integer('created_at').notNull(),
+})
 
 /** What can be named in a request: a base and the adapters on it. The weights lie in folders. */
 export const models = sqliteTable(

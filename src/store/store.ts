@@ -1,5 +1,5 @@
 import { createClient } from '@libsql/client'
-import { and, asc, desc, eq, gt, gte, inArray, isNull, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, gte, inArray, isNull, lt, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/libsql'
 import { migrate } from 'drizzle-orm/libsql/migrator'
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -27,6 +27,8 @@ import {
   roles,
   runEvents,
   runs,
+  scorers,
+  scores,
 } from './schema.ts'
 import { scoreRows } from './score-rows.ts'
 import type { ScoreRows } from './score-rows.ts'
@@ -38,6 +40,7 @@ export type ModelRow = typeof models.$inferSelect
 export type FileRow = typeof files.$inferSelect
 export type PreferenceRecord = typeof preferences.$inferSelect
 export type AuditRow = typeof audits.$inferSelect
+export type ScoreRow = typeof scores.$inferSelect
 export type JudgeRow = typeof judges.$inferSelect
 export type CheckRow = typeof rewardChecks.$inferSelect
 export type Reply = { requestHash: string; status: number | null; reply: string | null }
@@ -49,8 +52,11 @@ export type Store = {
   preferences: Collection<typeof preferences>
   judges: Collection<typeof judges>
   scores: ScoreRows
+  scorers: Collection<typeof scorers>
   audits: Collection<typeof audits>
   rewardChecks: Collection<typeof rewardChecks>
+  /** removes scores from before a time; how many */
+  dropScores(before: number): Promise<number>
   /** runs that a process which is gone left queued or running */
   unfinishedRuns(): Promise<Run[]>
   /** moves a run on, from one of the states given; false when it was in none of them */
@@ -124,6 +130,7 @@ export async function openStore(folder: string): Promise<Store> {
     preferences: collection(db, write, preferences),
     judges: collection(db, write, judges),
     scores: scoreRows(db, write),
+    scorers: collection(db, write, scorers, { remembered: true }),
     audits: collection(db, write, audits),
     rewardChecks: collection(db, write, rewardChecks),
   }
@@ -133,6 +140,13 @@ export async function openStore(folder: string): Promise<Store> {
     pagePairs: ({ axis, ...page }) =>
       collections.preferences.page(page, axis === undefined ? axis : eq(preferences.axis, axis)),
     pageRuns: (page, filter) => collections.runs.page(page, runFilter(filter)),
+    async dropScores(before) {
+      let dropped = 0
+      await write(async () => {
+        dropped = (await db.delete(scores).where(lt(scores.createdAt, before))).rowsAffected
+      })
+      return dropped
+    },
     unfinishedRuns: () =>
       db
         .select()

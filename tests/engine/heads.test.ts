@@ -97,10 +97,36 @@ test('models on one base score together as each does alone, a beginning that the
     for (const [i, model] of models.entries()) {
       const alone = await engine.score({ ...request, conversations: some, model })
       expect(together[i]?.version).toBe((await engine.describe(model)).version)
-      alone.forEach(({ logit, ...rest }, row) => {
-        expect(together[i]?.scores[row]).toMatchObject(rest)
+      alone.forEach(({ logit, tokens, truncated }, row) => {
+        expect(together[i]?.scores[row]).toMatchObject({ tokens, truncated })
         expect(Math.abs((together[i]?.scores[row]?.logit ?? NaN) - logit)).toBeLessThan(1e-5)
       })
+    }
+  }
+})
+
+test('a score comes out the same to the bit when its conversation lies where it lay', async () => {
+  const { helpfulness, safety } = starterRoles()
+  const beginning = '你好，请问世界上有几大洲？请详细说明每个洲的名字。'
+  const conversations = Array.from({ length: 60 }, (_, i) => [
+    {
+      role: 'user' as const,
+      content: i % 3 === 0 ? beginning : `问题${'很长的'.repeat(i % 17)}？`,
+    },
+    { role: 'assistant' as const, content: '七大洲。'.repeat(1 + ((i * 7) % 11)) },
+  ])
+  for (const models of [[helpfulness], [helpfulness, safety]]) {
+    const onTooLong = 'error' as const
+    const before = await engine.scoreAll({ models, conversations, onTooLong })
+    for (let i = 0; i < conversations.length; i += 5) {
+      const { placed } = before[0]?.scores[i] ?? {}
+      if (placed === undefined) throw new Error('no place')
+      expect(placed.models).toBe(models.length)
+      const one = conversations.slice(i, i + 1)
+      const again = await engine.scoreAll({ models, conversations: one, onTooLong, placed })
+      models.forEach((_, at) =>
+        expect(again[at]?.scores[0]?.logit).toBe(before[at]?.scores[i]?.logit),
+      )
     }
   }
 })

@@ -1,7 +1,14 @@
-import { LibraError } from '../../errors.ts'
 import { AXES } from '../../schemas/feedback.ts'
-import { Page, RankReply, RankRequest, ScoreReply, ScoreRequest } from '../../schemas/http.ts'
+import {
+  Page,
+  RankReply,
+  RankRequest,
+  ReplayReply,
+  ScoreReply,
+  ScoreRequest,
+} from '../../schemas/http.ts'
 import { rankCandidates } from '../../services/ranking.ts'
+import { findScores, replayScore } from '../../services/replay.ts'
 import { scoreConversations } from '../../services/scoring.ts'
 import type { Services } from '../../services/services.ts'
 import { route } from '../contract.ts'
@@ -48,15 +55,19 @@ export const scoreRoutes = (services: Services): Route[] => [
       reply: 'application/json',
     },
     async ({ id }) => {
-      // a score has a row for each axis; `id` names them all, `id_safety` one
-      const ids = AXES.some((axis) => id.endsWith(`_${axis}`))
-        ? [id]
-        : AXES.map((a) => `${id}_${a}`)
-      const found = await Promise.all(ids.map((row) => services.store.scores.get(row)))
-      const rows = found.filter((row) => row !== null)
-      if (rows.length === 0) throw new LibraError('not_found', `no score ${id}`)
-      return ids.length === 1 ? rows[0] : { object: 'list', data: rows }
+      const rows = await findScores(services.store, id)
+      return AXES.some((axis) => id.endsWith(`_${axis}`)) ? rows[0] : { object: 'list', data: rows }
     },
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/scores/{id}/replay',
+      tag: 'scoring',
+      summary: 'Give a stored score again and show the difference: what has moved since?',
+      reply: ReplayReply,
+    },
+    async ({ id }) => ({ object: 'list', data: await replayScore(services, id) }),
   ),
   route(
     {

@@ -1,0 +1,79 @@
+import { LibraError } from '../errors.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { ScoreRow, Store } from '../store/store.ts'
+import type { Services } from './services.ts'
+
+/** A stored score with the conversation that it is of. */
+export type StoredScore = Omit<ScoreRow, 'messages'> & {
+  messages: NonNullable<ScoreRow['messages']>
+}
+
+/**
+ * The rows of a score, one for each axis; `id_safety` names one of them. Throws `not_found`.
+ */
+export async function findScores(store: Store, id: string): Promise<StoredScore[]> {
+  const axis = AXES.find((a) => id.endsWith(`_${a}`))
+  const score = axis === undefined ? id : id.slice(0, -axis.length - 1)
+  const found = await Promise.all(AXES.map((a) => store.scores.get(`${score}_${a}`)))
+  const rows = found.flatMap((row) => row ?? [])
+  const messages = rows.flatMap((row) => row.messages ?? [])
+  const wanted = rows.filter((row) => axis === undefined || row.axis === axis)
+  if (wanted.length === 0) throw new LibraError('not_found', `no score ${id}`)
+  // rows from before conversations were kept once have their own
+  return wanted.map((row) => ({ ...row, messages: row.messages ?? messages }))
+}
+
+export type Replayed = {
+  axis: string
+  logit: number
+  replayed: number
+  difference: number
+  scorer: string
+  /** the version that its files have now */
+  scorer_now: string
+  /** the same place in a pass of the same size: the same machine and build give the same bits */
+  same_place: boolean
+}
+
+/**
+ * Gives a score again, by the model that gave it and, where that was kept, at the same place of a pass of the same
+ * shape. Throws `not_found`, or what the engine says where the model's files are gone.
+ */
+export async function replayScore(
+  { serving, store }: Pick<Services, 'serving' | 'store'>,
+  id: string,
+): Promise<Replayed[]> {
+  const wanted = await findScores(store, id)
+  // models that shared a pass share it again
+  const rows = await findScores(store, id.replace(new RegExp(`_(${AXES.join('|')})$`), ''))
+  const team = rows.toSorted((a, b) => (a.placed?.model ?? 0) - (b.placed?.model ?? 0))
+  const together = team.every(({ placed }) => placed?.models === team.length)
+  const replay = async (part: StoredScore[]): Promise<Replayed[]> => {
+    const [{ placed, messages } = { placed: null, messages: [] }] = part
+    const models = await Promise.all(part.map((row) => filesThen(store, row)))
+    const again = await serving.scoreAll({
+      ...{ models, conversations: [messages], onTooLong: 'truncate' },
+      ...(placed === null || placed.models !== part.length ? {} : { placed }),
+    })
+    return part.map((row, i) => {
+      const replayed = again[i]?.scores[0]?.logit ?? NaN
+      return {
+        ...{ axis: row.axis, logit: row.logit, replayed, difference: replayed - row.logit },
+        ...{ scorer: row.modelVersion, scorer_now: again[i]?.version ?? '' },
+        same_place: placed !== null && placed.models === part.length,
+      }
+    })
+  }
+  const all = together
+    ? await replay(team)
+    : (await Promise.all(team.map((r) => replay([r])))).flat()
+  return all.filter(({ axis }) => wanted.some((row) => row.axis === axis))
+}
+
+/** Where the model lay when it gave the score; for rows from before that was kept: where it lies now. */
+async function filesThen(store: Store, { modelVersion, model }: StoredScore) {
+  const source = (await store.scorers.get(modelVersion)) ?? (await store.models.get(model))
+  if (source === null)
+    throw new LibraError('model_not_found', `the model ${model} that gave this score is gone`)
+  return { base: source.base, adapters: source.adapters }
+}

@@ -1,0 +1,79 @@
+import { beforeAll, expect, test } from 'vitest'
+import { ReplayReply, ScoreReply } from '../../src/schemas/http.ts'
+import { service } from '../helpers/service.ts'
+
+let api: Awaited<ReturnType<typeof service>>['api']
+let services: Awaited<ReturnType<typeof service>>['services']
+beforeAll(async () => {
+  ;({ api, services } = await service())
+})
+
+const inputs = Array.from({ length: 9 }, (_, i) => ({
+  messages: [
+    {
+      role: 'user',
+      content: i % 2 === 0 ? '世界上有几大洲？请回答。' : `什么是${'很'.repeat(i)}好？`,
+    },
+    { role: 'assistant', content: '七大洲。'.repeat(i + 1) },
+  ],
+}))
+const replay = async (id: string) =>
+  ReplayReply.parse((await api.post(`/v1/scores/${id}/replay`).send({})).body).data
+
+test('a score from the middle of other requests comes out the same to the bit', async () => {
+  const replies = await Promise.all(
+    [inputs, inputs.slice(3, 4), inputs.slice(5)].map((some, i) =>
+      api.post('/v1/score').send({ inputs: some, ...(i === 1 ? { axes: ['safety'] } : {}) }),
+    ),
+  )
+  for (const reply of replies)
+    for (const { id, safety } of ScoreReply.parse(reply.body).data.slice(0, 3)) {
+      const both = await replay(id)
+      for (const { difference, same_place, scorer, scorer_now } of both) {
+        expect(difference).toBe(0)
+        expect(same_place).toBe(true)
+        expect(scorer_now).toBe(scorer)
+      }
+      const one = await replay(`${id}_safety`)
+      expect(one).toHaveLength(1)
+      expect(one[0]).toMatchObject({ axis: 'safety', logit: safety?.logit, difference: 0 })
+    }
+})
+
+test('a row names its scorer, its request and the branch of the gate; conversations are kept once', async () => {
+  const reply = await api.post('/v1/score').send({ inputs: inputs.slice(0, 2) })
+  const [first, second] = ScoreReply.parse(reply.body).data
+  const { data } = (await api.get(`/v1/scores/${first?.id}`)).body
+  expect(data).toHaveLength(2)
+  for (const row of data) {
+    expect(row.messages).toEqual(inputs[0]?.messages)
+    expect(row.branch).toBe(first?.combined?.branch)
+  }
+  const kept = await Promise.all(
+    ['helpfulness', 'safety'].map((axis) => services.store.scores.get(`${second?.id}_${axis}`)),
+  )
+  expect(kept.filter((row) => row?.messages !== null)).toHaveLength(1)
+  expect(new Set(kept.map((row) => row?.request)).size).toBe(1)
+  expect(kept[0]?.request).toBe(data[0].request)
+  const scorer = await services.store.scorers.get(String(kept[0]?.modelVersion))
+  expect(scorer).toMatchObject({ model: 'starter-helpfulness', device: 'cpu' })
+})
+
+test('what has moved is seen, also for a row that knows no place', async () => {
+  const reply = await api.post('/v1/score').send({ inputs: inputs.slice(0, 1) })
+  const [{ id } = { id: '' }] = ScoreReply.parse(reply.body).data
+  const row = await services.store.scores.get(`${id}_helpfulness`)
+  if (row === null) throw new Error('no row')
+  const old = { ...row, id: 'score_old_helpfulness', placed: null, request: null }
+  const wrong = { ...row, id: 'score_wrong_helpfulness', logit: row.logit + 0.5 }
+  services.store.scores.append([old, wrong])
+  const [again] = await replay('score_old')
+  expect(again?.same_place).toBe(false)
+  expect(Math.abs(again?.difference ?? NaN)).toBeLessThan(1e-5)
+  expect((await replay('score_wrong'))[0]?.difference).toBeCloseTo(-0.5, 5)
+  expect((await api.post('/v1/scores/score_none/replay').send({})).status).toBe(404)
+  expect(await services.store.dropScores(row.createdAt)).toBeGreaterThan(0)
+  expect(await services.store.scores.get(row.id)).not.toBeNull()
+  await services.store.dropScores(row.createdAt + 1)
+  expect(await services.store.scores.get(row.id)).toBeNull()
+})
