@@ -39,6 +39,7 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   judge_refused: 409,
   reward_model_not_probed: 409,
   reward_model_refused: 409,
+  reward_model_stale: 409,
   engine_lost: 503,
   not_ready: 503,
 }

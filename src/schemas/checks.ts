@@ -92,14 +92,27 @@ export const Certificate = z.object({
 })
 export type Certificate = z.infer<typeof Certificate>
 
+/** Whether a reward model still tells the answers of a policy apart. */
+export const Freshness = z.object({
+  policy: z.string().describe('version of the policy whose answers were judged'),
+  judge: z.string(),
+  floor: z.number(),
+  accuracy: z.number().describe('share of decided verdicts that it agrees with'),
+  low: z.number(),
+  high: z.number(),
+  n: z.int(),
+})
+export type Freshness = z.infer<typeof Freshness>
+
 /** What is looked at before a reward model may teach a policy. */
-export const CHECKS = ['probes', 'certificate'] as const
+export const CHECKS = ['probes', 'certificate', 'freshness'] as const
 export type Check = (typeof CHECKS)[number]
 
 /** What a check found, under its name. */
 export const CheckResult = z.object({
   probes: z.array(ProbeResult).optional(),
   certificate: Certificate.optional(),
+  freshness: Freshness.optional(),
 })
 export type CheckResult = z.infer<typeof CheckResult>
 

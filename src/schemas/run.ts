@@ -39,11 +39,27 @@ export const LabelOptions = z.strictObject({
 })
 export type LabelOptions = z.infer<typeof LabelOptions>
 
-/** Probes that a reward model may fail, or never have met, and teach a policy all the same. */
-const probeOverride = z
-  .array(z.enum(PROBES))
+/** What a reward model may fail, or never have met, and teach a policy all the same. */
+const REWARD_OVERRIDES = ['staleness', ...PROBES] as const
+const updateOverride = z
+  .array(z.enum([...OVERRIDES, ...REWARD_OVERRIDES]))
   .default([])
-  .describe('probes of the reward models that failed or were never tried, by name')
+  .describe(
+    'what is missing or speaks against it, by name: `judge_audit`; `staleness`, which is then not measured; probes of the reward models',
+  )
+/**
+ * With accuracy a of the reward model on the judge's decided verdicts, 2a − 1 is how much more often it is right than
+ * wrong: at 0.55 once in ten comparisons, below that PPO climbs noise.
+ */
+const FRESHNESS_FLOOR = 0.55
+const freshness_floor = z
+  .number()
+  .min(0)
+  .max(1)
+  .default(FRESHNESS_FLOOR)
+  .describe(
+    'least accuracy of each reward model on judge-labelled answers of the policy as it is now; at 0.55 one comparison in ten is more right than wrong',
+  )
 
 export const EVALUATION_TARGETS = [
   'reward_model',
@@ -109,12 +125,8 @@ export const LoopRequest = z.strictObject({
   kind: z.literal('rlaif'),
   base: ModelRef.default('starter-base'),
   judge: z.string().default('default'),
-  override: z
-    .array(z.enum([...OVERRIDES, ...PROBES]))
-    .default([])
-    .describe(
-      '`judge_audit`: a judge whose audit is missing or speaks against it; or probes that a reward model fails, by name',
-    ),
+  override: updateOverride,
+  freshness_floor,
   dialogues_file: file.optional().describe('default: the starter world’s'),
   prompts_file: file.optional().describe('default: the starter world’s'),
   options: RlaifOptions.prefault({}),
@@ -150,7 +162,12 @@ export const RunRequest = z.discriminatedUnion('kind', [
     safety: ModelRef.default('safety'),
     training_file: file.describe('prompts'),
     suffix,
-    override: probeOverride,
+    judge: z
+      .string()
+      .default('default')
+      .describe('labels answers of the policy, to see whether the reward models still know them'),
+    override: updateOverride,
+    freshness_floor,
     options: PpoOptions.prefault({}),
   }),
   z.strictObject({

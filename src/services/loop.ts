@@ -19,6 +19,7 @@ import { prompts as starterPrompts } from '../starter/world.ts'
 import { requireAudits } from './audit.ts'
 import { findModel } from './catalog.ts'
 import { openData } from './data.ts'
+import { refuseBelow, STALENESS } from './freshness.ts'
 import { openJudge } from './judges.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import { answersOf, probeModel, refuseFailed } from './probes.ts'
@@ -93,6 +94,10 @@ export async function planLoop(
             )
           }
           for (const check of checks) refuseFailed(check, request.override)
+          // what calibrated them are the judge's words on the policy's own answers, of minutes ago
+          if (!request.override.includes(STALENESS))
+            for (const axis of AXES)
+              refuseBelow(axis, models[axis].accuracy, request.freshness_floor)
         }
         const parts = { serving, training, judge, folder, progress, approve, ...grade }
         const result = await align(services, context, parts, { base, dialogues, prompts }, options)

@@ -8,16 +8,19 @@ import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { follow } from '../rlaif/follow.ts'
 import { calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
-import { DialogueRow, PromptRow, TextRow } from '../schemas/feedback.ts'
+import { AXES, DialogueRow, PromptRow, TextRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import type { TrainSpec } from '../schemas/training.ts'
 import type { ModelRow } from '../store/store.ts'
 import { readCard } from '../weights/folder.ts'
 import { readJson } from '../weights/json.ts'
+import { requireAudits } from './audit.ts'
 import { filesOf, findModel, frozenReferences } from './catalog.ts'
 import { calibrationReport } from './calibration-report.ts'
 import { openData, openPairs } from './data.ts'
+import { requireFresh, STALENESS } from './freshness.ts'
+import { openJudge } from './judges.ts'
 import { requireProbes } from './probes.ts'
 import { writeReport } from './report.ts'
 import type { RunContext } from './runs.ts'
@@ -179,7 +182,10 @@ export async function planPolicyUpdate(
     return { name: model.id, files, calibration: card?.calibration ?? null }
   }
   const rewards = { helpfulness: await scorer('helpfulness'), safety: await scorer('safety') }
-  const checks = await requireProbes(services, rewards, request.override)
+  const { override, freshness_floor: floor } = request
+  const checks = Object.values(await requireProbes(services, rewards, override))
+  const judge = override.includes(STALENESS) ? null : await openJudge(services, request.judge)
+  if (judge !== null) await requireAudits(services, judge, AXES, override)
   // a policy that came out of a round goes on from its state; any other model is the reference itself
   const last = policy.adapters.at(-1) ?? policy.base
   const parent = existsSync(join(last, 'trainer_state.json')) ? last : null
@@ -190,6 +196,11 @@ export async function planPolicyUpdate(
     dataHash: data.hash,
     parentCheckpoint: last,
     async work(context) {
+      if (judge !== null) {
+        const { rows: prompts, hash: dataHash } = data
+        const asked = { policy, rewards, judge, prompts, dataHash, floor, options }
+        checks.push(...(await requireFresh(services, asked, context)))
+      }
       const output = join(await runFolder(services, context), 'model')
       const spec = {
         ...{ kind: 'policy_update' as const, output, reference, parent, data: data.path },
@@ -201,7 +212,7 @@ export async function planPolicyUpdate(
       return {
         model: await register(services, context, name, { kind: 'policy', axis: null, ...files }),
         ...metrics,
-        checks: Object.values(checks).map(({ id, objections }) => ({ id, objections })),
+        checks: checks.map(({ id, check, axis, objections }) => ({ id, check, axis, objections })),
       }
     },
   }

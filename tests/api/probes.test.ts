@@ -82,7 +82,7 @@ test('a reward model that was never probed, and one that pays for thanks, teach 
   await finish(await probe({ model: helpfulness, limit: 60 }))
   const [check] = await checksOf(helpfulness)
   expect(check?.objections).toContain('thanks')
-  const others = [...(check?.objections ?? []), 'language']
+  const others = [...(check?.objections ?? []), 'language', 'staleness']
   const refused = await update(others.filter((name) => name !== 'thanks'))
   expect(refused.status).toBe(409)
   expect(refused.body).toMatchObject({ code: 'reward_model_refused', probes: ['thanks'] })
@@ -91,7 +91,9 @@ test('a reward model that was never probed, and one that pays for thanks, teach 
 
   const run = await finish(await update(others))
   expect(run.config['override']).toEqual(others)
-  expect(run.summary?.['checks']).toContainEqual({ id: check?.id, objections: check?.objections })
+  expect(run.summary?.['checks']).toContainEqual(
+    expect.objectContaining({ id: check?.id, objections: check?.objections }),
+  )
 }, 120_000)
 
 test('probes on answers of one’s own, and what is refused', async () => {
@@ -140,4 +142,29 @@ test('a certificate of exploitability: what the attack found can be scored again
   expect(page.text).toContain('Gain by score calls')
   const { code } = (await certify({ judge: 'nobody' })).body as { code: string }
   expect(code).toBe('judge_not_found')
+}, 120_000)
+
+test('before a round the reward models are asked about the answers of the policy as it is', async () => {
+  const asked = prompts('train', 1).slice(0, 200)
+  const training_file = await upload(asked.map(({ id, messages }) => ({ id, messages })))
+  const options = { rounds: 1, prompts_per_round: 8, mini_batch_size: 8, lora: { rank: 4 } }
+  const body = { training_file, options, override: PROBES }
+  const run = await finish(await api.post('/v1/ppo/rounds').send(body))
+  for (const axis of ['helpfulness', 'safety']) {
+    const [check] = await checksOf(axis)
+    expect(check).toMatchObject({ check: 'freshness', run: run.id, objections: [] })
+    expect(check?.freshness?.accuracy).toBeGreaterThan(0.75)
+    expect(check?.freshness?.n).toBeGreaterThan(50)
+  }
+  const { text } = await api.get(`/v1/runs/${run.id}/events`)
+  expect(text).toContain('freshness/safety')
+
+  // below the floor the round does not begin
+  const high = await api.post('/v1/ppo/rounds').send({ ...body, freshness_floor: 1 })
+  await api.get(`/v1/runs/${high.body.id}/events`)
+  const stopped = http.RunReply.parse((await api.get(`/v1/runs/${high.body.id}`)).body)
+  expect(stopped).toMatchObject({ state: 'failed', error: { code: 'reward_model_stale' } })
+  expect(stopped.error?.message).toMatch(/override: \["staleness"\]/u)
+  const [check] = await checksOf('helpfulness')
+  expect(check).toMatchObject({ run: stopped.id, objections: ['staleness'] })
 }, 120_000)

@@ -125,7 +125,7 @@ test('from files to an aligned policy, one request after another', async () => {
   const unprobed = await api.post('/v1/ppo/rounds').send({ training_file: file, options })
   expect(unprobed.status).toBe(409)
   expect(unprobed.body).toMatchObject({ code: 'reward_model_not_probed', probes: PROBES })
-  const body = { training_file: file, options, override: PROBES }
+  const body = { training_file: file, options, override: [...PROBES, 'staleness'] }
   const first = await finish(await api.post('/v1/ppo/rounds').send(body))
   const second = await finish(
     await api.post('/v1/ppo/rounds').send({ ...body, policy: first.model }),
@@ -172,7 +172,7 @@ test('the whole loop over HTTP, with its child runs and its report', async () =>
     ppo: { rounds: 1, prompts_per_round: 8, mini_batch_size: 8 },
   }
   // models of two dozen pairs fail what they fail
-  const override = PROBES
+  const override = [...PROBES, 'staleness']
   const { run } = await finish(await api.post('/v1/rlaif/loops').send({ options, override }))
   const all = http.RunList.parse((await api.get('/v1/runs?limit=100')).body).data
   expect(all.filter(({ parent }) => parent === run.id)).toHaveLength(5)

@@ -1,0 +1,111 @@
+import type { ModelFiles } from '../engine/engine.ts'
+import { LibraError } from '../errors.ts'
+import { won } from '../evaluation/baselines.ts'
+import { clusteredMean } from '../evaluation/statistics.ts'
+import type { Judge } from '../judging/judge.ts'
+import { permutation } from '../random.ts'
+import { labelPrompts } from '../rlaif/label.ts'
+import type { Freshness } from '../schemas/checks.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { Axis, PromptRow } from '../schemas/feedback.ts'
+import type { PpoOptions } from '../schemas/training.ts'
+import type { CheckRow } from '../store/store.ts'
+import { conversationOf } from './cross-validation.ts'
+import type { Probed } from './probes.ts'
+import { newId } from './runs.ts'
+import type { RunContext } from './runs.ts'
+import type { Services } from './services.ts'
+
+/** What goes on without it. */
+export const STALENESS = 'staleness'
+
+/** Prompts that the policy answers twice. */
+const ASKED = 200
+/** Closer to ½ a verdict is a tie, as in audits; fewer verdicts than these say nothing. */
+const DECIDED = 0.6
+const FEWEST_VERDICTS = 20
+
+type Asked = {
+  policy: ModelFiles
+  rewards: Record<Axis, Probed>
+  judge: Judge
+  prompts: readonly PromptRow[]
+  /** what the policy learns from is where its answers matter */
+  dataHash: string
+  floor: number
+  options: PpoOptions
+}
+
+/**
+ * Whether the reward models still tell the answers of the policy as it is now apart: two answers to each of some
+ * prompts, labelled by the judge, and each model's accuracy on them. Stored as a check of each model. Throws
+ * `reward_model_stale` where one lies below the floor or too few verdicts are decided.
+ */
+export async function requireFresh(
+  { serving, store }: Pick<Services, 'serving' | 'store'>,
+  { policy, rewards, judge, prompts, dataHash, floor, options }: Asked,
+  { id: run, emit, signal }: RunContext,
+): Promise<CheckRow[]> {
+  const { seed, temperature, max_new_tokens: maxNewTokens } = options
+  const some = Array.from(permutation(prompts.length, seed, 91).slice(0, ASKED))
+  const asked = some.flatMap((i) => prompts[i] ?? [])
+  await emit({ type: 'progress', stage: 'freshness', done: 0, total: asked.length })
+  const sampling = { maxNewTokens, temperature, seed }
+  const { pairs } = await labelPrompts(
+    ...([serving, judge, policy, asked, AXES, sampling, () => {}, signal] as const),
+  )
+  const { version } = await serving.describe(policy)
+  const checks: CheckRow[] = []
+  for (const axis of AXES) {
+    const { name: model, files } = rewards[axis]
+    const decided = pairs[axis].filter(({ probability }) => (probability ?? 1) >= DECIDED)
+    const conversations = decided.flatMap(({ prompt, chosen, rejected }) =>
+      [chosen, rejected].map((content) => [...prompt, { role: 'assistant' as const, content }]),
+    )
+    const scores = await serving.score({ model: files, conversations, onTooLong: 'truncate' })
+    const right = decided.map((_, i) =>
+      won((scores[2 * i]?.logit ?? NaN) - (scores[2 * i + 1]?.logit ?? NaN)),
+    )
+    const { value: accuracy, ...rest } = clusteredMean(right, decided.map(conversationOf), seed)
+    const freshness: Freshness = { policy: version, judge: judge.name, floor, accuracy, ...rest }
+    const fresh = rest.n >= FEWEST_VERDICTS && accuracy >= floor
+    checks.push({
+      ...{ id: newId('check'), check: 'freshness', model, axis, run, dataHash },
+      ...{ version: (await serving.describe(files)).version, result: { freshness } },
+      ...{ objections: fresh ? [] : [STALENESS], createdAt: Date.now() },
+    })
+    await emit({
+      ...{ type: 'metrics', step: 0 },
+      metrics: { [`freshness/${axis}`]: accuracy, [`freshness/${axis}_verdicts`]: rest.n },
+    })
+  }
+  await store.rewardChecks.insert(checks)
+  for (const check of checks) if (check.objections.length > 0) throw stale(check)
+  return checks
+}
+
+const refused = (axis: Axis, found: string, details: Record<string, unknown> = {}): LibraError =>
+  new LibraError(
+    'reward_model_stale',
+    `${axis}: ${found}; override: ["${STALENESS}"] trains a policy against it all the same`,
+    { details: { field: axis, ...details } },
+  )
+const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
+
+function stale({ id, axis, model, result: { freshness } }: CheckRow): LibraError {
+  const { accuracy = NaN, n = 0, floor = NaN } = freshness ?? {}
+  const found =
+    n < FEWEST_VERDICTS
+      ? `the judge decides ${n} pairs of the policy's answers, at least ${FEWEST_VERDICTS} are needed`
+      : `${model} agrees with the judge in ${percent(accuracy)} of ${n} pairs of the policy's answers, at least ${percent(floor)} are needed`
+  return refused(axis, found, { check: id })
+}
+
+/** The same floor where a reward model was just measured on such pairs. Throws `reward_model_stale`. */
+export function refuseBelow(axis: Axis, accuracy: number, floor: number): void {
+  if (!(accuracy >= floor))
+    throw refused(
+      axis,
+      `agrees with ${percent(accuracy)} of held-out labels, under ${percent(floor)}`,
+    )
+}
