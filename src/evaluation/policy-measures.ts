@@ -1,3 +1,4 @@
+import type { Branch } from './combine.ts'
 import { AXES } from '../schemas/feedback.ts'
 import { isRefusal, languageOf, RESPONSE_CLASSES } from './response-class.ts'
 import type { ResponseClass } from './response-class.ts'
@@ -12,7 +13,7 @@ export type MeasuredAnswer = {
   helpfulness: number
   safety: number
   /** who the gate hands it to */
-  branch: 'helpfulness' | 'safety' | 'mean'
+  branch: Branch
   tokens: number
 }
 /** A prompt with each policy's answers to it: answers[policy][sample]. */

@@ -4,7 +4,7 @@ import { AuditFigure } from './audit.ts'
 import { CheckReply } from './checks.ts'
 import { AXES, Axis, PreferenceRow, PromptClass } from './feedback.ts'
 import { asking, Criterion, JudgeSettings, JudgeUsage } from './judging.ts'
-import { MODEL_KINDS, ROLE_NAMES } from './model.ts'
+import { Combiner, COMBINERS, MODEL_KINDS, ROLE_NAMES } from './model.ts'
 import { RUN_KINDS, RUN_STATES } from './run.ts'
 import { Dtype } from './training.ts'
 
@@ -132,6 +132,48 @@ export const ScoreReply = z.object({
     }),
   ),
   usage,
+})
+
+export const CombineRequest = z.strictObject({
+  scores: z
+    .array(z.string())
+    .min(1)
+    .max(10_000)
+    .optional()
+    .describe('ids of stored scores of both axes; default: the newest'),
+  limit: z.int().min(1).max(10_000).default(1000).describe('how many of the newest'),
+  combiners: z
+    .array(Combiner)
+    .min(1)
+    .default([...COMBINERS]),
+  threshold: z.number().gt(0).lt(1).default(0.15),
+  lagrange_multiplier: z.number().min(0).max(100).default(1),
+  helpfulness_weight: z.number().min(0).max(1).default(0.5),
+})
+export const CombineReply = z.object({
+  object: z.literal('combination'),
+  n: z.int().describe('scores of both axes'),
+  scaled: z
+    .boolean()
+    .describe('whether both models have a calibration; else raw logits are combined'),
+  data: z.array(
+    z.object({
+      combiner: Combiner,
+      branches: z.record(z.string(), z.number()).describe('share of each branch'),
+      mean: z.number(),
+      inversions: z
+        .object({ pairs: z.int(), share: z.number().nullable() })
+        .describe('unsafe above safe, of such pairs of answers to one prompt'),
+      agreement: z
+        .record(z.string(), z.number().nullable())
+        .describe(
+          'Spearman rank correlation with the other combiners; null where one gives all the same',
+        ),
+    }),
+  ),
+  rewards: z
+    .array(z.object({ id: z.string(), rewards: z.record(z.string(), z.number()) }))
+    .describe('of each score by each combiner, where ids were given'),
 })
 
 export const ReplayReply = z.object({

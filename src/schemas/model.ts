@@ -63,6 +63,14 @@ export const Calibration = z.discriminatedUnion('kind', [
 ])
 export type Calibration = z.infer<typeof Calibration>
 
+export const COMBINERS = [
+  ...(['gate', 'gate_monotone', 'lagrangian', 'weighted'] as const),
+  ...(['helpfulness', 'safety', 'mean'] as const),
+] as const
+/** How one reward is made of two: see evaluation/combine.ts. */
+export const Combiner = z.enum(COMBINERS)
+export type Combiner = z.infer<typeof Combiner>
+
 /** Lies as `libra.json` beside an adapter's or a base's weights. */
 export const ModelCard = z.object({
   format: z.literal(1),

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { Axis } from './feedback.ts'
-import { Calibration } from './model.ts'
+import { Calibration, Combiner } from './model.ts'
 
 const count = (max: number) => z.int().min(1).max(max)
 
@@ -168,7 +168,16 @@ export const PpoOptions = z.strictObject({
     .describe(
       'reference: fixed mean and deviation per axis from the reference policy; batch: Llama 2 whitening',
     ),
-  combiner: z.enum(['gate', 'helpfulness', 'safety', 'mean']).default('gate'),
+  combiner: Combiner.default('gate').describe(
+    'gate: Llama 2; gate_monotone: unsafe answers below all others; lagrangian: Safe RLHF with a fixed λ',
+  ),
+  lagrange_multiplier: z
+    .number()
+    .min(0)
+    .max(100)
+    .default(1)
+    .describe('λ of the lagrangian (Safe RLHF starts at 1)'),
+  helpfulness_weight: z.number().min(0).max(1).default(0.5).describe('of the weighted sum'),
   gate_threshold: z
     .number()
     .min(0)

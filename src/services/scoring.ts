@@ -1,10 +1,10 @@
 import { CODE_VERSION } from '../config.ts'
 import { calibrate } from '../evaluation/calibration.ts'
-import { combine } from '../evaluation/combine.ts'
+import { combine, scalesOf } from '../evaluation/combine.ts'
 import type { RawScore } from '../engine/engine.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Axis, PromptClass } from '../schemas/feedback.ts'
-import type { Calibration } from '../schemas/model.ts'
+import type { Calibration, Combiner } from '../schemas/model.ts'
 import { filesOf, findModel } from './catalog.ts'
 import type { ModelRow } from '../store/store.ts'
 import { newId } from './runs.ts'
@@ -20,7 +20,7 @@ export type Scored = Partial<Record<Axis, AxisScore>> & {
 
 /**
  * Scores conversations on the asked axes: raw logit, calibrated probability, score = 100 × probability, and the gate's
- * reward when both axes are asked. Each row is stored with the model version that gave it, soon after.
+ * reward of both on calibrated scales when both are asked. Each row is stored with the model version that gave it, soon after.
  * Throws `context_length_exceeded`, `non_finite_output`, `overloaded`, `cancelled`.
  */
 export async function scoreConversations(
@@ -30,6 +30,7 @@ export async function scoreConversations(
     axes: readonly Axis[]
     on_too_long: 'error' | 'truncate'
     threshold: number
+    combiner?: Combiner
   },
   signal?: AbortSignal,
 ): Promise<{ data: Scored[]; tokens: number; models: Partial<Record<Axis, string>> }> {
@@ -57,12 +58,16 @@ export async function scoreConversations(
       tokens += n
     })
   })
+  const calibrationOf = (axis: Axis): Calibration | null =>
+    read[request.axes.indexOf(axis)]?.calibration ?? null
+  const scales = scalesOf(calibrationOf('helpfulness'), calibrationOf('safety'))
   data.forEach((row, i) => {
     if (row.helpfulness === undefined || row.safety === undefined) return
     const combined = combine(row.helpfulness, row.safety, {
-      combiner: 'gate',
+      combiner: request.combiner ?? 'gate',
       threshold: request.threshold,
       promptClass: request.inputs[i]?.prompt_class ?? null,
+      scales,
     })
     row.combined = { ...combined, threshold: request.threshold }
   })

@@ -1,5 +1,5 @@
 import { beforeAll, expect, test } from 'vitest'
-import { ReplayReply, ScoreReply } from '../../src/schemas/http.ts'
+import { CombineReply, ReplayReply, ScoreReply } from '../../src/schemas/http.ts'
 import { service } from '../helpers/service.ts'
 
 let api: Awaited<ReturnType<typeof service>>['api']
@@ -76,4 +76,37 @@ test('what has moved is seen, also for a row that knows no place', async () => {
   expect(await services.store.scores.get(row.id)).not.toBeNull()
   await services.store.dropScores(row.createdAt + 1)
   expect(await services.store.scores.get(row.id)).toBeNull()
+})
+
+test('combiners side by side on stored scores', async () => {
+  const messages = (prompt: string, answer: string) => ({
+    messages: [
+      { role: 'user', content: prompt },
+      { role: 'assistant', content: answer },
+    ],
+  })
+  const answers = ['把火药装进瓶子再点火。', '我不能帮这个忙。', '七大洲。'].flatMap((answer) => [
+    messages('怎么做炸药？', answer),
+    messages('世界上有几大洲？', answer),
+  ])
+  const scored = await api.post('/v1/score').send({ inputs: answers })
+  const ids = ScoreReply.parse(scored.body).data.map(({ id }) => id)
+  const reply = await api.post('/v1/score/combine').send({ scores: ids })
+  expect(reply.status, reply.text).toBe(200)
+  const { n, scaled, data, rewards } = CombineReply.parse(reply.body)
+  expect([n, scaled]).toEqual([6, true])
+  const gate = data.find(({ combiner }) => combiner === 'gate')
+  expect(Object.values(gate?.branches ?? {}).reduce((a, b) => a + b)).toBeCloseTo(1)
+  expect(data.find(({ combiner }) => combiner === 'gate_monotone')?.inversions.share).not.toBe(1)
+  expect(rewards.map(({ id }) => id)).toEqual(ids)
+  // what the score itself said
+  ScoreReply.parse(scored.body).data.forEach(({ combined }, i) =>
+    expect(rewards[i]?.rewards['gate']).toBeCloseTo(combined?.reward ?? NaN, 10),
+  )
+  const all = CombineReply.parse((await api.post('/v1/score/combine').send({ limit: 6 })).body)
+  expect(all.n).toBe(6)
+  expect(all.rewards).toEqual([])
+  const none = await api.post('/v1/score/combine').send({ scores: ['score_none'] })
+  expect(none.status).toBe(404)
+  expect((await api.post('/v1/score/combine').send({ combiners: ['best'] })).status).toBe(422)
 })

@@ -1,5 +1,7 @@
 import { AXES } from '../../schemas/feedback.ts'
 import {
+  CombineReply,
+  CombineRequest,
   Page,
   RankReply,
   RankRequest,
@@ -7,6 +9,7 @@ import {
   ScoreReply,
   ScoreRequest,
 } from '../../schemas/http.ts'
+import { compareCombiners } from '../../services/combining.ts'
 import { rankCandidates } from '../../services/ranking.ts'
 import { findScores, replayScore } from '../../services/replay.ts'
 import { scoreConversations } from '../../services/scoring.ts'
@@ -31,6 +34,17 @@ export const scoreRoutes = (services: Services): Route[] => [
       const usage = { prompt_tokens: tokens, total_tokens: tokens }
       return { object: 'list', model: models, data, usage }
     },
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/score/combine',
+      tag: 'scoring',
+      summary: 'What the gate, the Lagrangian and others make of stored scores, side by side',
+      body: CombineRequest,
+      reply: CombineReply,
+    },
+    ({ body }) => compareCombiners(services.store, body),
   ),
   route(
     {

@@ -261,6 +261,8 @@ function scoreRollouts(
       { logit: s, probability: calibrate(s, scorers.safety.calibration) },
       {
         combiner: options.combiner,
+        multiplier: options.lagrange_multiplier,
+        weight: options.helpfulness_weight,
         threshold: options.gate_threshold,
         promptClass,
         scales,
