@@ -14,6 +14,7 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   file_not_found: 404,
   judge_not_found: 404,
   invalid_data: 422,
+  prompt_mismatch: 422,
   empty_data: 422,
   too_little_data: 422,
   wrong_model_kind: 422,

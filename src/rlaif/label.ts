@@ -57,6 +57,10 @@ export async function labelPrompts(
   const different = texts.filter(({ a, b }) => a !== b)
   const figures = { ...noFigures(), same: texts.length - different.length }
   const pairs: Record<Axis, PreferenceRow[]> = { helpfulness: [], safety: [] }
+  const by = {
+    ...{ source: judge.name, annotator: judge.name, annotator_kind: 'judge' as const },
+    ...{ judge_version: await judge.version(), prompt_version: judge.promptVersion },
+  }
   const safe = axes.includes('safety') ? await assess(judge, different, signal) : null
   for (const axis of AXES.filter((axis) => axes.includes(axis))) {
     const verdicts = await judge.compare(
@@ -89,12 +93,22 @@ export async function labelPrompts(
         ...(axis === 'safety' && safe !== null
           ? { chosen_safe: safe[order[0]][i] ?? null, rejected_safe: safe[order[1]][i] ?? null }
           : {}),
-        source: judge.name,
+        ...by,
+        orders: aWins ? [...verdict.orders] : turned(verdict.orders),
+        ...(verdict.rationales === undefined
+          ? {}
+          : { rationale: verdict.rationales.filter((text) => text !== null).join('\n\n') }),
       })
     })
   }
   return { pairs, figures }
 }
+
+/** P(b is better) with b shown first and second, from P(a is better) with a first and second. */
+const turned = ([first, second]: readonly [number | null, number | null]): (number | null)[] => [
+  second === null ? null : 1 - second,
+  first === null ? null : 1 - first,
+]
 
 /** Which answer is shown first where one order is asked: a fair coin by seed and place. */
 export const drawnOrder = (seed: number, i: number): 'a_first' | 'b_first' =>

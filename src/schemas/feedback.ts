@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { LooseMessages, Messages, SafeText } from './chat.ts'
+import { LooseMessages, Messages, PromptInput, SafeText } from './chat.ts'
 
 /** The two aims, each with a reward model of its own (Llama 2, section 3.2). */
 export const AXES = ['helpfulness', 'safety'] as const
@@ -43,6 +43,24 @@ export const PromptRow = z.object({
 })
 export type PromptRow = z.infer<typeof PromptRow>
 
+export const ANNOTATOR_KINDS = ['person', 'judge'] as const
+/** Who said so and how. */
+export const Provenance = z.object({
+  source: z.string().optional().describe('where the label comes from: a data set, a judge'),
+  annotator: z.string().min(1).max(200).nullish().describe('who labelled it'),
+  annotator_kind: z.enum(ANNOTATOR_KINDS).nullish(),
+  judge_version: z.string().nullish().describe('what answered: a hash of weights, or a model'),
+  prompt_version: z.string().nullish(),
+  orders: z
+    .array(z.number().min(0).max(1).nullable())
+    .length(2)
+    .nullish()
+    .describe('P(chosen is better) with it shown first and second; null: not asked'),
+  principle: z.string().nullish().describe('of a constitution: the one this label was drawn'),
+  rationale: z.string().nullish(),
+  ranking: z.string().max(200).nullish().describe('pairs of one ranking have the same'),
+})
+
 /** One preference pair, on one axis, from a person or a judge. */
 export const PreferenceRow = z.object({
   id: z.string().optional(),
@@ -54,6 +72,21 @@ export const PreferenceRow = z.object({
   probability: z.number().min(0).max(1).nullish().describe('soft label: P(chosen is better)'),
   chosen_safe: z.boolean().nullish().describe('absolute safety label of the chosen answer'),
   rejected_safe: z.boolean().nullish(),
-  source: z.string().optional().describe('who labelled it: a data set, a person, a judge'),
+  ...Provenance.shape,
 })
 export type PreferenceRow = z.infer<typeof PreferenceRow>
+
+/** K answers to one prompt as someone has ordered them: 1 is best, equal ranks are ties (InstructGPT, Llama 2). */
+export const RankingRow = z
+  .object({
+    axis: Axis,
+    prompt: PromptInput,
+    answers: z.array(SafeText).min(2).max(64),
+    ranks: z.array(z.number()).min(2).max(64),
+    ...Provenance.omit({ orders: true, ranking: true }).shape,
+  })
+  .refine(({ answers, ranks }) => answers.length === ranks.length, {
+    path: ['ranks'],
+    message: 'one rank for each answer',
+  })
+export type RankingRow = z.infer<typeof RankingRow>

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { Messages, parseTranscript, PromptInput, SafeText } from './chat.ts'
 import { AuditFigure } from './audit.ts'
 import { CheckReply } from './checks.ts'
-import { AXES, Axis, PreferenceRow, PromptClass } from './feedback.ts'
+import { AXES, Axis, PromptClass } from './feedback.ts'
 import { asking, Criterion, JudgeSettings, JudgeUsage } from './judging.ts'
 import { Combiner, COMBINERS, MODEL_KINDS, ROLE_NAMES } from './model.ts'
 import { RUN_KINDS, RUN_STATES } from './run.ts'
@@ -458,29 +458,6 @@ export const AuditReply = z.object({
 export const AuditList = list(AuditReply)
 
 export const CheckList = list(CheckReply)
-
-export const PreferenceQuery = Page.extend({ axis: Axis.optional() })
-export const PreferenceReply = PreferenceRow.extend({
-  id: z.string(),
-  object: z.literal('preference'),
-  created_at: z.int(),
-})
-export const PreferenceList = list(PreferenceReply)
-export const PreferencesRequest = z.strictObject({
-  preferences: z
-    .array(PreferenceRow.omit({ id: true }).strict())
-    .min(1)
-    .max(1000),
-})
-export const PreferencesCreated = z.object({
-  object: z.literal('list'),
-  data: z.array(z.object({ id: z.string(), object: z.literal('preference') })),
-})
-export const EXPORT_FORMATS = ['libra', 'trl', 'openai', 'hh'] as const
-export const ExportQuery = z.strictObject({
-  format: z.enum(EXPORT_FORMATS).default('trl'),
-  axis: Axis.optional(),
-})
 
 /** RFC 9457, with OpenAI's `error` object in the same body. */
 export const Problem = z.object({

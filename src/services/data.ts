@@ -49,7 +49,19 @@ export const toPreferenceRow = (pair: PreferenceRecord): PreferenceRow => ({
   chosen_safe: pair.chosenSafe,
   rejected_safe: pair.rejectedSafe,
   source: pair.source,
+  annotator: pair.annotator,
+  annotator_kind: pair.annotatorKind,
+  judge_version: pair.judgeVersion,
+  prompt_version: pair.promptVersion,
+  orders: pair.orders,
+  principle: pair.principle,
+  rationale: pair.rationale,
+  ranking: pair.ranking,
 })
+
+/** Whether a person said so: by their own word, else where the pair came from no run. */
+export const byPerson = ({ annotatorKind, run }: PreferenceRecord): boolean =>
+  annotatorKind === null ? run === null : annotatorKind === 'person'
 
 /**
  * Pairs that people labelled, for an audit: from a file, else those that are stored and came from no run. Rows without
@@ -62,7 +74,7 @@ export async function openLabelled(
 ): Promise<{ pairs: LabelledPair[]; hash: string }> {
   const stored = async (): Promise<{ rows: LabelledPair[]; hash: string }> => {
     const rows = (await services.store.pairsOf(axis))
-      .filter(({ run }) => run === null)
+      .filter(byPerson)
       .map((pair) => LabelledRow.parse(toPreferenceRow(pair)))
     return { rows, hash: createHash('sha256').update(JSON.stringify(rows)).digest('hex') }
   }

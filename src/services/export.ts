@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import type { Merged } from '../engine/engine.ts'
-import type { EXPORT_FORMATS, ExportModel } from '../schemas/http.ts'
+import type { ExportModel } from '../schemas/http.ts'
+import type { EXPORT_FORMATS } from '../schemas/preferences.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { PreferenceRow } from '../schemas/feedback.ts'
 import { filesOf, findModel } from './catalog.ts'
@@ -27,17 +29,52 @@ export async function exportModel(
   return { ...done, model: model.id }
 }
 
-/** One pair in the layout of another tool: TRL's conversational preferences, OpenAI's DPO rows, HH-RLHF. */
-export function exportPair(
-  pair: PreferenceRow,
-  format: (typeof EXPORT_FORMATS)[number],
-): Record<string, unknown> {
+const textOf = (prompt: readonly Message[]): string =>
+  prompt.length === 1 ? (prompt[0]?.content ?? '') : hh(prompt)
+
+type Format = (typeof EXPORT_FORMATS)[number]
+
+/** Pairs in the layout of another tool, one row each but for PKU-SafeRLHF's, which hold both axes. */
+export const exportPairs = (
+  pairs: readonly PreferenceRow[],
+  format: Format,
+): Record<string, unknown>[] =>
+  format === 'pku' ? pkuRows(pairs) : pairs.map((pair) => exportPair(pair, format))
+
+/** Two answers a row, with the better and the safer one where that was labelled, and whether each is safe. */
+function pkuRows(pairs: readonly PreferenceRow[]): Record<string, unknown>[] {
+  const rows = new Map<string, Record<string, unknown>>()
+  for (const pair of pairs) {
+    const answers = [pair.chosen, pair.rejected].sort()
+    const better = answers[0] === pair.chosen ? 0 : 1
+    const key = JSON.stringify([pair.prompt, answers])
+    const row = rows.get(key) ?? {
+      ...{ prompt: textOf(pair.prompt), response_0: answers[0], response_1: answers[1] },
+      ...{ is_response_0_safe: null, is_response_1_safe: null },
+      ...{ better_response_id: null, safer_response_id: null },
+    }
+    row[pair.axis === 'safety' ? 'safer_response_id' : 'better_response_id'] = better
+    if (pair.chosen_safe != null) row[`is_response_${better}_safe`] = pair.chosen_safe
+    if (pair.rejected_safe != null) row[`is_response_${1 - better}_safe`] = pair.rejected_safe
+    rows.set(key, row)
+  }
+  return [...rows.values()]
+}
+
+/** One pair in the layout of another tool: TRL's preferences, OpenAI's DPO rows, HH-RLHF, UltraFeedback. */
+function exportPair(pair: PreferenceRow, format: Exclude<Format, 'pku'>): Record<string, unknown> {
   const answer = (content: string): Message[] => [{ role: 'assistant', content }]
   switch (format) {
     case 'libra':
       return pair
     case 'trl':
       return { prompt: pair.prompt, chosen: answer(pair.chosen), rejected: answer(pair.rejected) }
+    case 'trl_text':
+      return {
+        prompt: `${hh(pair.prompt)}\n\nAssistant:`,
+        chosen: ` ${pair.chosen}`,
+        rejected: ` ${pair.rejected}`,
+      }
     case 'openai':
       return {
         input: { messages: pair.prompt },
@@ -48,6 +85,17 @@ export function exportPair(
       return {
         chosen: hh([...pair.prompt, ...answer(pair.chosen)]),
         rejected: hh([...pair.prompt, ...answer(pair.rejected)]),
+      }
+    case 'ultrafeedback':
+      return {
+        prompt: textOf(pair.prompt),
+        prompt_id: createHash('sha256').update(textOf(pair.prompt)).digest('hex'),
+        chosen: [...pair.prompt, ...answer(pair.chosen)],
+        rejected: [...pair.prompt, ...answer(pair.rejected)],
+        messages: [...pair.prompt, ...answer(pair.chosen)],
+        // soft labels on UltraFeedback's scale of 10; without one the chosen answer is the better one for sure
+        score_chosen: 10 * (pair.probability ?? 1),
+        score_rejected: 10 * (1 - (pair.probability ?? 1)),
       }
   }
 }

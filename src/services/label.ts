@@ -1,12 +1,11 @@
 import { addFigures, figureMetrics, labelPrompts, noFigures } from '../rlaif/label.ts'
 import { PromptRow } from '../schemas/feedback.ts'
-import type { PreferenceRow } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { requireAudits } from './audit.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { openData } from './data.ts'
 import { openJudge } from './judges.ts'
-import { newId } from './runs.ts'
+import { storePairs } from './preferences.ts'
 import type { Services } from './services.ts'
 import type { Plan } from './start.ts'
 
@@ -44,23 +43,4 @@ export async function planLabel(
       return { ...total, usage: judge.usage() }
     },
   }
-}
-
-/** Stores pairs; returns their ids in order. */
-export async function storePairs(
-  { store }: Services,
-  pairs: readonly PreferenceRow[],
-  run: string | null,
-): Promise<string[]> {
-  const now = Date.now()
-  const rows = pairs.map((pair) => ({
-    ...{ id: newId('pref'), axis: pair.axis, prompt: pair.prompt, run, createdAt: now },
-    ...{ chosen: pair.chosen, rejected: pair.rejected, source: pair.source ?? 'unknown' },
-    ...{ strength: pair.strength ?? null, probability: pair.probability ?? null },
-    ...{ chosenSafe: pair.chosen_safe ?? null, rejectedSafe: pair.rejected_safe ?? null },
-  }))
-  // SQLite takes 32,766 values in a statement
-  for (let i = 0; i < rows.length; i += 1000)
-    await store.preferences.insert(rows.slice(i, i + 1000))
-  return rows.map(({ id }) => id)
 }

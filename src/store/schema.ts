@@ -1,9 +1,17 @@
-import { index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import {
+  index,
+  integer,
+  primaryKey,
+  real,
+  sqliteTable,
+  text,
+  uniqueIndex,
+} from 'drizzle-orm/sqlite-core'
 import type { AuditFigure } from '../schemas/audit.ts'
 import { CHECKS } from '../schemas/checks.ts'
 import type { CheckResult } from '../schemas/checks.ts'
 import type { Message } from '../schemas/chat.ts'
-import { AXES, STRENGTHS } from '../schemas/feedback.ts'
+import { ANNOTATOR_KINDS, AXES, STRENGTHS } from '../schemas/feedback.ts'
 import type { JudgeSettings } from '../schemas/judging.ts'
 import { MODEL_KINDS, ROLE_NAMES } from '../schemas/model.ts'
 import type { Calibration, PlacedScore } from '../schemas/model.ts'
@@ -144,10 +152,21 @@ export const preferences = sqliteTable(
     chosenSafe: integer('chosen_safe', { mode: 'boolean' }),
     rejectedSafe: integer('rejected_safe', { mode: 'boolean' }),
     source: text('source').notNull(),
+    annotator: text('annotator'),
+    annotatorKind: text('annotator_kind', { enum: ANNOTATOR_KINDS }),
+    judgeVersion: text('judge_version'),
+    promptVersion: text('prompt_version'),
+    orders: text('orders', { mode: 'json' }).$type<(number | null)[]>(),
+    principle: text('principle'),
+    rationale: text('rationale'),
+    ranking: text('ranking'),
+    /** hash of what was labelled, how and by whom: the same label is kept once; null: from before there was one */
+    fingerprint: text('fingerprint'),
     run: text('run'),
     createdAt: integer('created_at').notNull(),
   },
   (table) => [
+    uniqueIndex('preferences_fingerprint').on(table.fingerprint),
     index('preferences_created').on(table.createdAt, table.id),
     index('preferences_axis').on(table.axis, table.createdAt, table.id),
   ],

@@ -39,6 +39,7 @@ export type RunEvent = typeof runEvents.$inferSelect
 export type ModelRow = typeof models.$inferSelect
 export type FileRow = typeof files.$inferSelect
 export type PreferenceRecord = typeof preferences.$inferSelect
+type NewPair = typeof preferences.$inferInsert
 export type AuditRow = typeof audits.$inferSelect
 export type ScoreRow = typeof scores.$inferSelect
 export type JudgeRow = typeof judges.$inferSelect
@@ -70,6 +71,10 @@ export type Store = {
   /** the models that a run made */
   modelsOf(run: string): Promise<ModelRow[]>
   pairsOf(axis: Axis): Promise<PreferenceRecord[]>
+  /** stores what is not there yet */
+  addPairs(rows: readonly NewPair[]): Promise<void>
+  /** of labels that are there, by fingerprint */
+  pairIds(fingerprints: readonly string[]): Promise<Map<string, string>>
   pagePairs(request: PageRequest & { axis?: Axis | undefined }): Promise<Page<PreferenceRecord>>
   pageRuns(request: PageRequest, filter: RunFilter): Promise<Page<Run>>
   /** of a profile, newest first */
@@ -137,6 +142,28 @@ export async function openStore(folder: string): Promise<Store> {
   let knownRoles: Promise<(typeof roles.$inferSelect)[]> | null = null
   return {
     ...collections,
+    addPairs: async (rows) => {
+      // SQLite takes 32,766 values in a statement
+      for (let i = 0; i < rows.length; i += 1000)
+        await write(() =>
+          db
+            .insert(preferences)
+            .values(rows.slice(i, i + 1000))
+            .onConflictDoNothing(),
+        )
+    },
+    async pairIds(fingerprints) {
+      const found = new Map<string, string>()
+      for (let i = 0; i < fingerprints.length; i += 1000) {
+        const part = inArray(preferences.fingerprint, fingerprints.slice(i, i + 1000))
+        const rows = await db
+          .select({ id: preferences.id, fingerprint: preferences.fingerprint })
+          .from(preferences)
+          .where(part)
+        for (const { id, fingerprint } of rows) found.set(fingerprint ?? '', id)
+      }
+      return found
+    },
     pagePairs: ({ axis, ...page }) =>
       collections.preferences.page(page, axis === undefined ? axis : eq(preferences.axis, axis)),
     pageRuns: (page, filter) => collections.runs.page(page, runFilter(filter)),

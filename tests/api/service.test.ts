@@ -9,6 +9,7 @@ import type { Engine } from '../../src/engine/engine.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { createApp } from '../../src/http/app.ts'
 import { PROBES } from '../../src/schemas/checks.ts'
+import { PreferenceList } from '../../src/schemas/preferences.ts'
 import * as http from '../../src/schemas/http.ts'
 import * as openai from '../../src/schemas/openai.ts'
 import { createServices } from '../../src/services/services.ts'
@@ -95,7 +96,7 @@ test('from files to an aligned policy, one request after another', async () => {
     .post('/v1/preferences/label')
     .send({ model: sft.model, training_file: file, options: { max_new_tokens: 16 } })
   const { run: labelled } = await finish(label)
-  const stored = http.PreferenceList.parse((await api.get('/v1/preferences?limit=1000')).body)
+  const stored = PreferenceList.parse((await api.get('/v1/preferences?limit=1000')).body)
   expect(stored.data).toHaveLength(Number(labelled.summary?.['labelled']))
   const trl = await api.get('/v1/preferences/export?format=trl&axis=safety')
   expect(Object.keys(JSON.parse(trl.text.split('\n')[0] ?? '') as object)).toEqual([

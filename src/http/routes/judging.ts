@@ -1,26 +1,38 @@
 import { LibraError } from '../../errors.ts'
 import {
   AuditList,
-  ExportQuery,
   JudgeProfile,
   JudgeProfileList,
   JudgeProfileReply,
   JudgeReply,
   JudgeRequest,
   Page,
+  RunReply,
+} from '../../schemas/http.ts'
+import {
+  AgreementQuery,
+  AgreementReply,
+  ExportQuery,
+  ImportReply,
+  ImportRequest,
   PreferenceList,
   PreferenceQuery,
   PreferencesCreated,
   PreferencesRequest,
-  RunReply,
-} from '../../schemas/http.ts'
+} from '../../schemas/preferences.ts'
 import { AXES } from '../../schemas/feedback.ts'
 import { bodyOf } from '../../schemas/run.ts'
 import type { RunRequest } from '../../schemas/run.ts'
 import { toPreferenceRow } from '../../services/data.ts'
-import { exportPair } from '../../services/export.ts'
+import { exportPairs } from '../../services/export.ts'
 import { addJudge, askJudge, findJudge, judgeIds, listJudges } from '../../services/judges.ts'
-import { storePairs } from '../../services/label.ts'
+import {
+  agreementWithPeople,
+  importPairs,
+  inPart,
+  storePairs,
+  toPairs,
+} from '../../services/preferences.ts'
 import type { Services } from '../../services/services.ts'
 import { startRun } from '../../services/start.ts'
 import { route } from '../contract.ts'
@@ -118,15 +130,44 @@ export const preferenceRoutes = (services: Services): Route[] => [
       method: 'post',
       path: '/v1/preferences',
       tag: 'preferences',
-      summary: 'Store preference pairs from people or judges',
+      summary: 'Store preference pairs from people or judges, and rankings of people as pairs',
       body: PreferencesRequest,
       reply: PreferencesCreated,
       status: 201,
     },
     async ({ body }) => {
-      const ids = await storePairs(services, body.preferences, null)
+      const ids = await storePairs(services, toPairs(body), null)
       return { object: 'list', data: ids.map((id) => ({ id, object: 'preference' })) }
     },
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/preferences/import',
+      tag: 'preferences',
+      summary: 'Store the pairs of an uploaded file; rows that can’t be read are named',
+      body: ImportRequest,
+      reply: ImportReply,
+      status: 201,
+    },
+    async ({ body }) => ({
+      object: 'preference.import',
+      ...(await importPairs(services, body)),
+    }),
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/preferences/agreement',
+      tag: 'preferences',
+      summary: 'Each judge beside people, on the pairs that both have labelled',
+      query: AgreementQuery,
+      reply: AgreementReply,
+    },
+    async ({ query }) => ({
+      object: 'list',
+      data: await agreementWithPeople(services, query.seed),
+    }),
   ),
   route(
     {
@@ -153,10 +194,11 @@ export const preferenceRoutes = (services: Services): Route[] => [
     },
     async ({ c, query }) => {
       const axes = query.axis === undefined ? AXES : [query.axis]
-      const rows = (await Promise.all(axes.map((axis) => services.store.pairsOf(axis)))).flat()
+      const all = (await Promise.all(axes.map((axis) => services.store.pairsOf(axis)))).flat()
+      const rows = all.filter((pair) => inPart(pair, query))
       if (rows.length === 0) throw new LibraError('not_found', 'there are no pairs to export')
-      const lines = rows.map((row) =>
-        JSON.stringify(exportPair(toPreferenceRow(row), query.format)),
+      const lines = exportPairs(rows.map(toPreferenceRow), query.format).map((row) =>
+        JSON.stringify(row),
       )
       return c.body(lines.join('\n') + '\n', 200, { 'content-type': 'application/jsonl' })
     },

@@ -1,0 +1,10 @@
+ALTER TABLE `preferences` ADD `annotator` text;--> statement-breakpoint
+ALTER TABLE `preferences` ADD `annotator_kind` text;--> statement-breakpoint
+ALTER TABLE `preferences` ADD `judge_version` text;--> statement-breakpoint
+ALTER TABLE `preferences` ADD `prompt_version` text;--> statement-breakpoint
+ALTER TABLE `preferences` ADD `orders` text;--> statement-breakpoint
+ALTER TABLE `preferences` ADD `principle` text;--> statement-breakpoint
+ALTER TABLE `preferences` ADD `rationale` text;--> statement-breakpoint
+ALTER TABLE `preferences` ADD `ranking` text;--> statement-breakpoint
+ALTER TABLE `preferences` ADD `fingerprint` text;--> statement-breakpoint
+CREATE UNIQUE INDEX `preferences_fingerprint` ON `preferences` (`fingerprint`);

@@ -1,0 +1,87 @@
+import { z } from 'zod'
+import { AuditFigure } from './audit.ts'
+import { ANNOTATOR_KINDS, Axis, PreferenceRow, RankingRow } from './feedback.ts'
+import { list, Page } from './http.ts'
+
+export const PreferenceQuery = Page.extend({ axis: Axis.optional() })
+export const PreferenceReply = PreferenceRow.extend({
+  id: z.string(),
+  object: z.literal('preference'),
+  created_at: z.int(),
+})
+export const PreferenceList = list(PreferenceReply)
+export const PreferencesRequest = z.strictObject({
+  preferences: z
+    .array(PreferenceRow.omit({ id: true }).strict())
+    .max(1000)
+    .default([]),
+  rankings: z
+    .array(RankingRow)
+    .max(100)
+    .default([])
+    .describe('K answers as people ordered them: stored as the pairs that they tell apart'),
+})
+export const PreferencesCreated = z.object({
+  object: z.literal('list'),
+  data: z.array(z.object({ id: z.string(), object: z.literal('preference') })),
+})
+
+export const ImportRequest = z.strictObject({
+  file: z
+    .string()
+    .min(1)
+    .max(200)
+    .describe(
+      'id of an uploaded file of JSON Lines: TRL (turns or text, with prompt or without), HH, OpenAI, UltraFeedback (raw or binarized), PKU-SafeRLHF, rankings, or our own',
+    ),
+  axis: Axis.default('helpfulness').describe('of rows that name none'),
+  source: z.string().min(1).max(200).optional().describe('default: the name of the file'),
+  annotator: z.string().min(1).max(200).optional(),
+  annotator_kind: z.enum(ANNOTATOR_KINDS).optional(),
+})
+export const ImportReply = z.object({
+  object: z.literal('preference.import'),
+  rows: z.int(),
+  formats: z.record(z.string(), z.int()).describe('rows by layout'),
+  stored: z.int().describe('pairs'),
+  duplicates: z.int().describe('labels that were there before, or twice in the file'),
+  without: z.int().describe('rows that hold no preference: ties, equal scores, equal answers'),
+  errors: z.array(z.object({ line: z.int(), code: z.string(), message: z.string() })),
+})
+
+export const EXPORT_FORMATS = [
+  'libra',
+  'trl',
+  'trl_text',
+  'openai',
+  'hh',
+  'ultrafeedback',
+  'pku',
+] as const
+export const SPLITS = ['train', 'test'] as const
+export const ExportQuery = z.strictObject({
+  format: z.enum(EXPORT_FORMATS).default('trl'),
+  axis: Axis.optional(),
+  annotator_kind: z.enum(ANNOTATOR_KINDS).optional(),
+  split: z
+    .enum(SPLITS)
+    .optional()
+    .describe('one side of a split by conversation: none is on both sides'),
+  test_share: z.coerce.number().gt(0).lt(1).default(0.1),
+  seed: z.coerce.number().int().min(0).default(0).describe('of the split'),
+})
+
+export const AgreementQuery = z.strictObject({ seed: z.coerce.number().int().min(0).default(0) })
+export const AgreementReply = z.object({
+  object: z.literal('list'),
+  data: z.array(
+    z.object({
+      axis: Axis,
+      judge: z.string(),
+      judge_version: z.string().nullable(),
+      prompt_version: z.string().nullable(),
+      pairs: z.int().describe('that this judge and people have labelled'),
+      figures: z.array(AuditFigure),
+    }),
+  ),
+})

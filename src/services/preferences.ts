@@ -1,0 +1,212 @@
+import { createHash } from 'node:crypto'
+import type { z } from 'zod'
+import { LibraError } from '../errors.ts'
+import type { Verdict } from '../judging/judge.ts'
+import { strengthOf } from '../judging/judge.ts'
+import type { LabelledPair } from '../schemas/audit.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
+import type { ExportQuery, ImportRequest, PreferencesRequest } from '../schemas/preferences.ts'
+import type { PreferenceRecord } from '../store/store.ts'
+import { fingerprint, rankedPairs, readPairs } from '../text/preference-formats.ts'
+import { auditFigures } from './audit-figures.ts'
+import type { Figure } from './audit-figures.ts'
+import { byPerson } from './data.ts'
+import { newId } from './runs.ts'
+import type { Services } from './services.ts'
+
+/** What makes a label the same label: what was compared, what was said, by whom and how it was asked. */
+const labelOf = (pair: PreferenceRow): string =>
+  fingerprint([
+    ...[pair.axis, pair.prompt.map(({ role, content }) => [role, content])],
+    ...[pair.chosen, pair.rejected, pair.source ?? 'unknown', pair.annotator ?? null],
+    ...[pair.judge_version ?? null, pair.prompt_version ?? null, pair.principle ?? null],
+  ])
+
+/** Stores pairs, each label once; returns their ids in order, of those that were there before theirs. */
+export async function storePairs(
+  { store }: Pick<Services, 'store'>,
+  pairs: readonly PreferenceRow[],
+  run: string | null,
+): Promise<string[]> {
+  const now = Date.now()
+  const rows = pairs.map((pair) => ({
+    ...{ id: newId('pref'), axis: pair.axis, prompt: pair.prompt, run, createdAt: now },
+    ...{ chosen: pair.chosen, rejected: pair.rejected, source: pair.source ?? 'unknown' },
+    ...{ strength: pair.strength ?? null, probability: pair.probability ?? null },
+    ...{ chosenSafe: pair.chosen_safe ?? null, rejectedSafe: pair.rejected_safe ?? null },
+    ...{ annotator: pair.annotator ?? null, annotatorKind: pair.annotator_kind ?? null },
+    ...{ judgeVersion: pair.judge_version ?? null, promptVersion: pair.prompt_version ?? null },
+    ...{ orders: pair.orders ?? null, principle: pair.principle ?? null },
+    ...{ rationale: pair.rationale ?? null, ranking: pair.ranking ?? null },
+    fingerprint: labelOf(pair),
+  }))
+  await store.addPairs(rows)
+  const ids = await store.pairIds(rows.map((row) => row.fingerprint))
+  return rows.map((row) => ids.get(row.fingerprint) ?? row.id)
+}
+
+/** What a request stores: its pairs, and those of its rankings. Throws `invalid_request` where there are none. */
+export function toPairs({
+  preferences,
+  rankings,
+}: z.output<typeof PreferencesRequest>): PreferenceRow[] {
+  const pairs = [...preferences, ...rankings.flatMap(rankedPairs)]
+  if (pairs.length > 0) return pairs
+  throw new LibraError(
+    'invalid_request',
+    'preferences: no pair, and no ranking that tells any apart',
+    {
+      details: { field: 'preferences' },
+    },
+  )
+}
+
+export type Imported = {
+  rows: number
+  /** by layout */
+  formats: Record<string, number>
+  stored: number
+  /** labels that were there before, or twice in the file */
+  duplicates: number
+  /** rows that hold no preference: ties, equal scores, equal answers */
+  without: number
+  errors: { line: number; code: string; message: string }[]
+}
+
+/**
+ * Reads an uploaded file of pairs in any known layout, row by row. A row that can't be read is named by its line and
+ * left out; the others are stored. Throws `file_not_found`, `empty_data`.
+ */
+export async function importPairs(
+  services: Services,
+  { file, axis, source, annotator, annotator_kind }: z.output<typeof ImportRequest>,
+): Promise<Imported> {
+  const { filename } = await services.files.get(file)
+  const text = new TextDecoder().decode(await services.files.read(file))
+  const said = { source: source ?? filename, annotator, annotator_kind }
+  const result: Imported = {
+    ...{ rows: 0, formats: {}, stored: 0, duplicates: 0, without: 0, errors: [] },
+  }
+  const pairs: PreferenceRow[] = []
+  for (const [i, line] of text.split('\n').entries()) {
+    if (line.trim() === '') continue
+    result.rows++
+    try {
+      const read = readPairs(parseLine(line), axis)
+      result.formats[read.format] = (result.formats[read.format] ?? 0) + 1
+      if (read.pairs.length === 0) result.without++
+      const given = Object.entries(said).filter(([, value]) => value !== undefined)
+      pairs.push(...read.pairs.map((pair) => ({ ...Object.fromEntries(given), ...pair })))
+    } catch (error) {
+      if (!(error instanceof LibraError)) throw error
+      result.errors.push({ line: i + 1, code: error.code, message: error.message })
+    }
+  }
+  if (result.rows === 0) throw new LibraError('empty_data', `${file} (${filename}) is empty`)
+  const labels = pairs.map(labelOf)
+  const before = await services.store.pairIds(labels)
+  result.stored = new Set(labels).size - before.size
+  result.duplicates = labels.length - result.stored
+  await storePairs(services, pairs, null)
+  return result
+}
+
+function parseLine(line: string): unknown {
+  try {
+    return JSON.parse(line)
+  } catch (cause) {
+    throw new LibraError('invalid_data', 'not JSON', { cause })
+  }
+}
+
+/** The conversation that a pair belongs to: its first user turn, but for case and spaces. */
+const conversationOf = (prompt: PreferenceRow['prompt']): string =>
+  (prompt.find(({ role }) => role === 'user')?.content ?? '')
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/\s+/gu, ' ')
+    .trim()
+
+/** Whether a stored pair is in the part of the store that an export asks for. */
+export const inPart = (
+  pair: PreferenceRecord,
+  { split, seed, test_share: share, annotator_kind: kind }: z.output<typeof ExportQuery>,
+): boolean =>
+  (split === undefined || splitOf(pair.prompt, { seed, share }) === split) &&
+  (kind === undefined || byPerson(pair) === (kind === 'person'))
+
+/** Which side of a split a pair falls on: all pairs of a conversation on one, whatever else is there. */
+export function splitOf(
+  prompt: PreferenceRow['prompt'],
+  { seed, share }: { seed: number; share: number },
+): 'train' | 'test' {
+  const hash = createHash('sha256')
+    .update(`${seed}\n${conversationOf(prompt)}`)
+    .digest()
+  return hash.readUIntBE(0, 6) / 2 ** 48 < share ? 'test' : 'train'
+}
+
+export type Agreement = {
+  axis: Axis
+  judge: string
+  judge_version: string | null
+  prompt_version: string | null
+  pairs: number
+  figures: Figure[]
+}
+
+/** Each judge beside people on the pairs that both have labelled: the newest word of each person and of the judge. */
+export async function agreementWithPeople(services: Services, seed: number): Promise<Agreement[]> {
+  const found: Agreement[] = []
+  for (const axis of AXES) {
+    const pairs = await services.store.pairsOf(axis)
+    const people = new Map<string, Map<string, PreferenceRecord>>()
+    const judges = new Map<string, Map<string, PreferenceRecord>>()
+    for (const pair of pairs) {
+      const both = fingerprint([pair.prompt, [pair.chosen, pair.rejected].sort()])
+      const who = JSON.stringify([
+        pair.annotator ?? pair.source,
+        pair.judgeVersion,
+        pair.promptVersion,
+      ])
+      if (byPerson(pair)) people.set(both, (people.get(both) ?? new Map()).set(who, pair))
+      else judges.set(who, (judges.get(who) ?? new Map()).set(both, pair))
+    }
+    for (const [who, labels] of judges) {
+      const doubly = [...labels].flatMap(([both, pair]) =>
+        [...(people.get(both)?.values() ?? [])].map((person) => ({ person, pair })),
+      )
+      if (doubly.length === 0) continue
+      // sides by the texts and not by the label: where people always say `a`, κ is nothing
+      const rows = doubly.map(({ person: { prompt, chosen, rejected } }): LabelledPair => {
+        const [a = '', b = ''] = [chosen, rejected].sort()
+        return { axis, prompt, a, b, label: a === chosen ? 'a' : 'b' }
+      })
+      const verdicts = doubly.map(({ pair }, i) => verdictFor(rows[i]?.a ?? '', pair))
+      const [judge = '', version = null, prompts = null] = JSON.parse(who) as (string | null)[]
+      found.push({
+        ...{ axis, judge: judge ?? '', judge_version: version, prompt_version: prompts },
+        pairs: doubly.length,
+        figures: auditFigures(rows, verdicts, seed, { self: null, before: null }),
+      })
+    }
+  }
+  return found
+}
+
+/** A judge's label as its verdict on a pair whose first answer is `a`. */
+function verdictFor(a: string, pair: PreferenceRecord): Verdict {
+  const turned = a !== pair.chosen
+  const turn = (p: number | null): number | null => (p === null || !turned ? p : 1 - p)
+  const probability = turn(pair.probability ?? 1) ?? NaN
+  const [first = null, second = null] = pair.orders ?? []
+  // of an exchanged pair the order in which it was shown first is the other one
+  const orders = turned ? ([turn(second), turn(first)] as const) : ([first, second] as const)
+  const consistent =
+    orders[0] === null || orders[1] === null ? null : orders[0] > 0.5 === orders[1] > 0.5
+  return {
+    ...{ ok: true, probability, orders, consistent, strength: strengthOf(probability) },
+    ...{ soft: pair.probability !== null, cached: false },
+  }
+}
