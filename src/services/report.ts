@@ -62,9 +62,14 @@ export const reportOf = (run: Run, parts: ReportParts): Report => ({
     tags: run.tags.length === 0 ? null : run.tags.join(', '),
     notes: run.notes === '' ? null : run.notes,
   },
-  ...{ warnings: [], figures: [], curves: [], samples: [], ...parts },
+  ...{ warnings: warningsOf(run), figures: [], curves: [], samples: [], ...parts },
   config: run.config,
 })
+
+const warningsOf = ({ summary }: Run): string[] => {
+  const told = summary?.['warnings']
+  return Array.isArray(told) ? told.map(String) : []
+}
 
 const folderOf = (dataDir: string, run: string): string => join(dataDir, 'runs', run)
 

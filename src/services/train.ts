@@ -22,6 +22,7 @@ import { openData, openPairs } from './data.ts'
 import { requireFresh, STALENESS } from './freshness.ts'
 import { openJudge } from './judges.ts'
 import { requireProbes } from './probes.ts'
+import { otherStarts } from './initialisation.ts'
 import { writeReport } from './report.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
@@ -119,6 +120,8 @@ export async function planRewardModel(
       'too_little_data',
       `${pairs.length} pairs are too few: one in five calibrates the model, so give at least five`,
     )
+  const sft = filesOf(await findModel(services.store, 'reference'))
+  const warnings = otherStarts({ [axis]: start }, sft)
   const text = training.map((row) => JSON.stringify(row)).join('\n')
   const dataHash = createHash('sha256').update(text).digest('hex')
   return {
@@ -138,7 +141,10 @@ export async function planRewardModel(
       const fitted = await calibrateReward(serving, trained, output, {
         ...{ axis, held, dataHash, seed, references },
       })
-      await writeReport(services, context.id, await calibrationReport(services, context.id, fitted))
+      const report = await calibrationReport(services, context.id, fitted)
+      await writeReport(services, context.id, {
+        ...{ ...report, warnings: [...warnings, ...(report.warnings ?? [])] },
+      })
       const files = withCheckpoint(start, output, options.lora)
       return {
         model: await register(services, context, request.suffix ?? axis, {
@@ -150,6 +156,7 @@ export async function planRewardModel(
         held_out_accuracy: fitted.accuracy,
         held_out_pairs: held.length,
         calibration: fitted.calibration,
+        warnings,
       }
     },
   }
@@ -191,6 +198,10 @@ export async function planPolicyUpdate(
   const parent = existsSync(join(last, 'trainer_state.json')) ? last : null
   const reference = parent === null ? policy : await referenceOf(policy, parent)
   const { options } = request
+  const warnings = otherStarts(
+    { helpfulness: rewards.helpfulness.files, safety: rewards.safety.files },
+    reference,
+  )
   return {
     seed: options.seed,
     dataHash: data.hash,
@@ -212,6 +223,7 @@ export async function planPolicyUpdate(
       return {
         model: await register(services, context, name, { kind: 'policy', axis: null, ...files }),
         ...metrics,
+        warnings,
         checks: checks.map(({ id, check, axis, objections }) => ({ id, check, axis, objections })),
       }
     },

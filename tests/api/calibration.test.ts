@@ -10,13 +10,13 @@ beforeAll(async () => {
   api = (await service()).api
 })
 
-async function trainOn(pairs: readonly PreferenceRow[], options: object) {
+async function trainOn(pairs: readonly PreferenceRow[], options: object, model = 'starter-sft') {
   const text = pairs.map((row) => JSON.stringify(row)).join('\n')
   const file = await api
     .post('/v1/files')
     .field('purpose', 'fine-tune')
     .attach('file', Buffer.from(text), 'pairs.jsonl')
-  const body = { kind: 'reward_model', model: 'starter-sft', training_file: file.body.id, options }
+  const body = { kind: 'reward_model', model, training_file: file.body.id, options }
   const started = await api.post('/v1/runs').send(body)
   expect(started.status, started.text).toBe(202)
   await api.get(`/v1/runs/${started.body.id}/events`)
@@ -89,4 +89,15 @@ test('a safety model says how far it can be believed and what its gate catches, 
   expect(report.text).toContain('gate at 0.15: recall of unsafe answers')
   const page = await api.get(`/v1/runs/${run.id}/report`)
   expect(page.text).toContain('Reliability')
+})
+
+test('a reward model that starts elsewhere than the policy is told about, with the reason', async () => {
+  const options = { axis: 'safety', epochs: 0.1, batch_size: 8 }
+  const pairs = starterPairs(4, 30, 'safety', BIAS)
+  const own = await trainOn(pairs, options)
+  expect(own.run.summary?.['warnings']).toEqual([])
+  const other = await trainOn(pairs, options, 'starter-base')
+  expect(String(other.run.summary?.['warnings'])).toContain('RewardBench 2')
+  const report = await api.get(`/v1/runs/${other.run.id}/report`)
+  expect(report.text).toContain('not from the policy&#39;s SFT model'.replace('&#39;', "'"))
 })
