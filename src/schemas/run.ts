@@ -152,6 +152,12 @@ export const RunRequest = z.discriminatedUnion('kind', [
     kind: z.literal('reward_model'),
     model: ModelRef.default('reference').describe('where it starts: the policy’s own start'),
     training_file: file.optional().describe('preference pairs; default: those stored for the axis'),
+    mix: z
+      .record(z.string().min(1).max(200), z.number().positive().max(1e6))
+      .optional()
+      .describe(
+        'wanted shares of pairs by their source, of either axis, e.g. {"mine": 0.9, "helpful": 0.1} (Llama 2: safety 90/10, helpfulness half and half); default: all pairs of the axis',
+      ),
     suffix,
     options: RewardModelOptions,
   }),

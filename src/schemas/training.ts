@@ -120,6 +120,14 @@ export const RewardModelOptions = z.strictObject({
     .describe(
       'weight of binary cross-entropy on absolute safe/unsafe labels; only rows that carry them take part',
     ),
+  centering: z
+    .number()
+    .min(0)
+    .max(100)
+    .default(0)
+    .describe(
+      'weight of (r_chosen + r_rejected)², which keeps rewards around 0 (Eisenstein et al. 2023; TRL suggests 0.01); not together with the auxiliary loss, which has a zero of its own',
+    ),
   max_length: count(131072)
     .nullish()
     .describe('tokens of a dialogue that are read, counted from its end; default: the context'),

@@ -7,6 +7,7 @@ import { withCheckpoint } from '../engine/engine.ts'
 import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { follow } from '../rlaif/follow.ts'
+import { dataFigures, mixPairs } from '../rlaif/mix.ts'
 import { calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
 import { AXES, DialogueRow, PromptRow, TextRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
@@ -18,7 +19,7 @@ import { readJson } from '../weights/json.ts'
 import { requireAudits } from './audit.ts'
 import { filesOf, findModel, frozenReferences } from './catalog.ts'
 import { calibrationReport } from './calibration-report.ts'
-import { openData, openPairs } from './data.ts'
+import { openData, openPairsByAxis } from './data.ts'
 import { requireFresh, STALENESS } from './freshness.ts'
 import { openJudge } from './judges.ts'
 import { requireProbes } from './probes.ts'
@@ -113,7 +114,8 @@ export async function planRewardModel(
   const start = spread(filesOf(await findModel(services.store, request.model)))
   const { options } = request
   const { axis, seed } = options
-  const pairs = await openPairs(services, request.training_file, axis)
+  const all = await openPairsByAxis(services, request.training_file, axis)
+  const { rows: pairs, left_out } = mixPairs(Object.values(all).flat(), axis, request.mix, seed)
   const { training, held } = splitForCalibration(pairs, seed)
   if (pairs.length < 5)
     throw new LibraError(
@@ -153,6 +155,7 @@ export async function planRewardModel(
           ...files,
         }),
         ...metrics,
+        data: dataFigures(training, left_out),
         held_out_accuracy: fitted.accuracy,
         held_out_pairs: held.length,
         calibration: fitted.calibration,

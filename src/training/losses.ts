@@ -43,6 +43,12 @@ export function absoluteSafety(logit: number, safe: boolean): { loss: number; d:
   return { loss: -logSigmoid(sign * logit), d: -sign * sigmoid(-sign * logit) }
 }
 
+/** (r_chosen + r_rejected)²: keeps the mean reward of a pair at 0 (Eisenstein et al. 2023, eq. 2). */
+export function centering(chosen: number, rejected: number): PairLoss {
+  const sum = chosen + rejected
+  return { loss: sum * sum, dChosen: 2 * sum, dRejected: 2 * sum }
+}
+
 /**
  * DPO (Rafailov et al. 2023, eq. 7): −log σ(β·[(log π_c − log π_ref,c) − (log π_r − log π_ref,r)]),
  * gradients with respect to the policy's two sequence log-probabilities.

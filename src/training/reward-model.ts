@@ -10,7 +10,7 @@ import type { RewardModelOptions, TrainEvent, TrainSpec } from '../schemas/train
 import { loadTokenizer } from '../text/tokenizer.ts'
 import { scoredSequence } from './data.ts'
 import { readRows } from '../text/rows.ts'
-import { absoluteSafety, bradleyTerry, MARGINS } from './losses.ts'
+import { absoluteSafety, bradleyTerry, centering, MARGINS } from './losses.ts'
 import { createAdamW, learningRateAt } from './optimizer.ts'
 import { guardedStep, rowsOfStep } from './tokens.ts'
 import { loadTrainee } from './trainee.ts'
@@ -67,6 +67,10 @@ export function pairLoss(
       pair.probability == null ? MARGINS[options.margin][pair.strength ?? 'negligibly_better'] : 0
     const bt = bradleyTerry(chosen, rejected, m, pair.probability ?? 1)
     let { loss, dChosen, dRejected } = bt
+    const centre = centering(chosen, rejected)
+    loss += options.centering * centre.loss
+    dChosen += options.centering * centre.dChosen
+    dRejected += options.centering * centre.dRejected
     if (pair.chosen_safe != null) {
       const absolute = absoluteSafety(chosen, pair.chosen_safe)
       loss += options.auxiliary_weight * absolute.loss
@@ -129,6 +133,13 @@ export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGener
     )
     if (pairs.length === 0)
       throw new LibraError('empty_data', `${spec.data}: no pair of axis ${options.axis}`)
+    const labelled = pairs.some((pair) => pair.chosen_safe != null || pair.rejected_safe != null)
+    if (options.centering > 0 && options.auxiliary_weight > 0 && labelled)
+      throw new LibraError(
+        'conflicting_options',
+        'centering: not together with absolute labels, which say where 0 is; set auxiliary_weight or centering to 0',
+        { details: { field: 'centering' } },
+      )
     const context = Math.min(options.max_length ?? Infinity, trainee.model.config.context)
     const sequences = pairs.flatMap((row) =>
       [row.chosen, row.rejected].map((answer) =>

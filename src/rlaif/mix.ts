@@ -1,0 +1,72 @@
+import { LibraError } from '../errors.ts'
+import { permutation } from '../random.ts'
+import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
+
+const SOMEBODY = 'unnamed'
+const sourceOf = ({ source }: PreferenceRow): string => source ?? SOMEBODY
+/** A soft label this close to ½ says that neither answer is better. */
+const TIE = 0.05
+
+/** What a reward model is trained on, in figures. */
+export type DataFigures = {
+  pairs: number
+  /** pairs that were there and are not trained on, because the mix does not ask for them */
+  left_out: number
+  by_source: Record<string, { pairs: number; share: number }>
+  /** pairs whose soft label is ½ within 0.05: they pull both rewards together */
+  ties: number
+  /** pairs without strength: their margin is that of the weakest */
+  without_strength: number
+  /** pairs without an absolute label: the auxiliary loss leaves them out */
+  without_safety_labels: number
+}
+
+/**
+ * As many pairs as there can be with the wanted shares by source, drawn from a seed; pairs of the other axis take part
+ * where their source is named. Without a mix: all pairs of the axis. Throws `empty_data` naming a source without pairs.
+ */
+export function mixPairs(
+  pairs: readonly PreferenceRow[],
+  axis: Axis,
+  mix: Readonly<Record<string, number>> | undefined,
+  seed: number,
+): { rows: PreferenceRow[]; left_out: number } {
+  const own = pairs.filter((pair) => pair.axis === axis)
+  if (mix === undefined) return { rows: own, left_out: 0 }
+  const total = Object.values(mix).reduce((a, b) => a + b, 0)
+  const sources = Object.entries(mix).map(([source, share]) => {
+    const rows = pairs.filter((pair) => sourceOf(pair) === source)
+    if (rows.length === 0)
+      throw new LibraError(
+        'empty_data',
+        `mix: no pair of source ${JSON.stringify(source)}; there are ${[...new Set(pairs.map(sourceOf))].join(', ')}`,
+        { details: { field: 'mix' } },
+      )
+    return { rows, share: share / total }
+  })
+  const size = Math.min(...sources.map(({ rows, share }) => rows.length / share))
+  const rows = sources.flatMap(({ rows, share }, s) =>
+    Array.from(permutation(rows.length, seed, 45, s).slice(0, Math.round(size * share))).flatMap(
+      (i) => rows[i] ?? [],
+    ),
+  )
+  const named = new Set(Object.keys(mix))
+  const there = pairs.filter((pair) => pair.axis === axis || named.has(sourceOf(pair))).length
+  return { rows: rows.map((row) => ({ ...row, axis })), left_out: there - rows.length }
+}
+
+export function dataFigures(rows: readonly PreferenceRow[], left_out: number): DataFigures {
+  const by_source: DataFigures['by_source'] = {}
+  for (const row of rows) {
+    const entry = (by_source[sourceOf(row)] ??= { pairs: 0, share: 0 })
+    entry.pairs++
+    entry.share = entry.pairs / rows.length
+  }
+  const count = (has: (row: PreferenceRow) => boolean): number => rows.filter(has).length
+  return {
+    ...{ pairs: rows.length, left_out, by_source },
+    ties: count(({ probability: p }) => p != null && Math.abs(p - 0.5) <= TIE),
+    without_strength: count(({ strength }) => strength == null),
+    without_safety_labels: count((row) => row.chosen_safe == null && row.rejected_safe == null),
+  }
+}
