@@ -1,5 +1,7 @@
 import type { Message } from '../schemas/chat.ts'
 import type { Axis, Strength } from '../schemas/feedback.ts'
+import { principleFor } from './constitution.ts'
+import type { Constitution, Principle } from './constitution.ts'
 import { failed } from './respondent.ts'
 import { compareAtOnce, compareInWriting, LETTERS, scoreAnswers } from './ways.ts'
 import type { Answered } from './ways.ts'
@@ -12,8 +14,8 @@ export type Comparison = {
   b: string
   /** which answer is shown first; both in turn by default */
   order?: Order
-  /** what to judge by instead of the axis in general (Constitutional AI) */
-  principle?: string | undefined
+  /** what to judge by instead of the axis in general; drawn where the judge has a constitution */
+  principle?: Pick<Principle, 'id' | 'principle'> | undefined
 }
 export const ORDERS = ['both', 'a_first', 'b_first'] as const
 export type Order = (typeof ORDERS)[number]
@@ -35,6 +37,8 @@ export type Verdict =
       cached: boolean
       /** what the judge wrote before each order's verdict, where it was asked to; null: order not asked */
       rationales?: readonly [string | null, string | null]
+      /** of a constitution: which one was drawn */
+      principle?: string
       /** of a panel: what each judge said, and the standard deviation of their P(a is better) */
       panel?: { judge: string; probability: number | null; failure: Failure | null }[]
       disagreement?: number
@@ -113,11 +117,17 @@ export type Wording = {
 /** A comparison in writing before the verdict. `clamp`: how far from ½ its label may be; its strength is not clamped. */
 export type Rationale = { maxTokens: number; clamp?: number | undefined }
 
+type Ways = {
+  rationale?: Rationale | undefined
+  /** each comparison is judged by a principle of it, drawn by the seed (Constitutional AI) */
+  constitution?: (Constitution & { seed: number }) | undefined
+}
+
 /** A judge: a wording before a model that answers. */
 export function createJudge(
   respondent: Respondent,
   wording: Wording,
-  { rationale }: { rationale?: Rationale | undefined } = {},
+  { rationale, constitution }: Ways = {},
 ): Judge {
   const compare =
     rationale === undefined
@@ -125,16 +135,28 @@ export function createJudge(
       : compareInWriting(respondent, wording, rationale)
   return {
     name: respondent.name,
-    // an audit of a judge that answers at once says nothing of one that writes before
-    promptVersion:
-      rationale === undefined
-        ? wording.version
-        : `${wording.version} after a rationale of ${rationale.maxTokens} tokens`,
+    // an audit of a judge that answers at once and in general says nothing of others
+    promptVersion: [
+      wording.version,
+      ...(rationale === undefined ? [] : [`after a rationale of ${rationale.maxTokens} tokens`]),
+      ...(constitution === undefined ? [] : [`by constitution ${constitution.version}`]),
+    ].join(' '),
     version: () => respondent.version(),
     usage: () => respondent.usage(),
     async compare(comparisons, watch) {
-      const answers = await compare(comparisons, watch)
-      return answers.map((orders, i) => verdictOf(orders, comparisons[i]?.order ?? 'both'))
+      const drawn = comparisons.map((comparison) =>
+        constitution === undefined
+          ? comparison
+          : { ...comparison, principle: principleFor(constitution, comparison, constitution.seed) },
+      )
+      const answers = await compare(drawn, watch)
+      return answers.map((orders, i) => {
+        const verdict = verdictOf(orders, drawn[i]?.order ?? 'both')
+        const principle = drawn[i]?.principle
+        return verdict.ok && principle !== undefined
+          ? { ...verdict, principle: principle.id }
+          : verdict
+      })
     },
     async assess(answers, watch) {
       const { assess } = wording

@@ -109,6 +109,7 @@ function joint(verdicts: readonly Verdict[], judges: readonly Judge[]): Verdict 
     probability: mean(probabilities), // as each judge clamps its own
     soft: given.every(({ soft }) => soft),
     cached: given.every(({ cached }) => cached),
+    ...(given[0]?.principle === undefined ? {} : { principle: given[0].principle }),
     disagreement: deviation(probabilities),
     panel: verdicts.map((verdict, j) => ({
       judge: judges[j]?.name ?? '',

@@ -25,7 +25,7 @@ export const compareAtOnce =
         shown(comparison).map(([first, second]) => ({
           messages: wording.compare(
             ...([comparison.axis, comparison.prompt, first, second] as const),
-            comparison.principle,
+            comparison.principle?.principle,
           ),
           options: LETTERS,
         })),
@@ -41,7 +41,7 @@ export const compareInWriting =
       shown(comparison).map(([first, second]) =>
         wording.explain(
           ...([comparison.axis, comparison.prompt, first, second] as const),
-          comparison.principle,
+          comparison.principle?.principle,
         ),
       ),
     )

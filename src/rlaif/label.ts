@@ -95,6 +95,7 @@ export async function labelPrompts(
           : {}),
         ...by,
         orders: aWins ? [...verdict.orders] : turned(verdict.orders),
+        ...(verdict.principle === undefined ? {} : { principle: verdict.principle }),
         ...(verdict.rationales === undefined
           ? {}
           : { rationale: verdict.rationales.filter((text) => text !== null).join('\n\n') }),

@@ -89,7 +89,7 @@ export const JudgeRequest = z.strictObject({
     .string()
     .default('default')
     .describe('profile; several joined by + are a panel, whose mean is the label'),
-  seed: z.int().min(0).default(0).describe('of orders that are drawn'),
+  seed: z.int().min(0).default(0).describe('of orders and principles that are drawn'),
   ...asking,
 })
 
@@ -375,6 +375,7 @@ export const JudgeReply = z.object({
           .length(2)
           .optional()
           .describe('what the judge wrote before each order’s verdict'),
+        principle: z.string().optional().describe('id of the one that was drawn'),
         disagreement: z
           .number()
           .optional()

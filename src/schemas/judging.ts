@@ -75,6 +75,23 @@ export const Criterion = z.strictObject({
   weight: z.number().positive().max(1e6).default(1),
 })
 
+const constitution = z
+  .string()
+  .min(1)
+  .max(200)
+  .optional()
+  .describe(
+    'id of an uploaded file of principles: each comparison is judged by one of its axis, drawn from the seed',
+  )
+
+/** How the judge of a run words its questions. */
+export const ways = {
+  rationale: Rationale.optional().describe(
+    'the judge first compares the answers in writing, greedily, then says its letter',
+  ),
+  constitution,
+}
+
 /** How pairs are asked about and what becomes of verdicts that depend on the order. */
 export const asking = {
   positions: z
@@ -87,9 +104,7 @@ export const asking = {
     .describe(
       'when the two orders prefer different answers: their mean is the label, or there is none (failure `inconsistent`)',
     ),
-  rationale: Rationale.optional().describe(
-    'the judge first compares the answers in writing, greedily, then says its letter',
-  ),
+  ...ways,
   fresh: z.boolean().default(false).describe('ask again what is known from before'),
   budget: Budget.prefault({}),
 }

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { PROBES } from './checks.ts'
 import { PROMPT_FORMATS } from './evaluation.ts'
 import { AXES, Axis } from './feedback.ts'
-import { asking, override, OVERRIDES } from './judging.ts'
+import { asking, Budget, override, OVERRIDES, ways } from './judging.ts'
 import { RlaifOptions } from './rlaif.ts'
 import { PpoOptions, PretrainOptions, RewardModelOptions, SftOptions } from './training.ts'
 
@@ -12,6 +12,7 @@ export const RUN_KINDS = [
   'reward_model',
   'policy_update',
   'label',
+  'revision',
   'evaluation',
   'rlaif',
 ] as const
@@ -60,6 +61,16 @@ const freshness_floor = z
   .describe(
     'least accuracy of each reward model on judge-labelled answers of the policy as it is now; at 0.55 one comparison in ten is more right than wrong',
   )
+
+/** Critique and revision (Constitutional AI): the answers that come of it are SFT data. */
+export const RevisionOptions = z.strictObject({
+  revisions: z.int().min(1).max(16).default(4).describe('critiques and revisions of each answer'),
+  max_new_tokens: z.int().min(1).max(4096).default(256),
+  temperature: z.number().positive().max(2).default(1),
+  seed: z.int().min(0).default(0),
+  fresh: z.boolean().default(false),
+  budget: Budget.prefault({}),
+})
 
 export const EVALUATION_TARGETS = [
   'reward_model',
@@ -115,6 +126,7 @@ export const EvaluationOptions = z.strictObject({
     .string()
     .optional()
     .describe('judge: how the data name its own answers (`a_by`, `b_by`), for self-preference'),
+  ...ways,
   max_new_tokens: z.int().min(1).max(4096).default(32),
   limit: z.int().min(1).max(100000).default(400),
   seed: z.int().min(0).default(0),
@@ -183,6 +195,14 @@ export const RunRequest = z.discriminatedUnion('kind', [
     training_file: file.describe('prompts'),
     override,
     options: LabelOptions.prefault({}),
+  }),
+  z.strictObject({
+    kind: z.literal('revision'),
+    model: ModelRef.default('policy').describe('answers the prompts'),
+    critic: z.string().default('default').describe('judge profile: criticises and revises'),
+    training_file: file.describe('prompts'),
+    constitution: file.describe('an uploaded file of principles with critique and revision'),
+    options: RevisionOptions.prefault({}),
   }),
   z.strictObject({ kind: z.literal('evaluation'), options: EvaluationOptions }),
   LoopRequest,

@@ -1,6 +1,8 @@
 import type { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import { cached } from '../judging/cache.ts'
+import { readConstitution } from '../judging/constitution.ts'
+import type { Constitution } from '../judging/constitution.ts'
 import { createJudge } from '../judging/judge.ts'
 import type { Judge, ScoreVerdict, Verdict } from '../judging/judge.ts'
 import { createLocalRespondent } from '../judging/local-judge.ts'
@@ -22,13 +24,17 @@ import type { Services } from './services.ts'
 /** The profile that is used where none is named: the server of the environment, else the model that plays the judge. */
 export const DEFAULT_JUDGE = 'default'
 
-type World = Pick<Services, 'store' | 'serving' | 'judges' | 'lines'>
+type World = Pick<Services, 'store' | 'serving' | 'judges' | 'lines' | 'files'>
 /** How a judge is opened for one piece of work. `fresh`: it is asked again what is known from before. */
 export type Opening = {
   fresh?: boolean
   budget?: Budget
   clip?: Clip
   rationale?: z.output<typeof RationaleOptions> | undefined
+  /** id of a file */
+  constitution?: string | undefined
+  /** of the principles that are drawn */
+  seed?: number
 }
 /** Between the profiles of a panel. */
 const AND = '+'
@@ -69,10 +75,23 @@ async function openOne(world: World, id: string, opening: Opening): Promise<Judg
   const clip = opening.clip ?? profile.settings?.clip
   const wording =
     profile.baseUrl === null ? localWording(clip === undefined ? {} : { clip }) : openAiWording
-  const { rationale } = opening
+  const { rationale, constitution, seed = 0 } = opening
   return createJudge(await openRespondent(world, profile, opening), wording, {
     rationale: rationale && { maxTokens: rationale.max_tokens, clamp: rationale.clamp },
+    constitution:
+      constitution === undefined
+        ? undefined
+        : { ...(await openConstitution(world, constitution)), seed },
   })
+}
+
+/** An uploaded file of principles. Throws `file_not_found`, `invalid_data`, `empty_data`. */
+export async function openConstitution(
+  { files }: Pick<World, 'files'>,
+  id: string,
+): Promise<Constitution> {
+  const { filename } = await files.get(id)
+  return readConstitution(new TextDecoder().decode(await files.read(id)), `${id} (${filename})`)
 }
 
 export async function findJudge(world: World, id: string): Promise<JudgeRow> {
@@ -84,7 +103,7 @@ export async function findJudge(world: World, id: string): Promise<JudgeRow> {
 }
 
 /** What answers for a profile, with its cache before it. */
-async function openRespondent(
+export async function openRespondent(
   world: World,
   profile: JudgeRow,
   { fresh = false, budget = {} }: Opening,

@@ -3,6 +3,7 @@ import type { Run } from '../store/store.ts'
 import { planEvaluation } from './evaluate.ts'
 import { planLabel } from './label.ts'
 import { planLoop } from './loop.ts'
+import { planRevision } from './revise.ts'
 import { planPolicyUpdate, planPretrain, planRewardModel, planSft } from './train.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
@@ -36,6 +37,8 @@ function plan(services: Services, request: RunRequest): Promise<Plan> {
       return planPolicyUpdate(services, request)
     case 'label':
       return planLabel(services, request)
+    case 'revision':
+      return planRevision(services, request)
     case 'evaluation':
       return planEvaluation(services, request)
     case 'rlaif':

@@ -115,6 +115,7 @@ const WORDS = {
   result: ['Result', '结果'],
   reward: ['reward', '奖励'],
   reward_model: ['Reward model', '奖励模型'],
+  revision: ['Critique and revision', '批评与修订'],
   rlaif: ['RLAIF loop', 'RLAIF 流程'],
   role: ['Role', '角色'],
   roles: ['Roles', '角色'],
