@@ -112,6 +112,12 @@ export const RewardModelOptions = z.strictObject({
   axis: Axis,
   batch_size: count(65536).default(64).describe('pairs'),
   margin: z.enum(['none', 'small', 'large']).default('small').describe('Llama 2, table 27: m(r)'),
+  margin_on_soft_labels: z
+    .boolean()
+    .default(false)
+    .describe(
+      'the margin on pairs with a soft label too: −p·log σ(Δ−m) − (1−p)·log σ(−Δ−m); off, as strength and probability of one judge are one opinion, which would count twice',
+    ),
   auxiliary_weight: z
     .number()
     .min(0)

@@ -63,10 +63,10 @@ export function pairLoss(
     if (pair === undefined) continue
     const chosen = scores.get(2 * row) ?? NaN
     const rejected = scores.get(2 * row + 1) ?? NaN
-    const m =
-      pair.probability == null ? MARGINS[options.margin][pair.strength ?? 'negligibly_better'] : 0
-    const bt = bradleyTerry(chosen, rejected, m, pair.probability ?? 1)
-    let { loss, dChosen, dRejected } = bt
+    const p = pair.probability ?? 1
+    const level = MARGINS[options.margin][pair.strength ?? 'negligibly_better']
+    const m = pair.probability == null || options.margin_on_soft_labels ? level : 0
+    let { loss, dChosen, dRejected } = bradleyTerry(chosen, rejected, m, p)
     const centre = centering(chosen, rejected)
     loss += options.centering * centre.loss
     dChosen += options.centering * centre.dChosen
@@ -83,7 +83,8 @@ export function pairLoss(
     }
     const n = rows.length
     result.loss += loss / n
-    result.accuracy += (chosen > rejected ? 1 : chosen === rejected ? 0.5 : 0) / n
+    const undecided = chosen === rejected || p === 0.5
+    result.accuracy += (undecided ? 0.5 : chosen > rejected === p > 0.5 ? 1 : 0) / n
     result.margin += (chosen - rejected) / n
     result.mean += (chosen + rejected) / 2 / n
     d.set(2 * row, dChosen / n)

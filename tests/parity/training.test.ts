@@ -43,6 +43,7 @@ const expected = JSON.parse(readFileSync(fixture('training/expected.json'), 'utf
   absoluteTable: { logit: number; safe: boolean; loss: number; d: number }[]
   pairs: Pair[]
   reward: Record<'all' | 'adapter', { loss: number; gradients: Briefs }>
+  regularised: { soft: number[]; weight: number; loss: number; gradients: Briefs }
   gae: (Record<'gamma' | 'lambda', number> &
     Record<'rewards' | 'values' | 'advantages' | 'returns', number[]>)[]
   ppo: (Record<'policy' | 'value' | 'approxKl', number> &
@@ -118,6 +119,32 @@ test('pair losses and absolute labels, extremes included', () => {
     expect(result.loss).toBeCloseTo(loss, 10)
     expect(result.d).toBeCloseTo(d, 10)
   }
+})
+
+test('soft labels with margins, and centring, through the model', async () => {
+  const base = await loadBase(fixture('llama/rm'))
+  const { soft, weight, loss, gradients } = expected.regularised
+  const pairs = expected.pairs.map(({ strength }, i): PreferenceRow => ({
+    ...{ axis: 'helpfulness', prompt: [{ role: 'user', content: '' }], strength },
+    ...{ chosen: '', rejected: '', probability: soft[i] },
+  }))
+  const sequences = expected.pairs.flatMap(({ chosen, rejected }) => [chosen, rejected])
+  const options = RewardModelOptions.parse({
+    ...{ axis: 'helpfulness', margin: 'large', margin_on_soft_labels: true },
+    centering: weight,
+  })
+  const result = pairLoss(base, sequences, pairs, [0, 1, 2], options, 'all')
+  expect(result.loss).toBeCloseTo(loss, 5)
+  sameGradients(result.gradients, gradients)
+  // the same pairs the other way round, labels too: what was right stays right, and a tie is half right
+  const turned = pairs.map((row) => ({ ...row, probability: 1 - (row.probability ?? 1) }))
+  const back = sequences.map((_, i) => sequences[i ^ 1] ?? [])
+  const again = pairLoss(base, back, turned, [0, 1, 2], options, 'all')
+  expect(again.accuracy).toBeCloseTo(result.accuracy, 12)
+  const tie = pairLoss(base, sequences, pairs, [2], options, 'all')
+  expect(tie.accuracy).toBe(0.5)
+  for (const { gradients: used } of [result, again, tie]) tf.dispose([...used.values()])
+  disposeBase(base)
 })
 
 test.each(['all', 'adapter'] as const)(
