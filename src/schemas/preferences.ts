@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { AuditFigure } from './audit.ts'
+import { Messages } from './chat.ts'
 import { ANNOTATOR_KINDS, Axis, PreferenceRow, RankingRow } from './feedback.ts'
 import { list, Page } from './http.ts'
 
@@ -69,6 +70,30 @@ export const ExportQuery = z.strictObject({
     .describe('one side of a split by conversation: none is on both sides'),
   test_share: z.coerce.number().gt(0).lt(1).default(0.1),
   seed: z.coerce.number().int().min(0).default(0).describe('of the split'),
+})
+
+export const BlindQuery = z.strictObject({
+  axis: Axis.default('helpfulness'),
+  annotator: z.string().min(1).max(200),
+  skip: z
+    .string()
+    .max(20_000)
+    .default('')
+    .transform((ids) => ids.split(','))
+    .describe('ids, with commas between them'),
+})
+export const BlindReply = z.object({
+  object: z.literal('preference.blind'),
+  data: z
+    .object({
+      id: z.string(),
+      axis: Axis,
+      prompt: Messages,
+      a: z.string(),
+      b: z.string(),
+    })
+    .nullable()
+    .describe('null: this annotator has labelled all'),
 })
 
 export const AgreementQuery = z.strictObject({ seed: z.coerce.number().int().min(0).default(0) })

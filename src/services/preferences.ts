@@ -6,7 +6,13 @@ import { strengthOf } from '../judging/judge.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
-import type { ExportQuery, ImportRequest, PreferencesRequest } from '../schemas/preferences.ts'
+import type {
+  BlindQuery,
+  BlindReply,
+  ExportQuery,
+  ImportRequest,
+  PreferencesRequest,
+} from '../schemas/preferences.ts'
 import type { PreferenceRecord } from '../store/store.ts'
 import { fingerprint, rankedPairs, readPairs } from '../text/preference-formats.ts'
 import { auditFigures } from './audit-figures.ts'
@@ -128,6 +134,27 @@ const conversationOf = (prompt: PreferenceRow['prompt']): string =>
     .replace(/\s+/gu, ' ')
     .trim()
 
+/** What was compared, whichever way round. */
+const comparedIn = ({ prompt, chosen, rejected }: PreferenceRecord): string =>
+  fingerprint([prompt, [chosen, rejected].sort()])
+
+/**
+ * The oldest pair of an axis that an annotator has neither labelled nor skipped; its sides by a hash of the answers and
+ * the annotator, so that neither the order nor the id tells which one others chose.
+ */
+export async function nextBlind(
+  { store }: Pick<Services, 'store'>,
+  { axis, annotator, skip }: z.output<typeof BlindQuery>,
+): Promise<z.input<typeof BlindReply>['data']> {
+  const pairs = await store.pairsOf(axis)
+  const done = new Set(pairs.filter((pair) => pair.annotator === annotator).map(comparedIn))
+  const pair = pairs.find((each) => !skip.includes(each.id) && !done.has(comparedIn(each)))
+  if (pair === undefined) return null
+  const side = (answer: string): string => fingerprint([annotator, pair.prompt, answer])
+  const [a = '', b = ''] = [pair.chosen, pair.rejected].sort((x, y) => (side(x) < side(y) ? -1 : 1))
+  return { id: pair.id, axis, prompt: pair.prompt, a, b }
+}
+
 /** Whether a stored pair is in the part of the store that an export asks for. */
 export const inPart = (
   pair: PreferenceRecord,
@@ -164,7 +191,7 @@ export async function agreementWithPeople(services: Services, seed: number): Pro
     const people = new Map<string, Map<string, PreferenceRecord>>()
     const judges = new Map<string, Map<string, PreferenceRecord>>()
     for (const pair of pairs) {
-      const both = fingerprint([pair.prompt, [pair.chosen, pair.rejected].sort()])
+      const both = comparedIn(pair)
       const who = JSON.stringify([
         pair.annotator ?? pair.source,
         pair.judgeVersion,

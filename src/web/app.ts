@@ -16,6 +16,7 @@ import { page, reader } from './page.ts'
 import type { Markup, Reader } from './page.ts'
 import { comparePage } from './pages/compare.ts'
 import { evaluationsPage } from './pages/evaluations.ts'
+import { labelPage } from './pages/label.ts'
 import { modelsPage } from './pages/models.ts'
 import { judgePage, scorePage } from './pages/playground.ts'
 import { runPage } from './pages/run.ts'
@@ -36,7 +37,7 @@ const TYPES: Record<string, string> = {
   svg: 'image/svg+xml',
 }
 const OWN = ['libra.css', 'icon.svg', 'dom.js', 'charts.js', 'runs.js', 'run.js', 'compare.js']
-const PLAYGROUNDS = ['score.js', 'judge.js']
+const PLAYGROUNDS = ['score.js', 'judge.js', 'label.js']
 
 /** The files that pages load: ours, and uPlot's out of its package. */
 function readAssets(): Map<string, { type: string; body: string; tag: string }> {
@@ -116,6 +117,7 @@ export function mountWeb(app: Hono, services: Services): void {
     return evaluationsPage(r, await store.pageRuns(request, { kinds }))
   })
   view('/models', async (r) => modelsPage(r, await store.roles(), await lineage(store)))
+  view('/label', labelPage)
   view('/playground/score', scorePage)
   view('/playground/judge', async (r) => judgePage(r, await listJudges(services)))
 }

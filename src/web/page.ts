@@ -19,6 +19,7 @@ const PAGES: readonly { path: string; word: Word }[] = [
   { path: '/models', word: 'models' },
   { path: '/playground/score', word: 'score' },
   { path: '/playground/judge', word: 'judge' },
+  { path: '/label', word: 'label_pairs' },
 ]
 
 /** A page in the frame that all share. `scripts` are files of web/assets; `words` are labels they need. */

@@ -4,6 +4,20 @@ export type Language = (typeof LANGUAGES)[number]
 /** Every label of the dashboard, in English and in Chinese. */
 const WORDS = {
   accept: ['Save', '保存'],
+  annotator: ['Your name', '你的名字'],
+  begin: ['Begin', '开始'],
+  better: ['better', '较好'],
+  label_pairs: ['Label', '标注'],
+  label_lead: [
+    'Which answer is better? Keys 1 to 8, 0 skips. Who wrote the answers and what others said is not shown.',
+    '哪个回答更好？按键 1 至 8，0 跳过。不显示回答的作者，也不显示他人的判断。',
+  ],
+  labelled_so_far: ['Labelled so far', '已标注'],
+  negligibly_better: ['negligibly better', '几乎相同'],
+  no_more_pairs: ['No pair is left to label.', '没有待标注的回答了。'],
+  significantly_better: ['significantly better', '明显更好'],
+  skip_pair: ['Skip', '跳过'],
+  slightly_better: ['slightly better', '略好'],
   add_answer: ['Add an answer', '添加回答'],
   all_metrics: ['More metrics', '更多指标'],
   answer: ['Answer', '回答'],

@@ -9,6 +9,7 @@ import type { Browser, Page } from 'puppeteer-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { createApp } from '../../src/http/app.ts'
+import { storePairs } from '../../src/services/preferences.ts'
 import { recordRun } from '../../src/services/runs.ts'
 import { createServices } from '../../src/services/services.ts'
 import type { Services } from '../../src/services/services.ts'
@@ -92,6 +93,20 @@ const untilText = (page: Page, selector: string, wanted: string): Promise<unknow
     selector,
     wanted,
   )
+
+/** What axe finds serious or critical. */
+async function serious(page: Page): Promise<string[]> {
+  const session = await page.createCDPSession()
+  await session.send('Runtime.evaluate', { expression: axe })
+  const violations = await page.evaluate(async () => {
+    type Result = { violations: { impact: string; id: string; nodes: { target: unknown }[] }[] }
+    const { axe } = window as unknown as { axe: { run(): Promise<Result> } }
+    return (await axe.run()).violations.map(
+      ({ impact, id, nodes }) => `${impact} ${id} ${JSON.stringify(nodes.map((n) => n.target))}`,
+    )
+  })
+  return violations.filter((v) => /^(serious|critical)/.test(v))
+}
 
 test('runs: search, open one, see its curves, tag it, find it by the tag', async () => {
   const page = await open('/')
@@ -233,7 +248,7 @@ test.each([
     const found: string[] = []
     const [first = '', second = ''] = ids
     const paths = [
-      ...['/', '/evaluations', '/models', '/playground/score', '/playground/judge'],
+      ...['/', '/evaluations', '/models', '/playground/score', '/playground/judge', '/label'],
       ...[`/runs/${first}`, `/runs/compare?run=${first}&run=${second}`, '/?lang=zh', '/?lang=en'],
     ]
     for (const path of paths) {
@@ -244,19 +259,7 @@ test.each([
         await page.click('.main')
         await page.waitForSelector('section:not([hidden]) .axis')
       }
-      const session = await page.createCDPSession()
-      await session.send('Runtime.evaluate', { expression: axe })
-      const violations = await page.evaluate(async () => {
-        type Result = { violations: { impact: string; id: string; nodes: { target: unknown }[] }[] }
-        const { axe } = window as unknown as { axe: { run(): Promise<Result> } }
-        return (await axe.run()).violations.map(
-          ({ impact, id, nodes }) =>
-            `${impact} ${id} ${JSON.stringify(nodes.map((n) => n.target))}`,
-        )
-      })
-      found.push(
-        ...violations.filter((v) => /^(serious|critical)/.test(v)).map((v) => `${path}: ${v}`),
-      )
+      found.push(...(await serious(page)).map((v) => `${path}: ${v}`))
       const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
       if (wider > 0) found.push(`${path}: ${wider} px wider than the screen`)
       await page.close()
@@ -264,6 +267,44 @@ test.each([
     expect(found).toEqual([])
   },
 )
+
+test('label: a person says by keyboard which answer is better, blind, and it is stored', async () => {
+  const pair = (i: number) => ({
+    ...{ axis: 'helpfulness' as const, source: 'secret-judge', annotator: 'secret-judge' },
+    ...{ annotator_kind: 'judge' as const, chosen: `yes ${i}`, rejected: `no ${i}` },
+    prompt: [{ role: 'user' as const, content: `question ${i}` }],
+  })
+  await storePairs(services, [pair(1), pair(2), pair(3)], null)
+  const page = await open('/label')
+  await page.type('input[name=annotator]', 'Ann 1')
+  await page.keyboard.press('Enter')
+  const seen: string[] = []
+  const wanted: string[] = []
+  for (const [i, key] of ['1', '6', '0'].entries()) {
+    await untilText(page, '#said', `: ${Math.min(i, 2)}`)
+    await page.waitForFunction(
+      (before: string) => document.querySelector('#prompt')?.textContent !== before,
+      {},
+      seen.at(-1) ?? '',
+    )
+    expect(await page.content()).not.toContain('secret-judge')
+    seen.push(await textOf(page, '#prompt'))
+    wanted.push(await textOf(page, key === '1' ? '#a' : '#b'))
+    if (i === 0) expect(await serious(page)).toEqual([])
+    await page.keyboard.press(key as '1')
+  }
+  await untilText(page, '#said', 'No pair is left')
+  expect(new Set(seen).size).toBe(3)
+  const labels = (await services.store.pairsOf('helpfulness')).filter(
+    ({ annotator }) => annotator === 'Ann 1',
+  )
+  expect(labels.map(({ strength, annotatorKind }) => [strength, annotatorKind])).toEqual([
+    ['significantly_better', 'person'],
+    ['slightly_better', 'person'],
+  ])
+  expect(labels.map(({ chosen }) => chosen)).toEqual(wanted.slice(0, 2))
+  await page.close()
+})
 
 test('no page had a script error or was refused anything by the policy', () => {
   expect(troubles).toEqual([])

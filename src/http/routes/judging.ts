@@ -12,6 +12,8 @@ import {
 import {
   AgreementQuery,
   AgreementReply,
+  BlindQuery,
+  BlindReply,
   ExportQuery,
   ImportReply,
   ImportRequest,
@@ -30,6 +32,7 @@ import {
   agreementWithPeople,
   importPairs,
   inPart,
+  nextBlind,
   storePairs,
   toPairs,
 } from '../../services/preferences.ts'
@@ -153,6 +156,20 @@ export const preferenceRoutes = (services: Services): Route[] => [
     async ({ body }) => ({
       object: 'preference.import',
       ...(await importPairs(services, body)),
+    }),
+  ),
+  route(
+    {
+      method: 'get',
+      path: '/v1/preferences/blind',
+      tag: 'preferences',
+      summary: 'A stored pair that this annotator has not labelled, without what others said of it',
+      query: BlindQuery,
+      reply: BlindReply,
+    },
+    async ({ query }) => ({
+      object: 'preference.blind',
+      data: await nextBlind(services, query),
     }),
   ),
   route(
