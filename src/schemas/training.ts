@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { LibraError } from '../errors.ts'
 import { Axis } from './feedback.ts'
 import { Calibration, Combiner } from './model.ts'
 
@@ -141,6 +142,18 @@ export const RewardModelOptions = z.strictObject({
   optimizer: OptimizerOptions.prefault({ learning_rate: 1e-3 }),
 })
 export type RewardModelOptions = z.infer<typeof RewardModelOptions>
+
+/** What options of a reward model can't stand together. Throws `conflicting_options`. */
+export function checkRewardOptions(
+  options: Pick<RewardModelOptions, 'axis' | 'centering' | 'auxiliary_weight'>,
+): void {
+  if (options.axis === 'safety' && options.centering > 0 && options.auxiliary_weight > 0)
+    throw new LibraError(
+      'conflicting_options',
+      'centering: not together with the auxiliary loss of the safety model, which says where 0 is; set auxiliary_weight or centering to 0',
+      { details: { field: 'centering' } },
+    )
+}
 
 export const PpoOptions = z.strictObject({
   seed: loop.seed,

@@ -79,10 +79,20 @@ async function openOne(world: World, id: string, opening: Opening): Promise<Judg
   return createJudge(await openRespondent(world, profile, opening), wording, {
     rationale: rationale && { maxTokens: rationale.max_tokens, clamp: rationale.clamp },
     constitution:
-      constitution === undefined
-        ? undefined
-        : { ...(await openConstitution(world, constitution)), seed },
+      constitution === undefined ? undefined : { ...(await toJudgeBy(world, constitution)), seed },
   })
+}
+
+/** A constitution whose principles judge, and do not only revise. Throws `empty_data`. */
+async function toJudgeBy(world: World, id: string): Promise<Constitution> {
+  const constitution = await openConstitution(world, id)
+  if (constitution.principles.every(({ principle }) => principle === undefined))
+    throw new LibraError(
+      'empty_data',
+      `constitution ${id}: its ${constitution.principles.length} entries have critique and revision alone; to judge by, one needs a \`principle\``,
+      { details: { field: 'constitution' } },
+    )
+  return constitution
 }
 
 /** An uploaded file of principles. Throws `file_not_found`, `invalid_data`, `empty_data`. */

@@ -12,6 +12,7 @@ import { calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
 import { AXES, DialogueRow, PromptRow, TextRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
+import { checkRewardOptions } from '../schemas/training.ts'
 import type { TrainSpec } from '../schemas/training.ts'
 import type { ModelRow } from '../store/store.ts'
 import { readCard } from '../weights/folder.ts'
@@ -114,6 +115,7 @@ export async function planRewardModel(
   const start = spread(filesOf(await findModel(services.store, request.model)))
   const { options } = request
   const { axis, seed } = options
+  checkRewardOptions(options)
   const all = await openPairsByAxis(services, request.training_file, axis)
   const { rows: pairs, left_out } = mixPairs(Object.values(all).flat(), axis, request.mix, seed)
   const { training, held } = splitForCalibration(pairs, seed)

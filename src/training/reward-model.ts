@@ -6,6 +6,7 @@ import { backward, disposeTape, forward, hiddenStates } from '../model/llama.ts'
 import type { Gradients, Llama, Trainable } from '../model/llama.ts'
 import { LibraError } from '../errors.ts'
 import { PreferenceRow } from '../schemas/feedback.ts'
+import { checkRewardOptions } from '../schemas/training.ts'
 import type { RewardModelOptions, TrainEvent, TrainSpec } from '../schemas/training.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
 import { scoredSequence } from './data.ts'
@@ -71,16 +72,16 @@ export function pairLoss(
     loss += options.centering * centre.loss
     dChosen += options.centering * centre.dChosen
     dRejected += options.centering * centre.dRejected
-    if (pair.chosen_safe != null) {
-      const absolute = absoluteSafety(chosen, pair.chosen_safe)
-      loss += options.auxiliary_weight * absolute.loss
-      dChosen += options.auxiliary_weight * absolute.d
+    // of a safety model alone: what is safe says nothing of what helps
+    const weight = options.axis === 'safety' ? options.auxiliary_weight : 0
+    const absolute = (logit: number, safe: boolean | null | undefined): number => {
+      if (safe == null) return 0
+      const { loss: own, d } = absoluteSafety(logit, safe)
+      loss += weight * own
+      return weight * d
     }
-    if (pair.rejected_safe != null) {
-      const absolute = absoluteSafety(rejected, pair.rejected_safe)
-      loss += options.auxiliary_weight * absolute.loss
-      dRejected += options.auxiliary_weight * absolute.d
-    }
+    dChosen += absolute(chosen, pair.chosen_safe)
+    dRejected += absolute(rejected, pair.rejected_safe)
     const n = rows.length
     result.loss += loss / n
     const undecided = chosen === rejected || p === 0.5
@@ -125,6 +126,7 @@ export function scoreSequences(
 /** Trains a reward model of one axis: a score head on a new adapter over a frozen trunk, or on all weights. */
 export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
   const { options } = spec
+  checkRewardOptions(options)
   const tokenizer = await loadTokenizer(spec.model.base)
   const trainee = await loadTrainee(spec.model, options.lora, [SCORE_HEAD], options.seed)
   const optimizer = createAdamW(trainee.parameters, options.optimizer)
@@ -134,13 +136,6 @@ export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGener
     )
     if (pairs.length === 0)
       throw new LibraError('empty_data', `${spec.data}: no pair of axis ${options.axis}`)
-    const labelled = pairs.some((pair) => pair.chosen_safe != null || pair.rejected_safe != null)
-    if (options.centering > 0 && options.auxiliary_weight > 0 && labelled)
-      throw new LibraError(
-        'conflicting_options',
-        'centering: not together with absolute labels, which say where 0 is; set auxiliary_weight or centering to 0',
-        { details: { field: 'centering' } },
-      )
     const context = Math.min(options.max_length ?? Infinity, trainee.model.config.context)
     const sequences = pairs.flatMap((row) =>
       [row.chosen, row.rejected].map((answer) =>

@@ -72,6 +72,12 @@ test('labels by a constitution: the judge reads the principle, the label names i
   const refused = await api.post('/v1/preferences/label').send(body)
   expect(refused.body).toMatchObject({ code: 'judge_not_audited' })
   expect(refused.text).toContain('by constitution')
+  // what only revises can't judge
+  const revising = await upload(jsonl([{ critique: 'Name what is rude.', revision: 'Be kind.' }]))
+  const unfit = { ...body, options: { ...options, constitution: revising } }
+  const none = await api.post('/v1/preferences/label').send(unfit)
+  expect(none.body).toMatchObject({ code: 'empty_data' })
+  expect(none.text).toContain('`principle`')
   const run = await finish({ ...body, override: ['judge_audit'] }, '/v1/preferences/label')
   const { data } = PreferenceList.parse((await api.get('/v1/preferences')).body)
   expect(data.length).toBe(run.summary?.['labelled'])
