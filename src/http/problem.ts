@@ -17,6 +17,8 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   prompt_mismatch: 422,
   empty_data: 422,
   too_little_data: 422,
+  conflicting_options: 422,
+  mixed_scorers: 422,
   wrong_model_kind: 422,
   unsupported_method: 422,
   path_not_allowed: 422,

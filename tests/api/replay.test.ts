@@ -106,6 +106,15 @@ test('combiners side by side on stored scores', async () => {
   const all = CombineReply.parse((await api.post('/v1/score/combine').send({ limit: 6 })).body)
   expect(all.n).toBe(6)
   expect(all.rewards).toEqual([])
+  const row = await services.store.scores.get(`${ids[0]}_safety`)
+  const twin = await services.store.scores.get(`${ids[0]}_helpfulness`)
+  if (row === null || twin === null) throw new Error('no row')
+  services.store.scores.append([
+    { ...row, id: 'score_other_safety', modelVersion: 'other' },
+    { ...twin, id: 'score_other_helpfulness' },
+  ])
+  const mixed = await api.post('/v1/score/combine').send({ scores: [ids[0], 'score_other'] })
+  expect([mixed.status, mixed.body.code]).toEqual([422, 'mixed_scorers'])
   const none = await api.post('/v1/score/combine').send({ scores: ['score_none'] })
   expect(none.status).toBe(404)
   expect((await api.post('/v1/score/combine').send({ combiners: ['best'] })).status).toBe(422)
