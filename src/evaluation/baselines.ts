@@ -1,5 +1,6 @@
-import { createHash } from 'node:crypto'
 import type { PreferenceRow } from '../schemas/feedback.ts'
+import { dot, fitDifferences, sparse } from './logistic.ts'
+import type { Sparse } from './logistic.ts'
 
 /**
  * Preference models that only count. A reward model which does not beat them on the same pairs has learned nothing
@@ -13,17 +14,26 @@ export const longerWins: Baseline = ({ chosen, rejected }) =>
 
 export const won = (difference: number): number => (difference > 0 ? 1 : difference === 0 ? 0.5 : 0)
 
-const BUCKETS = 2 ** 16
-const EPOCHS = 12
-const RATE = 0.5
-const DECAY = 1e-4
+const BUCKETS = 2 ** 18
+/** Of the weights of hashed words: from 10 to 300 the accuracy on human pairs moves by two points, best near 100. */
+const RIDGE = 100
+
+const wordsOf = (text: string): string[] =>
+  text.toLowerCase().match(/\p{Script=Han}|[\p{L}\p{N}']+/gu) ?? []
+
+/** FNV-1a. */
+function bucketOf(token: string): number {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < token.length; i++)
+    hash = Math.imul(hash ^ token.charCodeAt(i), 0x01000193) >>> 0
+  return (hash ^ (hash >>> 18)) % BUCKETS
+}
 
 /** Words and pairs of neighbouring words, hashed into buckets; counts are damped by a square root. */
-function features(text: string): Map<number, number> {
-  const words = text.toLowerCase().match(/\p{Script=Han}|[\p{L}\p{N}']+/gu) ?? []
+function hashedWords(words: readonly string[]): Map<number, number> {
   const counts = new Map<number, number>()
   const add = (token: string): void => {
-    const bucket = createHash('md5').update(token).digest().readUInt32LE(0) % BUCKETS
+    const bucket = bucketOf(token)
     counts.set(bucket, (counts.get(bucket) ?? 0) + 1)
   }
   words.forEach((word, i) => {
@@ -34,34 +44,28 @@ function features(text: string): Map<number, number> {
   return counts
 }
 
-/**
- * Bradley–Terry on hashed words (and log-length): logistic regression of chosen − rejected by AdaGrad.
- * Returns 1, ½ or 0 for a pair.
- */
+/** a − b; places that cancel fall out. */
+function difference(
+  a: ReadonlyMap<number, number>,
+  b: ReadonlyMap<number, number>,
+): Map<number, number> {
+  const delta = new Map(a)
+  for (const [place, x] of b) {
+    const left = (delta.get(place) ?? 0) - x
+    if (left === 0) delta.delete(place)
+    else delta.set(place, left)
+  }
+  return delta
+}
+
+/** Bradley–Terry on hashed words (and log-length). Returns 1, ½ or 0 for a pair. */
 export function fitHashedWords(pairs: readonly PreferenceRow[], withLength: boolean): Baseline {
-  const weights = new Float64Array(BUCKETS + 1)
-  const squares = new Float64Array(BUCKETS + 1).fill(1e-8)
-  const difference = ({ chosen, rejected }: Parameters<Baseline>[0]): Map<number, number> => {
-    const delta = features(chosen)
-    for (const [bucket, n] of features(rejected)) delta.set(bucket, (delta.get(bucket) ?? 0) - n)
+  const of = ({ chosen, rejected }: Parameters<Baseline>[0]): Sparse => {
+    const delta = difference(hashedWords(wordsOf(chosen)), hashedWords(wordsOf(rejected)))
     if (withLength)
       delta.set(BUCKETS, Math.log([...chosen].length + 1) - Math.log([...rejected].length + 1))
-    return delta
+    return sparse(delta)
   }
-  const value = (delta: ReadonlyMap<number, number>): number => {
-    let sum = 0
-    for (const [bucket, x] of delta) sum += x * (weights[bucket] ?? 0)
-    return sum
-  }
-  const deltas = pairs.map(difference)
-  for (let epoch = 0; epoch < EPOCHS; epoch++)
-    for (const delta of deltas) {
-      const slope = -1 / (1 + Math.exp(value(delta)))
-      for (const [bucket, x] of delta) {
-        const g = slope * x + DECAY * (weights[bucket] ?? 0)
-        squares[bucket] = (squares[bucket] ?? 0) + g * g
-        weights[bucket] = (weights[bucket] ?? 0) - (RATE * g) / Math.sqrt(squares[bucket] ?? 1)
-      }
-    }
-  return (pair) => won(value(difference(pair)))
+  const weights = fitDifferences(pairs.map(of), BUCKETS + 1, RIDGE)
+  return (pair) => won(dot(weights, of(pair)))
 }
