@@ -113,6 +113,16 @@ export function gap(a: Side, b: Side, seed: number): Interval {
   }
 }
 
+/** A value with the 95 % percentile interval of its resamples, without those on which it is not defined (NaN). */
+function percentiles(value: number, resamples: readonly number[], n: number): Interval {
+  const sorted = resamples.filter((x) => !Number.isNaN(x)).toSorted((x, y) => x - y)
+  return {
+    ...{ value, n },
+    low: sorted[Math.floor(0.025 * sorted.length)] ?? NaN,
+    high: sorted[Math.ceil(0.975 * sorted.length) - 1] ?? NaN,
+  }
+}
+
 /**
  * Any statistic of rows with a 95 % percentile interval by bootstrap over clusters. Resamples on which it is not
  * defined (NaN) are left out.
@@ -134,14 +144,7 @@ export function clusteredStatistic<T>(
       list.flatMap((_, k) => list[Math.floor(uniform(seed, 62, b, k) * list.length)] ?? []),
     ),
   )
-    .filter((value) => !Number.isNaN(value))
-    .sort((x, y) => x - y)
-  return {
-    value: statistic(rows),
-    low: values[Math.floor(0.025 * values.length)] ?? NaN,
-    high: values[Math.ceil(0.975 * values.length) - 1] ?? NaN,
-    n: rows.length,
-  }
+  return percentiles(statistic(rows), values, rows.length)
 }
 
 /**
@@ -174,12 +177,5 @@ export function statisticOfSums(
       add(sums, list[Math.floor(uniform(seed, 63, b, k) * list.length)] ?? [])
     return statistic(sums)
   })
-    .filter((value) => !Number.isNaN(value))
-    .sort((x, y) => x - y)
-  return {
-    value: statistic(all),
-    low: values[Math.floor(0.025 * values.length)] ?? NaN,
-    high: values[Math.ceil(0.975 * values.length) - 1] ?? NaN,
-    n: features.length,
-  }
+  return percentiles(statistic(all), values, features.length)
 }

@@ -4,7 +4,6 @@ import type { AttentionTape, Fused } from '../tensor/fused.ts'
 import {
   add,
   concat,
-  floats,
   gatherRows,
   matMul,
   reshape,
@@ -65,27 +64,28 @@ const merged = (w: Tensor, { a, b, scale: s }: LoraPair): Tensor => add(w, matMu
 /** y = x·Wᵀ (+ bias) + scale·(x·Aᵀ)·Bᵀ */
 function project(model: Llama, module: string, x: Tensor, ops: Fused): Tensor {
   const w = weight(model, `${module}.weight`)
-  const [N = 0, D = 0] = x.shape
+  const [N = 0] = x.shape
   const pairs = (model.parts ?? [model.adapter]).map((adapter) => adapter?.get(module))
   const rows = N / pairs.length
-  const part = (i: number): Tensor => (pairs.length === 1 ? x : slice(x, [i * rows, 0], [rows, D]))
+  const part = (of: Tensor, i: number): Tensor =>
+    pairs.length === 1 ? of : slice(of, [i * rows, 0], [rows, of.shape[1] ?? 0])
   const adapted = pairs.some((pair) => pair !== undefined)
   const merges = adapted && rows >= MERGE_FROM
   let y = merges
     ? concat(
-        pairs.map((pair, i) => ops.linear(part(i), pair === undefined ? w : merged(w, pair))),
+        pairs.map((pair, i) => ops.linear(part(x, i), pair === undefined ? w : merged(w, pair))),
         0,
       )
     : ops.linear(x, w)
   const bias = model.weights.get(`${module}.bias`)
   if (bias !== undefined) y = add(y, bias)
   if (!adapted || merges) return y
-  const updates = pairs.map((pair, i) =>
-    pair === undefined
-      ? floats(new Float32Array(rows * (w.shape[0] ?? 0)), [rows, w.shape[0] ?? 0])
-      : scale(ops.linear(ops.linear(part(i), pair.a), pair.b), pair.scale),
-  )
-  return add(y, concat(updates, 0))
+  const updated = pairs.map((pair, i) => {
+    if (pair === undefined) return part(y, i)
+    const update = ops.linear(ops.linear(part(x, i), pair.a), pair.b)
+    return add(part(y, i), scale(update, pair.scale))
+  })
+  return concat(updated, 0)
 }
 
 /** Sets the gradients of a projection's weights, and returns dx where it is wanted. */

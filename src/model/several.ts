@@ -45,8 +45,9 @@ export function hiddenStatesEach(models: readonly Llama[], pack: Pack): Tensor[]
       x = tf.tidy(() => blockOver(model, layer, before, layout).y)
       before.dispose()
     }
-    const alone = layoutOf(first, pack, false)
-    for (let layer = 0; layer < lowest; layer++) step({ ...first, adapter: null }, layer, alone)
+    const alone = lowest > 0 ? layoutOf(first, pack, false) : null
+    if (alone !== null)
+      for (let layer = 0; layer < lowest; layer++) step({ ...first, adapter: null }, layer, alone)
     x = concat(
       models.map(() => x),
       0,

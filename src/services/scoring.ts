@@ -4,7 +4,7 @@ import { combine, scalesOf } from '../evaluation/combine.ts'
 import type { RawScore } from '../engine/engine.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Axis, PromptClass } from '../schemas/feedback.ts'
-import type { Calibration, Combiner } from '../schemas/model.ts'
+import type { Calibration } from '../schemas/model.ts'
 import { filesOf, findModel } from './catalog.ts'
 import type { ModelRow } from '../store/store.ts'
 import { newId } from './runs.ts'
@@ -30,7 +30,6 @@ export async function scoreConversations(
     axes: readonly Axis[]
     on_too_long: 'error' | 'truncate'
     threshold: number
-    combiner?: Combiner
   },
   signal?: AbortSignal,
 ): Promise<{ data: Scored[]; tokens: number; models: Partial<Record<Axis, string>> }> {
@@ -64,7 +63,7 @@ export async function scoreConversations(
   data.forEach((row, i) => {
     if (row.helpfulness === undefined || row.safety === undefined) return
     const combined = combine(row.helpfulness, row.safety, {
-      combiner: request.combiner ?? 'gate',
+      combiner: 'gate',
       threshold: request.threshold,
       promptClass: request.inputs[i]?.prompt_class ?? null,
       scales,
@@ -101,5 +100,7 @@ async function rememberScorer(
   const { device, tensorflow } = await serving.status()
   const made = { device, tensorflow, codeVersion: CODE_VERSION, createdAt: Date.now() }
   const row = { id: version, model, base, adapters, calibration, ...made }
-  await store.scorers.insert([row]).catch(() => {}) // another request was faster
+  await store.scorers.insert([row]).catch(async (error: unknown) => {
+    if ((await store.scorers.get(version)) === null) throw error // else another request was faster
+  })
 }

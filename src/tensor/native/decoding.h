@@ -200,7 +200,7 @@ void choose(int64_t rows, int64_t width, const float* z, const float* uniforms, 
       int64_t s = 0;
       while (s + 1 < stretches && before + mass[s] <= bound) before += mass[s++];
       token = s * STRETCH;
-      int64_t last = token;  // that has any mass
+      int64_t last = token;  // of some mass
       for (const int64_t end = std::min(width, token + STRETCH); token < end; token++) {
         if (p[token] > 0) last = token;
         if ((before += p[token]) > bound) break;
