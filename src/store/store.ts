@@ -205,7 +205,8 @@ export async function openStore(folder: string): Promise<Store> {
         .where(and(eq(runEvents.run, run), eq(runEvents.type, 'metrics')))
         .orderBy(asc(runEvents.seq)),
     roles: () => {
-      knownRoles ??= db.select().from(roles)
+      // a query is asked anew by each then: a promise is not
+      knownRoles ??= db.select().from(roles).execute()
       knownRoles.catch(() => (knownRoles = null))
       return knownRoles.then((rows) =>
         Object.fromEntries(rows.map(({ role, model }) => [role, model])),

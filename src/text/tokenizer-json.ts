@@ -71,3 +71,28 @@ export function decodeBytesAsRust({ decoder }: Tokenizer): void {
   }
   visit(decoder as Part | null)
 }
+
+type Part = Record<string, unknown> & { tokenizers?: Part[]; use_regex?: boolean }
+
+/** The sign of each byte in a byte-level vocabulary (openai/gpt-2, encoder.py, bytes_to_unicode). */
+const BYTE_SIGNS = Array.from({ length: 256 }, (_, byte) => {
+  const printable = (b: number): boolean => (b > 32 && b < 127) || (b > 160 && b !== 173)
+  const unprintable = Array.from({ length: byte }, (_, b) => b).filter((b) => !printable(b))
+  return String.fromCharCode(printable(byte) ? byte : 256 + unprintable.length)
+})
+
+/** Gives the ByteLevel pre-tokenizers of a tokenizer a mapping of bytes that leaves words of ASCII letters as they are. */
+export function mapBytesFaster({ pre_tokenizer }: Tokenizer): void {
+  const bytes = (text: string): string => {
+    if (/^[!-~]*$/.test(text)) return text
+    let signs = ''
+    for (const byte of Buffer.from(text)) signs += BYTE_SIGNS[byte] ?? ''
+    return signs
+  }
+  const visit = (part: Part | null): void => {
+    if (part?.use_regex === false && 'byte_encoder' in part && part['add_prefix_space'] === false)
+      part['pre_tokenize_text'] = (text: string) => [bytes(text)]
+    part?.tokenizers?.forEach(visit)
+  }
+  visit(pre_tokenizer as Part | null)
+}

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LibraError } from '../errors.ts'
 import { readJson } from '../weights/json.ts'
-import { decodeBytesAsRust, readTokenizerJson } from './tokenizer-json.ts'
+import { decodeBytesAsRust, mapBytesFaster, readTokenizerJson } from './tokenizer-json.ts'
 import type { TokenizerJson } from './tokenizer-json.ts'
 
 export type Tokenizer = {
@@ -93,6 +93,7 @@ function build(json: TokenizerJson, config: object, file: string): HuggingFaceTo
   try {
     const tokenizer = new HuggingFaceTokenizer(json, config)
     decodeBytesAsRust(tokenizer)
+    mapBytesFaster(tokenizer)
     return tokenizer
   } catch (cause) {
     throw new LibraError('damaged_checkpoint', `${file}: ${String(cause)}`, { cause })

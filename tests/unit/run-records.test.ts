@@ -34,6 +34,19 @@ afterAll(async () => {
   rmSync(folder, { recursive: true })
 })
 
+test('roles are read once: only what this process writes changes them', async () => {
+  const model = { kind: 'policy' as const, base: 'base', adapters: [], createdAt: 1 }
+  await store.models.insert(['a', 'b', 'c'].map((id) => ({ id, ...model })))
+  await store.setRoles({ policy: 'a' })
+  expect(await store.roles()).toEqual({ policy: 'a' })
+  const other = createClient({ url: `file:${join(folder, 'libra.db')}` })
+  await other.execute(`update roles set model = 'b'`)
+  other.close()
+  expect(await store.roles()).toEqual({ policy: 'a' })
+  await store.setRoles({ judge: 'c' })
+  expect(await store.roles()).toEqual({ policy: 'b', judge: 'c' })
+})
+
 test('pages go on where they ended, also between rows of one millisecond', async () => {
   const seen: string[] = []
   let after: string | undefined
