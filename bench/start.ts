@@ -7,7 +7,7 @@ import { Command } from 'commander'
 import { peersPython } from '../scripts/peers.mjs'
 import { starterFolder } from '../src/config.ts'
 import { read } from '../src/tensor/ops.ts'
-import { loadScorer } from '../src/training/ppo/round.ts'
+import { loadScorer } from '../src/training/ppo/scorers.ts'
 import { readJson } from '../src/weights/json.ts'
 import { writeSafetensors } from '../src/weights/safetensors.ts'
 

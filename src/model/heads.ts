@@ -1,6 +1,6 @@
 import { scoped, tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
-import { entropyOf, fused } from '../tensor/fused.ts'
+import { entropyGrad, entropyOf, fused } from '../tensor/fused.ts'
 import type { Fused, LogProbTape } from '../tensor/fused.ts'
 import {
   add,
@@ -63,8 +63,8 @@ export function tokenLogprobs(
 }
 
 /**
- * Gradient of Σ d·logprob: adds to `gradients` (when all weights train) and returns dHidden [N, D].
- * ∂logprob/∂z = onehot − softmax, scaled by 1/τ.
+ * Gradient of Σ d·logprob + dEntropy·Σ entropy: adds to `gradients` (when all weights train) and returns
+ * dHidden [N, D]. ∂logprob/∂z = onehot − softmax, ∂entropy/∂z = −p·(log p + entropy), both scaled by 1/τ.
  */
 export function tokenLogprobsBackward(
   model: Llama,
@@ -74,13 +74,18 @@ export function tokenLogprobsBackward(
   trainable: Trainable,
   gradients: Gradients,
   temperature = 1,
+  dEntropy = 0,
 ): Tensor {
   return tf.tidy(() => {
     const d = floats(
       dLogprobs.map((x) => x / temperature),
       [dLogprobs.length],
     )
-    const dz = fused.logProbGrad(d, tape.inner)
+    const sampled = fused.logProbGrad(d, tape.inner)
+    const dz =
+      dEntropy === 0
+        ? sampled
+        : add(sampled, scale(entropyGrad(tape.inner.z), dEntropy / temperature))
     if (trainable === 'all') {
       const g = matMul(dz, tape.hidden, true)
       gradients.set(unembedding(model), tf.keep(g))

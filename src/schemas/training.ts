@@ -156,6 +156,12 @@ export function checkRewardOptions(
 }
 
 export const PpoOptions = z.strictObject({
+  method: z
+    .enum(['ppo', 'rloo'])
+    .default('ppo')
+    .describe(
+      'ppo: advantages by token, with a critic; rloo: of several answers to a prompt each is held against the others, without one (Ahmadian et al. 2024)',
+    ),
   seed: loop.seed,
   rounds: count(100000).default(1),
   total_rounds: count(100000)
@@ -182,7 +188,35 @@ export const PpoOptions = z.strictObject({
   kl_estimator: z
     .enum(['k1', 'k2', 'k3'])
     .default('k1')
-    .describe('only k1 in the reward meets π_ref·exp(r/β)'),
+    .describe(
+      'k1 in the reward and k2 in the loss meet π_ref·exp(r/β); k2 and k3 elsewhere do not',
+    ),
+  kl_in: z
+    .enum(['reward', 'loss'])
+    .default('reward')
+    .describe('where −β·KL stands: in each token’s reward (Llama 2, TRL) or in the loss (GRPO)'),
+  kl_target: z
+    .number()
+    .positive()
+    .nullish()
+    .describe('mean KL per answer that β is steered to (Ziegler et al. 2019: 6); null: β stays'),
+  kl_horizon: z
+    .number()
+    .positive()
+    .default(10000)
+    .describe('answers over which β moves (Ziegler et al. 2019: 10,000)'),
+  target_kl: z
+    .number()
+    .positive()
+    .nullish()
+    .describe(
+      'approximate KL to the round’s own policy at which its update ends (Spinning Up: 0.015); null: all epochs',
+    ),
+  entropy_coef: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('bonus for entropy, per token (Schulman et al. 2017: 0.01 on Atari; 0 in RLHF)'),
   clip_range: z.number().positive().default(0.2).describe('ε'),
   value_clip_range: z.number().positive().default(0.2),
   vf_coef: z.number().min(0).default(0.1),
@@ -190,20 +224,36 @@ export const PpoOptions = z.strictObject({
   lambda: z.number().min(0).max(1).default(0.95),
   whiten_advantages: z.boolean().default(true),
   reward_normalization: z
-    .enum(['reference', 'batch', 'none'])
+    .enum(['reference', 'batch', 'running', 'none'])
     .default('reference')
     .describe(
-      'reference: fixed mean and deviation per axis from the reference policy; batch: Llama 2 whitening',
+      'reference: fixed mean and deviation per axis from the reference policy; batch: Llama 2 whitening, which moves the optimum; running: over the deviation of all rewards so far (Engstrom et al. 2020)',
     ),
+  reward_clip: z
+    .number()
+    .positive()
+    .nullish()
+    .describe('bound on the normalised reward, before the penalty (Engstrom et al. 2020: 10)'),
   combiner: Combiner.default('gate').describe(
-    'gate: Llama 2; gate_monotone: unsafe answers below all others; lagrangian: Safe RLHF with a fixed λ',
+    'gate: Llama 2; gate_monotone: unsafe answers below all others; lagrangian: Safe RLHF, λ fixed or steered by safety_limit',
   ),
   lagrange_multiplier: z
     .number()
     .min(0)
     .max(100)
     .default(1)
-    .describe('λ of the lagrangian (Safe RLHF starts at 1)'),
+    .describe('λ of the lagrangian, or where it starts (Safe RLHF: 1)'),
+  safety_limit: z
+    .number()
+    .nullish()
+    .describe(
+      'mean scaled safety below which λ of the lagrangian rises, and above which it falls; null: λ stays',
+    ),
+  lagrange_learning_rate: z
+    .number()
+    .positive()
+    .default(0.1)
+    .describe('of ln λ (PKU-Alignment’s Safe RLHF: 0.1)'),
   helpfulness_weight: z.number().min(0).max(1).default(0.5).describe('of the weighted sum'),
   gate_threshold: z
     .number()

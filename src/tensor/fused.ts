@@ -1,7 +1,7 @@
 import { device, execute, executeMany, floatList, nothing } from './backend.ts'
 import type { OpAttribute, Tensor } from './backend.ts'
 import { composed } from './composed.ts'
-import { exp, floats, logSoftmax, matMul, mul, scale, sum } from './ops.ts'
+import { exp, floats, logSoftmax, matMul, mul, reshape, scale, sub, sum } from './ops.ts'
 
 /**
  * Ops that TensorFlow lacks, each with its gradient: one pass over memory on the CPU (native/kernels.cc), composed of
@@ -140,6 +140,14 @@ export const fused: Fused = device === 'cpu' ? native : composed
 export function entropyOf(z: Tensor): Tensor {
   const logp = logSoftmax(z)
   return scale(sum(mul(exp(logp), logp), [1]), -1)
+}
+
+/** ∂entropy/∂z of each row: −p·(log p + entropy), [M, V]. */
+export function entropyGrad(z: Tensor): Tensor {
+  const logp = logSoftmax(z)
+  const p = exp(logp)
+  const less = sum(mul(p, logp), [1]) // −entropy
+  return mul(p, sub(reshape(less, [-1, 1]), logp))
 }
 
 /** One new token in each row of a cache on the CPU: its position [B, 1] is also its slot. */

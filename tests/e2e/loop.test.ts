@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { z } from 'zod'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
@@ -136,50 +137,87 @@ test('all weights instead of adapters: every kind of run, the start untouched', 
   expect(await hashFolder(start.base)).toBe(before)
 }, 60_000)
 
-test('two PPO rounds called one by one equal one run of two, bit for bit', async () => {
-  const data = join(folder, 'prompts.jsonl')
-  await writeFile(data, asked.map((row) => JSON.stringify(row)).join('\n'))
-  const files = ({ base, adapters }: typeof roles.policy) => ({ base, adapters: [...adapters] })
-  const options = PpoOptions.parse({
-    rounds: 2,
-    total_rounds: 2,
-    prompts_per_round: 16,
-    mini_batch_size: 8,
-    critic_warmup_rounds: 0,
-  })
-  const spec: Extract<TrainSpec, { kind: 'policy_update' }> = {
-    kind: 'policy_update',
-    output: join(folder, 'long'),
-    reference: { base: roles.policy.base, adapters: roles.policy.adapters.slice(0, 1) },
-    parent: null,
-    data,
-    helpfulness: { files: files(roles.helpfulness), calibration: null },
-    safety: { files: files(roles.safety), calibration: null },
-    options,
-  }
-  const run = async (s: TrainSpec): Promise<void> => {
-    for await (const event of engine.train(s)) expect(event.type).not.toBe('warning')
-  }
-  await run(spec)
-  const first = join(folder, 'first')
-  await run({ ...spec, output: first, options: { ...options, rounds: 1 } })
-  const memory = (await engine.status()).numTensors
-  await run({
-    ...spec,
-    output: join(folder, 'second'),
-    parent: first,
-    options: { ...options, rounds: 1 },
-  })
-  expect((await engine.status()).numTensors - memory).toBeLessThanOrEqual(8) // constants and masks that a new shape adds
-  for (const file of ['adapter_model.safetensors', 'optimizer.safetensors'])
+const steered = {
+  ...{ kl_target: 0.01, kl_horizon: 40, combiner: 'lagrangian', safety_limit: 3 },
+  ...{ reward_normalization: 'running', reward_clip: 2, epochs: 2, target_kl: 0.02 },
+}
+test.each<[string, z.input<typeof PpoOptions>, string[]]>([
+  ['ppo', {}, []],
+  [
+    'steered',
+    { ...steered, kl_in: 'loss', kl_estimator: 'k2' } as object,
+    ['lagrangian/multiplier'],
+  ],
+  ['rloo', { method: 'rloo', samples_per_prompt: 2, prompts_per_round: 8 }, []],
+])(
+  'two rounds of %s called one by one equal one run of two, bit for bit',
+  async (name, more, steers) => {
+    const data = join(folder, 'prompts.jsonl')
+    await writeFile(data, asked.map((row) => JSON.stringify(row)).join('\n'))
+    const files = ({ base, adapters }: typeof roles.policy) => ({ base, adapters: [...adapters] })
+    const options = PpoOptions.parse({
+      ...{ rounds: 2, total_rounds: 2, prompts_per_round: 16, mini_batch_size: 8 },
+      ...{ critic_warmup_rounds: 0, ...more },
+    })
+    const spec: Extract<TrainSpec, { kind: 'policy_update' }> = {
+      kind: 'policy_update',
+      output: join(folder, `${name}-long`),
+      reference: { base: roles.policy.base, adapters: roles.policy.adapters.slice(0, 1) },
+      parent: null,
+      data,
+      helpfulness: { files: files(roles.helpfulness), calibration: null },
+      safety: { files: files(roles.safety), calibration: null },
+      options,
+    }
+    const run = async (s: TrainSpec): Promise<Record<string, number>[]> => {
+      const rounds: Record<string, number>[] = []
+      for await (const event of engine.train(s)) {
+        expect(event.type).not.toBe('warning')
+        if (event.type === 'metrics') rounds.push(event.metrics)
+      }
+      return rounds
+    }
+    const rounds = await run(spec)
+    for (const steer of steers.concat(steers.length > 0 ? ['policy/kl_coef'] : []))
+      expect(rounds[1]?.[steer], steer).not.toBe(rounds[0]?.[steer])
+    for (const round of rounds) {
+      const phases = ['sample', 'measure', 'score', 'learn'].map(
+        (of) => round[`time/${of}_s`] ?? NaN,
+      )
+      const sum = phases.reduce((a, b) => a + b, 0)
+      expect(sum).toBeGreaterThan(0.95 * (round['time/round_s'] ?? NaN))
+      expect(sum).toBeLessThanOrEqual(round['time/round_s'] ?? NaN)
+    }
+    const one = { ...options, rounds: 1 }
+    const [first, second] = [join(folder, `${name}-first`), join(folder, `${name}-second`)]
+    await run({ ...spec, output: first, options: one })
+    const memory = (await engine.status()).numTensors
+    await run({ ...spec, output: second, parent: first, options: one })
+    expect((await engine.status()).numTensors - memory).toBeLessThanOrEqual(8) // constants and masks that a new shape adds
+    for (const file of ['adapter_model.safetensors', 'optimizer.safetensors', 'trainer_state.json'])
+      expect(
+        readFileSync(join(second, file)).equals(readFileSync(join(spec.output, file))),
+        file,
+      ).toBe(true)
+    const changed = openSafetensors(join(spec.output, 'adapter_model.safetensors'))
     expect(
-      readFileSync(join(folder, 'second', file)).equals(readFileSync(join(folder, 'long', file))),
-      file,
+      changed.names.some(
+        (name) => name.endsWith('lora_B.weight') && changed.read(name).data.some((x) => x !== 0),
+      ),
     ).toBe(true)
-  const changed = openSafetensors(join(folder, 'long', 'adapter_model.safetensors'))
-  expect(
-    changed.names.some(
-      (name) => name.endsWith('lora_B.weight') && changed.read(name).data.some((x) => x !== 0),
-    ),
-  ).toBe(true)
+  },
+)
+
+test('rloo with one answer to a prompt is refused', async () => {
+  const spec = {
+    ...{ kind: 'policy_update' as const, output: join(folder, 'no'), parent: null, data: 'none' },
+    reference: { base: roles.policy.base, adapters: [] },
+    helpfulness: { files: { base: 'none', adapters: [] }, calibration: null },
+    safety: { files: { base: 'none', adapters: [] }, calibration: null },
+    options: PpoOptions.parse({ method: 'rloo' }),
+  }
+  const run = async (): Promise<void> => {
+    for await (const event of engine.train(spec)) expect(event).toBeUndefined()
+  }
+  await expect(run()).rejects.toMatchObject({ code: 'conflicting_options' })
 })

@@ -64,3 +64,20 @@ function each(
     for (let t = 0; t < row.length; t++) if (masks[i]?.[t]) visit(row[t] ?? 0)
   })
 }
+
+/**
+ * RLOO (Ahmadian et al. 2024, eq. 8): each answer's reward less the mean reward of the other answers to its prompt,
+ * A_i = R_i − 1/(k−1)·Σ_{j≠i} R_j. rewards [n·k], the k answers to a prompt side by side → [n·k].
+ */
+export function leaveOneOut(rewards: ArrayLike<number>, k: number): Row {
+  const advantages = new Float64Array(rewards.length)
+  for (let start = 0; start < rewards.length; start += k) {
+    let total = 0
+    for (let i = start; i < start + k; i++) total += rewards[i] ?? 0
+    for (let i = start; i < start + k; i++) {
+      const own = rewards[i] ?? 0
+      advantages[i] = own - (total - own) / (k - 1)
+    }
+  }
+  return advantages
+}

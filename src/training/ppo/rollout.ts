@@ -26,7 +26,11 @@ export type Rollout = {
   entropy: number
 }
 
-type Asked = { prompt: number; promptIds: readonly number[]; promptClass: PromptClass | null }
+export type Asked = {
+  prompt: number
+  promptIds: readonly number[]
+  promptClass: PromptClass | null
+}
 
 export type RolloutOptions = {
   maxTokens: number
@@ -37,7 +41,7 @@ export type RolloutOptions = {
   decode: (ids: number[]) => string
 }
 
-/** One response per entry, not yet measured. */
+/** One response per entry, not yet measured. `key` names the round; each row's randomness comes from (key, row). */
 export async function sample(
   model: Llama,
   asked: readonly Asked[],
@@ -62,17 +66,14 @@ export async function sample(
 }
 
 /**
- * Samples one response per entry from the policy, and measures it under policy, reference and critic.
- * `key` names the round; each row's randomness comes from (key, row).
+ * Measures samples under policy, reference and, where there is a value head, critic: fills in what `sample` left.
  */
-export async function rollOut(
+export function measure(
+  rollouts: readonly Rollout[],
   policy: Llama,
-  sampler: Llama,
   reference: Llama,
-  asked: readonly Asked[],
-  options: RolloutOptions,
-): Promise<Rollout[]> {
-  const rollouts = await sample(sampler, asked, options)
+  options: Pick<RolloutOptions, 'temperature' | 'microTokens'>,
+): void {
   const sequences = rollouts.map(({ promptIds, responseIds }) => [...promptIds, ...responseIds])
   for (const pass of packRows(sequences, options.microTokens, { shared: true })) {
     const index = responseIndex(rollouts, pass)
@@ -83,7 +84,10 @@ export async function rollOut(
         temperature: options.temperature,
         entropy: own,
       })
-      const values = own ? scalarHead(model, VALUE_HEAD, hidden, index.positions) : null
+      const values =
+        own && policy.weights.has(VALUE_HEAD)
+          ? scalarHead(model, VALUE_HEAD, hidden, index.positions)
+          : null
       const logprobs = read(head.logprobs)
       const valueData = values === null ? null : read(values)
       const entropy = head.entropy === null ? null : read(head.entropy)
@@ -100,7 +104,6 @@ export async function rollOut(
       dispose([hidden, head, values])
     }
   }
-  return rollouts
 }
 
 /** Where each response token of a pass is predicted in its hidden states, and what it is. */

@@ -10,6 +10,14 @@ const TrainerState = z.object({
   round: z.int().min(0),
   step: z.int().min(0),
   scales: z.object({ helpfulness: scale, safety: scale }).nullable(),
+  /** checkpoints of before have none: they go on with what the options say */
+  control: z
+    .object({
+      kl_coef: z.number().min(0),
+      multiplier: z.number().min(0),
+      rewards: z.object({ n: z.int().min(0), mean: z.number(), m2: z.number() }),
+    })
+    .optional(),
 })
 
 /** What a policy checkpoint carries from one round to the next. Throws `damaged_checkpoint` naming the file. */

@@ -1,9 +1,11 @@
 import { dispose } from '../../tensor/backend.ts'
+import type { Tensor } from '../../tensor/backend.ts'
 import { add, read } from '../../tensor/ops.ts'
 import { permutation } from '../../random.ts'
 import { packRows } from '../../model/batch.ts'
 import {
   accumulate,
+  disposeGradients,
   scalarHead,
   scalarHeadBackward,
   tokenLogprobs,
@@ -15,7 +17,7 @@ import type { PpoOptions } from '../../schemas/training.ts'
 import type { AdamW } from '../optimizer.ts'
 import { guardedStep } from '../tokens.ts'
 import type { Row } from './advantages.ts'
-import { policyLoss, valueLoss } from './loss.ts'
+import { klLoss, policyLoss, sequenceLoss, valueLoss } from './loss.ts'
 import { responseIndex, VALUE_HEAD } from './rollout.ts'
 
 /** What a PPO update learns from: one sampled response with its old numbers, each [R]. */
@@ -23,6 +25,7 @@ export type PpoRow = {
   promptIds: readonly number[]
   responseIds: readonly number[]
   oldLogprobs: Row
+  referenceLogprobs: Row
   oldValues: Row
   advantages: Row
   returns: Row
@@ -31,18 +34,37 @@ export type PpoRow = {
 export type UpdateMetrics = Record<
   | 'policy/approxkl_avg'
   | 'policy/clipfrac_avg'
+  | 'policy/updates'
   | 'loss/policy_avg'
-  | 'loss/value_avg'
-  | 'val/clipfrac_avg'
   | 'val/ratio'
   | 'val/ratio_var'
   | 'grad_norm',
   number
+> &
+  Partial<Record<'loss/value_avg' | 'val/clipfrac_avg' | 'loss/kl_avg', number>>
+
+/** What a mini-batch tells, as means over its tokens or answers. */
+type Told = Record<
+  'kl' | 'policyClip' | 'policy' | 'value' | 'valueClip' | 'ratio' | 'penalty',
+  number
 >
+const nothing = (): Told => ({
+  ...{ kl: 0, policyClip: 0, policy: 0, value: 0, valueClip: 0, ratio: 0, penalty: 0 },
+})
+
+/** Of a round: the key of its order, whether the critic alone learns, β, and the bad steps so far. */
+type UpdateState = {
+  key: readonly number[]
+  warmup: boolean
+  klCoef: number
+  bad: { count: number }
+}
 
 /**
- * Several epochs of mini-batches over one round's rows: clipped policy loss + vf_coef · clipped value loss, one
- * optimiser step per mini-batch. With `warmup` the policy's part is left out: only the critic learns.
+ * Several epochs of mini-batches over one round's rows, one optimiser step per mini-batch: PPO's clipped policy loss
+ * + vf_coef · clipped value loss, or RLOO's clipped loss of whole answers; with kl_in `loss` + β · KL; less
+ * entropy_coef · entropy. With `warmup` the policy's part is left out: only the critic learns. A mini-batch whose
+ * approximate KL to the round's policy is over target_kl ends the update before its step.
  */
 export function ppoUpdate(
   model: Llama,
@@ -51,25 +73,23 @@ export function ppoUpdate(
   rows: readonly PpoRow[],
   options: PpoOptions,
   learningRate: number,
-  state: { key: readonly number[]; warmup: boolean; bad: { count: number } },
+  state: UpdateState,
 ): UpdateMetrics {
-  const totals = { kl: 0, policyClip: 0, policy: 0, value: 0, valueClip: 0, norm: 0 }
+  const totals = { ...nothing(), norm: 0 }
   const ratios: number[] = []
   let steps = 0
-  for (let epoch = 0; epoch < options.epochs; epoch++) {
+  update: for (let epoch = 0; epoch < options.epochs; epoch++) {
     const order = Array.from(permutation(rows.length, ...state.key, 41, epoch))
     for (let start = 0; start < order.length; start += options.mini_batch_size) {
       const chosen = order.slice(start, start + options.mini_batch_size)
-      const { gradients, metrics } = miniBatch(
-        ...([model, trainable, rows, chosen, options, state.warmup] as const),
-      )
+      const { gradients, told } = miniBatch(model, trainable, rows, chosen, options, state)
+      if (steps > 0 && told.kl > (options.target_kl ?? Infinity)) {
+        disposeGradients(gradients)
+        break update
+      }
       totals.norm += guardedStep(optimizer, gradients, learningRate, state.bad)
-      totals.kl += metrics.kl
-      totals.policyClip += metrics.policyClip
-      totals.policy += metrics.policy
-      totals.value += metrics.value
-      totals.valueClip += metrics.valueClip
-      ratios.push(metrics.ratio)
+      for (const key of Object.keys(told) as (keyof Told)[]) totals[key] += told[key]
+      ratios.push(told.ratio)
       steps++
     }
   }
@@ -78,12 +98,16 @@ export function ppoUpdate(
   return {
     'policy/approxkl_avg': totals.kl / steps,
     'policy/clipfrac_avg': totals.policyClip / steps,
+    'policy/updates': steps,
     'loss/policy_avg': totals.policy / steps,
-    'loss/value_avg': totals.value / steps,
-    'val/clipfrac_avg': totals.valueClip / steps,
     'val/ratio': mean,
     'val/ratio_var': variance,
     grad_norm: totals.norm / steps,
+    ...(options.method === 'ppo' && {
+      'loss/value_avg': totals.value / steps,
+      'val/clipfrac_avg': totals.valueClip / steps,
+    }),
+    ...(options.kl_in === 'loss' && { 'loss/kl_avg': totals.penalty / steps }),
   }
 }
 
@@ -93,20 +117,10 @@ function miniBatch(
   rows: readonly PpoRow[],
   chosen: readonly number[],
   options: PpoOptions,
-  warmup: boolean,
-): {
-  gradients: Gradients
-  metrics: {
-    kl: number
-    policyClip: number
-    policy: number
-    value: number
-    valueClip: number
-    ratio: number
-  }
-} {
+  { warmup, klCoef }: UpdateState,
+): { gradients: Gradients; told: Told } {
   const gradients: Gradients = new Map()
-  const metrics = { kl: 0, policyClip: 0, policy: 0, value: 0, valueClip: 0, ratio: 0 }
+  const told = nothing()
   const tokens = Math.max(
     1,
     chosen.reduce((n, row) => n + (rows[row]?.responseIds.length ?? 0), 0),
@@ -121,67 +135,98 @@ function miniBatch(
     const head = tokenLogprobs(model, tape.hidden, index.positions, index.targets, {
       temperature: options.temperature,
     })
-    const values = scalarHead(model, VALUE_HEAD, tape.hidden, index.positions)
-    const cut = (flat: Float32Array): Float32Array[] => {
-      let at = 0
-      return batch.map(({ responseIds }) => flat.subarray(at, (at += responseIds.length)))
-    }
     const masks = batch.map(({ responseIds }) => new Uint8Array(responseIds.length).fill(1))
-    const column = (key: 'oldLogprobs' | 'oldValues' | 'advantages' | 'returns'): Row[] =>
-      batch.map((row) => row[key])
-    const policy = policyLoss(
-      cut(read(head.logprobs)),
-      column('oldLogprobs'),
-      column('advantages'),
-      masks,
-      options.clip_range,
-      tokens,
-    )
-    const value = valueLoss(
-      cut(read(values)),
-      column('oldValues'),
-      column('returns'),
-      masks,
-      options.value_clip_range,
-      tokens,
-    )
-    const dLogprobs = flatten(policy.grad, warmup ? 0 : 1)
-    const dValues = flatten(value.grad, options.vf_coef)
+    const logprobs = cutRows(read(head.logprobs), batch)
+    const policy = policyPart(batch, logprobs, masks, options, klCoef, tokens, chosen.length)
     const part: Gradients = new Map()
-    const dHidden = tokenLogprobsBackward(
-      model,
-      head,
-      dLogprobs,
-      pass.count,
-      trainable,
-      part,
-      options.temperature,
+    const dPolicy = tokenLogprobsBackward(
+      ...([model, head, flatten(policy.grad, warmup ? 0 : 1), pass.count] as const),
+      ...([trainable, part, options.temperature] as const),
+      warmup ? 0 : -options.entropy_coef / tokens,
     )
-    const dValueHidden = scalarHeadBackward(
-      model,
-      VALUE_HEAD,
-      tape.hidden,
-      index.positions,
-      dValues,
-      part,
-    )
+    const critic =
+      options.method === 'ppo'
+        ? criticPart(model, tape.hidden, index.positions, batch, masks, options, tokens, part)
+        : null
     accumulate(gradients, part)
     if (!warmup) {
       // during warm-up only the value head learns: its trunk is the policy
-      const d = add(dHidden, dValueHidden)
+      const d = critic === null ? dPolicy : add(dPolicy, critic.dHidden)
       accumulate(gradients, backward(model, tape, d, trainable))
-      d.dispose()
+      if (d !== dPolicy) d.dispose()
     }
     disposeTape(tape)
-    dispose([head, values, dHidden, dValueHidden])
-    metrics.kl += policy.approxKl
-    metrics.policyClip += policy.clipFraction
-    metrics.policy += policy.loss
-    metrics.ratio += policy.ratio
-    metrics.value += value.loss
-    metrics.valueClip += value.clipFraction
+    dispose([head, dPolicy, critic?.dHidden ?? null])
+    const parts = { ...nothing(), ...policy.told, ...critic?.told }
+    for (const key of Object.keys(told) as (keyof Told)[]) told[key] += parts[key]
   }
-  return { gradients, metrics }
+  return { gradients, told }
+}
+
+/** The policy's loss of some rows, its gradient by token, and what it tells. */
+function policyPart(
+  batch: readonly PpoRow[],
+  logprobs: readonly Row[],
+  masks: readonly Uint8Array[],
+  options: PpoOptions,
+  klCoef: number,
+  tokens: number,
+  answers: number,
+): { grad: Row[]; told: Partial<Told> } {
+  const old = batch.map(({ oldLogprobs }) => oldLogprobs)
+  const advantages = batch.map((row) => row.advantages)
+  const whole = options.method === 'rloo'
+  const { loss, grad, approxKl, clipFraction, ratio } = whole
+    ? sequenceLoss(
+        ...([logprobs, old, advantages.map(([a = 0]) => a), masks] as const),
+        ...([options.clip_range, answers, tokens] as const),
+      )
+    : policyLoss(logprobs, old, advantages, masks, options.clip_range, tokens)
+  const told = { kl: approxKl, policyClip: clipFraction, policy: loss, ratio }
+  if (options.kl_in === 'reward') return { grad, told }
+  const reference = batch.map(({ referenceLogprobs }) => referenceLogprobs)
+  const penalty = klLoss(
+    ...([logprobs, reference, masks, klCoef, options.kl_estimator] as const),
+    whole ? answers : tokens,
+  )
+  grad.forEach((row, i) => penalty.grad[i]?.forEach((x, t) => (row[t] = (row[t] ?? 0) + x)))
+  return { grad, told: { ...told, penalty: penalty.loss } }
+}
+
+/** The critic's loss of some rows: the head's gradient goes into `gradients`, that of the hidden states comes back. */
+function criticPart(
+  model: Llama,
+  hidden: Tensor,
+  positions: Int32Array,
+  batch: readonly PpoRow[],
+  masks: readonly Uint8Array[],
+  options: PpoOptions,
+  tokens: number,
+  gradients: Gradients,
+): { dHidden: Tensor; told: Partial<Told> } {
+  const values = scalarHead(model, VALUE_HEAD, hidden, positions)
+  const { loss, grad, clipFraction } = valueLoss(
+    cutRows(read(values), batch),
+    batch.map(({ oldValues }) => oldValues),
+    batch.map(({ returns }) => returns),
+    masks,
+    options.value_clip_range,
+    tokens,
+  )
+  values.dispose()
+  const d = flatten(grad, options.vf_coef)
+  return {
+    dHidden: scalarHeadBackward(model, VALUE_HEAD, hidden, positions, d, gradients),
+    told: { value: loss, valueClip: clipFraction },
+  }
+}
+
+/** One number per response token of all rows, cut into rows. */
+function cutRows(flat: Float32Array, rows: readonly PpoRow[]): Row[] {
+  let at = 0
+  return rows.map(({ responseIds }) =>
+    Float64Array.from(flat.subarray(at, (at += responseIds.length))),
+  )
 }
 
 function flatten(rows: readonly Row[], factor: number): Float32Array {

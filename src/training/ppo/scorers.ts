@@ -1,0 +1,115 @@
+import { permutation } from '../../random.ts'
+import { LibraError } from '../../errors.ts'
+import type { Scale } from '../../evaluation/combine.ts'
+import type { Llama } from '../../model/llama.ts'
+import {
+  disposePairs,
+  loadAdapter,
+  loadBase,
+  mergeAdapter,
+  stackAdapters,
+} from '../../model/resident.ts'
+import type { Axis } from '../../schemas/feedback.ts'
+import type { Calibration } from '../../schemas/model.ts'
+import type { PpoOptions, TrainSpec } from '../../schemas/training.ts'
+import { tf } from '../../tensor/backend.ts'
+import { loadTokenizer } from '../../text/tokenizer.ts'
+import type { Tokenizer } from '../../text/tokenizer.ts'
+import { readCard } from '../../weights/folder.ts'
+import { scoredSequence } from '../data.ts'
+import { SCORE_HEAD, scoreSequences } from '../reward-model.ts'
+import { samplingOf } from './prompts.ts'
+import type { Prompt } from './prompts.ts'
+import { sample } from './rollout.ts'
+import type { Rollout } from './rollout.ts'
+
+export type Scorer = {
+  model: Llama
+  /** its own: a reward model may come from elsewhere */
+  tokenizer: Tokenizer
+  /** tokens that it reads, counted from the end */
+  window: number
+  calibration: Calibration | null
+  dispose(): void
+}
+export type Scorers = Record<Axis, Scorer>
+export type Scales = Record<Axis, Scale>
+
+/** A reward model ready to score: its stack applied as one adapter on its base. */
+export async function loadScorer({
+  files,
+  calibration,
+}: Extract<TrainSpec, { kind: 'policy_update' }>['helpfulness']): Promise<Scorer> {
+  const card = await readCard(files.adapters.at(-1) ?? files.base)
+  const base = await loadBase(files.base)
+  const loaded = []
+  for (const folder of files.adapters) loaded.push(await loadAdapter(base, folder))
+  const stack = stackAdapters(loaded.map(({ pairs }) => pairs))
+  for (const { pairs } of loaded) disposePairs(pairs)
+  const merged = mergeAdapter(base, stack)
+  disposePairs(stack)
+  const heads = new Map(loaded.flatMap(({ heads }) => [...heads]))
+  const head = heads.get(SCORE_HEAD) ?? base.weights.get(SCORE_HEAD)
+  if (head === undefined)
+    throw new LibraError(
+      'no_score_head',
+      `${files.adapters.at(-1) ?? files.base} has no score head: it is not a reward model`,
+    )
+  return {
+    model: { ...merged, weights: new Map([...merged.weights, [SCORE_HEAD, head]]) },
+    tokenizer: await loadTokenizer(files.base),
+    window: card?.max_length ?? base.config.context,
+    calibration,
+    dispose() {
+      tf.dispose([...merged.owned, ...heads.values(), ...base.weights.values()])
+      base.rope.dispose()
+    },
+  }
+}
+
+/** The raw logits of both reward models on every answer, each [n]. */
+export function scoreBoth(
+  rollouts: readonly Rollout[],
+  prompts: readonly Prompt[],
+  scorers: Scorers,
+  options: Pick<PpoOptions, 'micro_batch_tokens'>,
+): Record<Axis, Float64Array> {
+  const score = ({ model, tokenizer, window }: Scorer): Float64Array =>
+    scoreSequences(
+      model,
+      rollouts.map(({ prompt, text }) =>
+        scoredSequence(tokenizer, prompts[prompt]?.row.messages ?? [], text, window),
+      ),
+      options.micro_batch_tokens,
+    )
+  return { helpfulness: score(scorers.helpfulness), safety: score(scorers.safety) }
+}
+
+/** Mean and deviation (Bessel); a deviation of 0 counts as 1. */
+export function momentsOf(values: ArrayLike<number>): Scale {
+  const list = Array.from(values)
+  const mean = list.reduce((a, b) => a + b, 0) / list.length
+  return {
+    mean,
+    std:
+      Math.sqrt(list.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, list.length - 1)) || 1,
+  }
+}
+const SCALE_SAMPLES = 256
+
+/** Each axis' mean and deviation over answers of the reference policy: fixed once, before the first round. */
+export async function referenceScales(
+  reference: Llama,
+  scorers: Scorers,
+  prompts: readonly Prompt[],
+  tokenizer: Tokenizer,
+  options: PpoOptions,
+): Promise<Scales> {
+  const asked = Array.from(
+    permutation(prompts.length, options.seed, 4).slice(0, SCALE_SAMPLES),
+    (at) => ({ prompt: at, promptIds: prompts[at]?.ids ?? [], promptClass: null }),
+  )
+  const rollouts = await sample(reference, asked, samplingOf(options, tokenizer, [options.seed, 5]))
+  const { helpfulness, safety } = scoreBoth(rollouts, prompts, scorers, options)
+  return { helpfulness: momentsOf(helpfulness), safety: momentsOf(safety) }
+}
