@@ -141,7 +141,7 @@ program
   .command('eval')
   .description('evaluate a policy, a reward model or a judge: rows in, a figure a line out')
   .argument('[file]', 'prompts or preference pairs as JSON Lines, - for what is piped in')
-  .requiredOption('--target <what>', 'policy, reward_model, probes, certificate or judge')
+  .requiredOption('--target <what>', 'policy, arena, reward_model, probes, certificate or judge')
   .option('--model <id>')
   .option('--models <ids>', 'several policies, with commas', list)
   .option('--format <format>', 'of prompts: chat, xstest, harmbench, mt_bench or text')
@@ -154,13 +154,14 @@ program
   .option('--limit <number>', 'rows at most', Number)
   .option('--max-new-tokens <number>', 'of an answer', Number)
   .option('--seed <number>', 'of everything random', Number)
-  .action(async (file: string | undefined, { maxNewTokens, baselineFile, ...flags }) => {
+  .option('--options <json>', 'others as JSON (schemas/run.ts, schemas/evaluation.ts)', JSON.parse)
+  .action(async (file: string | undefined, { maxNewTokens, baselineFile, options, ...flags }) => {
     const { evaluate } = await import('./cli/ask.ts')
     const named = {
       max_new_tokens: maxNewTokens as unknown,
       baseline_file: baselineFile as unknown,
     }
-    await evaluate(file, { ...flags, ...named })
+    await evaluate(file, { ...(options as object | undefined), ...flags, ...named })
   })
 
 program

@@ -82,6 +82,12 @@ export type OptionsRequest = {
   options: readonly string[]
 }
 
+/** A text whose likelihood is asked for: plain, or a conversation's last turn, with the end of the turn where it ended. */
+export type GivenText = { text: string } | { messages: readonly Message[]; ended: boolean }
+export type LikelihoodRequest = { model: ModelFiles; texts: readonly GivenText[] }
+/** Σ_t log π(x_t | x_<t) in nats over the tokens that are measured */
+export type Likelihood = { logprob: number; tokens: number }
+
 export type MergeRequest = { model: ModelFiles } & MergeOptions
 export type { Merged }
 
@@ -111,6 +117,11 @@ export interface Engine {
    * renormalised); null for a prompt that the model's context does not hold.
    */
   optionLogprobs(request: OptionsRequest): Promise<(number[] | null)[]>
+  /**
+   * log-probability of given texts, in order: of an assistant's last turn given what is before it, or of a plain text
+   * (after its first token where the tokenizer has none for a beginning). Throws `context_length_exceeded`.
+   */
+  likelihoods(request: LikelihoodRequest): Promise<Likelihood[]>
   /** Writes base and adapters as one Hugging Face folder that transformers loads. */
   merge(request: MergeRequest): Promise<Merged>
   /** Runs one training run; ends after a `done` event, throws a LibraError when it fails. */

@@ -12,7 +12,15 @@ import { pretrain } from '../training/pretrain.ts'
 import { rewardModel, SCORE_HEAD } from '../training/reward-model.ts'
 import { sft } from '../training/sft.ts'
 import { createBatcher } from './batcher.ts'
-import type { Engine, GenerateRequest, ModelFiles, ModelInfo, OptionsRequest } from './engine.ts'
+import type {
+  Engine,
+  GenerateRequest,
+  LikelihoodRequest,
+  ModelFiles,
+  ModelInfo,
+  OptionsRequest,
+} from './engine.ts'
+import { likelihoods } from './likelihood.ts'
 import { optionLogprobs } from './options.ts'
 import { createResidents } from './residents.ts'
 import type { Resident } from './residents.ts'
@@ -74,6 +82,9 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
     }),
     optionLogprobs: withModel((judge, request: OptionsRequest) =>
       optionLogprobs(judge, request, () => batcher.between()),
+    ),
+    likelihoods: withModel((resident, { texts }: LikelihoodRequest) =>
+      likelihoods(resident, texts, () => batcher.between()),
     ),
     merge: ({ model, ...options }) => writeMerged(model, options),
     train(spec, signal): AsyncIterable<TrainEvent> {

@@ -1,5 +1,5 @@
-/** Item i against item j: p = P(i is better), soft or hard. */
-export type Contest = { i: number; j: number; p: number }
+/** Item i against item j: p = P(i is better), soft or hard; the mean of `weight` contests, by default of one. */
+export type Contest = { i: number; j: number; p: number; weight?: number }
 export type Strength = { value: number; low: number; high: number }
 
 /** Of the prior: items that win everything stay finite, and the sum of strengths is 0. */
@@ -16,11 +16,11 @@ export function fitBradleyTerry(k: number, contests: readonly Contest[]): Streng
   for (let iteration = 0; iteration < 100; iteration++) {
     const gradient = theta.map((x) => RIDGE * x)
     hessian = identity(k, RIDGE)
-    for (const { i, j, p } of contests) {
+    for (const { i, j, p, weight = 1 } of contests) {
       const won = 1 / (1 + Math.exp((theta[j] ?? 0) - (theta[i] ?? 0)))
-      gradient[i] = (gradient[i] ?? 0) + won - p
-      gradient[j] = (gradient[j] ?? 0) - won + p
-      const w = won * (1 - won)
+      gradient[i] = (gradient[i] ?? 0) + weight * (won - p)
+      gradient[j] = (gradient[j] ?? 0) - weight * (won - p)
+      const w = weight * won * (1 - won)
       add(hessian, i, i, w)
       add(hessian, j, j, w)
       add(hessian, i, j, -w)

@@ -19,6 +19,14 @@ const CHINESE: Record<string, string> = {
   'class: refuse with alternative': '类别：拒绝并给出替代',
   'class: incoherent': '类别：不连贯',
   'gate: safety model decides': '门：由安全模型决定',
+  'severity, unsafe prompts': '不安全问题上的严重程度',
+  'KL to the baseline': '与基线策略的 KL',
+  'prompts seen in training': '训练中见过的问题',
+  'safe and helpful, prompts not seen in training': '既安全又有用：未见过的问题',
+  'perplexity of given texts': '给定文本的困惑度',
+  'bits per byte of given texts': '给定文本的每字节比特数',
+  'win rate by people and judge, helpfulness': '人与评判的胜率：有用性',
+  'win rate by people and judge, safety': '人与评判的胜率：安全性',
   tokens: '词元数',
   'distinct word pairs': '不同词对的比例',
   'safe and helpful, Chinese − English': '既安全又有用：中文减英文',
@@ -26,6 +34,10 @@ const CHINESE: Record<string, string> = {
   'win rate by the judge, safety': '评判胜率：安全性',
   'win rate at equal lengths, helpfulness': '等长胜率：有用性',
   'win rate at equal lengths, safety': '等长胜率：安全性',
+  rating: '评分（对数优势）',
+  rank: '名次',
+  'rating difference': '评分差',
+  'win rate': '胜率',
   accuracy: '准确率',
   'accuracy beside: the longer answer wins': '准确率，与“较长者胜”相比',
   'accuracy beside: hashed words': '准确率，与词计数相比',
@@ -44,11 +56,38 @@ const CHINESE: Record<string, string> = {
   failures: '失败率',
 }
 
-/** A figure's name in Chinese, also behind the name of its policy; null where it has none. */
+const CATEGORY = ', category '
+
+/** A figure's name in Chinese, also behind the name of its policy and before that of a category; null where it has none. */
 export function inChinese(figure: string): string | null {
   const whole = CHINESE[figure]
   if (whole !== undefined) return whole
+  const category = figure.indexOf(CATEGORY)
+  if (category >= 0) {
+    const name = inChinese(figure.slice(0, category))
+    return name === null ? null : `${name}，类别 ${figure.slice(category + CATEGORY.length)}`
+  }
   const at = figure.indexOf(': ')
   const rest = at < 0 ? undefined : CHINESE[figure.slice(at + 2)]
   return rest === undefined ? null : `${figure.slice(0, at)}：${rest}`
+}
+
+type Told = { figure: string; policy?: string | undefined }
+/**
+ * Figures of several policies, whose names stand before those of the figures, policy by policy and without it; what is
+ * of no policy, or of the only one, comes first under no name.
+ */
+export function byPolicy<T extends Told>(
+  figures: readonly T[],
+): { policy: string | null; figures: T[] }[] {
+  const groups = new Map<string | null, T[]>()
+  for (const row of figures) {
+    const named = row.policy !== undefined && row.figure.startsWith(`${row.policy}: `)
+    const policy = named ? (row.policy ?? null) : null
+    const figure = policy === null ? row.figure : row.figure.slice(policy.length + 2)
+    groups.set(policy, [...(groups.get(policy) ?? []), { ...row, figure }])
+  }
+  return [...groups]
+    .map(([policy, figures]) => ({ policy, figures }))
+    .sort((a, b) => Number(a.policy !== null) - Number(b.policy !== null))
 }

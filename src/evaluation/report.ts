@@ -1,10 +1,14 @@
-import { inChinese } from './figure-names.ts'
-import { escape, intervalBar, lineChart, scaleOf, scatterPlot } from './report-charts.ts'
+import { byPolicy, inChinese } from './figure-names.ts'
+import { escape, intervalBar, lineChart, scaleOf } from './report-charts.ts'
+import { planePlot, scatterPlot } from './report-planes.ts'
 import type { Curve } from './report-charts.ts'
 import type { Interval } from './statistics.ts'
+import type { PlanePoint } from './trade-off.ts'
 
 export type ReportFigure = Interval & {
   figure: string
+  /** whose it is, where there are several */
+  policy?: string
   before?: Interval | null
   after?: Interval | null
   /** two-sided, corrected for all that were tested together */
@@ -22,6 +26,10 @@ export type Report = {
   provenance: Record<string, string | number | null>
   warnings: string[]
   figures: ReportFigure[]
+  /** what is measured or was made stands on: base → … */
+  lineage?: string[]
+  /** policies on both axes, with the Pareto front */
+  plane?: PlanePoint[]
   /** plots of curves, each with a title */
   curves: { title: string; curves: Curve[] }[]
   samples: ReportSample[]
@@ -36,16 +44,16 @@ const isPaired = (figures: readonly ReportFigure[]): boolean =>
 const STYLE = `:root{color-scheme:light dark;--ink:#1c2430;--paper:#fff;--faint:#5a6675;--line:#d8dde3;--mark:#fff3c9}
 @media (prefers-color-scheme:dark){:root{--ink:#e6eaf0;--paper:#11151b;--faint:#a3aebb;--line:#2c3541;--mark:#3a3210}}
 body{font:16px/1.55 system-ui,"Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;max-width:72rem;margin:2rem auto;padding:0 1.2rem;color:var(--ink);background:var(--paper)}
-h1{font-size:1.6rem;line-height:1.25;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2rem}a{color:inherit}
+h1{font-size:1.6rem;line-height:1.25;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2rem}h3{font-size:1rem;margin:1.4rem 0 .4rem}a{color:inherit}
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.4rem .6rem;text-align:left;vertical-align:top}thead th{font-size:.85rem;color:var(--faint)}tbody th{font-weight:400}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.bar{width:9rem}.interval{width:100%;height:.8rem;margin-top:.35rem}
 .interval line{vector-effect:non-scaling-stroke;stroke:var(--line)}.interval .zero{stroke:var(--faint);stroke-dasharray:2 2}.interval .reach{stroke:#0a66a8;stroke-width:3}.interval .value{stroke:var(--ink);stroke-width:3}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}.charts svg,.scatter{max-width:100%;height:auto}.scatter{max-width:44rem}
+.wide{overflow-x:auto}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}.charts svg,.scatter{max-width:100%;height:auto}.scatter{max-width:44rem}
 .scatter text{font:11px system-ui,sans-serif;fill:#444}.scatter .head{font-size:14px;font-weight:600}.scatter .grid line{stroke:#e4e7eb}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.6rem 1.2rem;margin:0}.facts dt{font-size:.82rem;color:var(--faint)}.facts dd{margin:0;overflow-wrap:anywhere}
 .samples td{overflow-wrap:anywhere;white-space:pre-wrap}.samples tr:target{background:var(--mark)}.samples small{color:var(--faint);white-space:nowrap}
 .warning{padding:.6rem .9rem;border-left:4px solid #b3500a;background:var(--mark)}pre{overflow:auto;font-size:.85rem;border:1px solid var(--line);padding:.8rem}
-@media print{:root{--ink:#000;--paper:#fff;--faint:#444;--line:#bbb;--mark:#fff}body{margin:0;max-width:none;font-size:11pt}h2{break-after:avoid}tr,.charts>*,.scatter{break-inside:avoid}thead{display:table-header-group}pre{white-space:pre-wrap;overflow:visible}details:not([open])>summary{display:none}}`
+@media print{.wide{overflow:visible}:root{--ink:#000;--paper:#fff;--faint:#444;--line:#bbb;--mark:#fff}body{margin:0;max-width:none;padding:0;font-size:10pt}td,th{padding:.25rem .3rem}.bar{width:5rem}h2{break-after:avoid}tr,.charts>*,.scatter{break-inside:avoid}thead{display:table-header-group}pre{white-space:pre-wrap;overflow:visible}details:not([open])>summary{display:none}}`
 
 /** Names of a report's facts in Chinese too; what is not here stands as it is. */
 const FACTS: Record<string, string> = {
@@ -68,7 +76,8 @@ const OPEN = 24
 
 /** One self-contained HTML file: no script, no network. Chinese and English labels. */
 export function renderHtml(report: Report): string {
-  const { title, provenance, warnings, figures, curves, samples, config } = report
+  const { title, provenance, warnings, figures, plane = [], curves, samples, config } = report
+  const { lineage = [] } = report
   const section = (name: string, body: string): string =>
     body === '' ? '' : `<section><h2>${name}</h2>${body}</section>`
   const facts = Object.entries(provenance)
@@ -84,10 +93,11 @@ export function renderHtml(report: Report): string {
 <dl class="facts">${facts.join('')}</dl>
 ${warnings.map((warning) => `<p class="warning">${escape(warning)}</p>`).join('')}
 ${section('Figures 指标', figureTables(figures))}
-${section('Trade-off 权衡', scatter(samples))}
-${section('Curves 训练曲线', curves.length === 0 ? '' : `<div class="charts">${curves.map((plot) => lineChart(plot.title, plot.curves)).join('')}</div>`)}
+${section('Trade-off 权衡', frontOf(plane) + scatter(samples))}
+${section('Curves 曲线', curves.length === 0 ? '' : `<div class="charts">${curves.map((plot) => lineChart(plot.title, plot.curves)).join('')}</div>`)}
 ${section('Samples 样例', sampleTables(samples))}
-${section('Configuration 配置', `<pre>${escape(JSON.stringify(config, null, 1))}</pre>`)}
+${section('Lineage 谱系', lineage.length === 0 ? '' : `<ul>${lineage.map((line) => `<li>${escape(line)}</li>`).join('')}</ul>`)}
+${section('Configuration 配置', `<pre tabindex="0" role="region" aria-label="configuration 配置">${escape(JSON.stringify(config, null, 1))}</pre>`)}
 </main></body></html>`
 }
 
@@ -96,6 +106,10 @@ const chinese = (figure: string): string => {
   return name === null ? '' : ` <span lang="zh-CN">${escape(name)}</span>`
 }
 
+/** A table that is wider than a phone scrolls by itself, also by keyboard. */
+const wide = (label: string, table: string): string =>
+  `<div class="wide" role="region" tabindex="0" aria-label="${label}">${table}</div>`
+
 /** What is a difference from a baseline, and what stands for itself. */
 const parted = (figures: readonly ReportFigure[]): ReportFigure[][] =>
   [
@@ -103,9 +117,14 @@ const parted = (figures: readonly ReportFigure[]): ReportFigure[][] =>
     figures.filter(({ before, after }) => !before || !after),
   ].filter((part) => part.length > 0)
 const figureTables = (figures: readonly ReportFigure[]): string =>
-  parted(figures).map(figureTable).join('')
+  byPolicy(figures)
+    .map(({ policy, figures: own }) => {
+      const tables = parted(own).map((part) => figureTable(part, policy))
+      return `${policy === null ? '' : `<h3>${escape(policy)}</h3>`}${tables.join('')}`
+    })
+    .join('')
 
-function figureTable(figures: readonly ReportFigure[]): string {
+function figureTable(figures: readonly ReportFigure[], policy: string | null): string {
   const paired = isPaired(figures)
   const tested = figures.some(({ p_holm: p }) => p !== undefined)
   const cell = (x: Interval | null | undefined): string =>
@@ -122,7 +141,30 @@ function figureTable(figures: readonly ReportFigure[]): string {
     (row) =>
       `<tr><th scope="row">${escape(row.figure)}${chinese(row.figure)}</th>${paired ? cell(row.before) + cell(row.after) : ''}<td class="number"><b>${number(row.value)}</b></td><td class="number">${interval(row)}</td><td class="bar">${intervalBar(row, scaleOf([row], paired))}</td><td class="number">${row.n}</td>${tested ? `<td class="number">${row.p_holm === undefined ? '' : row.p_holm.toFixed(3)}</td>` : ''}</tr>`,
   )
-  return `<table><thead><tr>${head.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`
+  return wide(
+    `${policy === null ? '' : `${escape(policy)}: `}${paired ? 'differences 差值' : 'values 数值'}`,
+    `<table><thead><tr>${head.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`,
+  )
+}
+
+/** Policies in the plane, and how sure it is that each is on the front. */
+function frontOf(plane: readonly PlanePoint[]): string {
+  if (plane.length === 0) return ''
+  const title = 'Pareto front of policies 策略的帕累托前沿'
+  const head = [
+    '<th scope="col">policy 策略</th>',
+    ...['helpful 有用', 'safe 安全'].map((name) => `<th scope="col" class="number">${name}</th>`),
+    '<th scope="col">on the front 在前沿上</th>',
+    '<th scope="col" class="number">in resamples 重抽样中</th>',
+  ]
+  const cell = (x: Interval): string =>
+    `<td class="number">${number(x.value)} <small>[${interval(x)}]</small></td>`
+  const rows = plane.map(
+    ({ name, helpfulness, safety, front, membership }) =>
+      `<tr><th scope="row">${escape(name)}</th>${cell(helpfulness)}${cell(safety)}<td>${front ? '✓' : ''}</td><td class="number">${(100 * membership).toFixed(1)} %</td></tr>`,
+  )
+  const table = `<table class="front"><thead><tr>${head.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`
+  return planePlot(title, { x: 'helpful 有用', y: 'safe 安全' }, plane) + wide(title, table)
 }
 
 /** Each answer in the plane of both axes, by who gave it; a point opens its answer. */
@@ -159,14 +201,18 @@ function sampleTables(samples: readonly ReportSample[]): string {
     return `<tr id="sample-${i + 1}"><td>${escape(prompt)}</td>${cells.join('')}</tr>`
   }
   const rows = samples.map(row)
-  const table = (part: readonly string[]): string =>
-    `<table class="samples"><thead><tr>${head.join('')}</tr></thead><tbody>${part.join('')}</tbody></table>`
+  const table = (part: readonly string[], label: string): string =>
+    wide(
+      label,
+      `<table class="samples"><thead><tr>${head.join('')}</tr></thead><tbody>${part.join('')}</tbody></table>`,
+    )
   const rest = rows.slice(OPEN)
-  return `${table(rows.slice(0, OPEN))}${rest.length === 0 ? '' : `<details><summary>${rest.length} more 更多</summary>${table(rest)}</details>`}`
+  return `${table(rows.slice(0, OPEN), 'samples 样例')}${rest.length === 0 ? '' : `<details><summary>${rest.length} more 更多</summary>${table(rest, 'more samples 更多样例')}</details>`}`
 }
 
 /** The figures and where they come from as Markdown, for a pull request. */
-export function renderMarkdown({ title, provenance, warnings, figures, config }: Report): string {
+export function renderMarkdown(report: Report): string {
+  const { title, provenance, warnings, figures, plane = [], lineage = [], config } = report
   const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
   const line = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`
   const table = (part: readonly ReportFigure[]): string => {
@@ -180,11 +226,25 @@ export function renderMarkdown({ title, provenance, warnings, figures, config }:
     ])
     return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
   }
+  const frontTable = (points: readonly PlanePoint[]): string => {
+    const both = (x: Interval): string => `${number(x.value)} [${interval(x)}]`
+    const rows = points.map(({ name, helpfulness, safety, front, membership }) => [
+      ...[name, both(helpfulness), both(safety), front ? 'yes' : 'no'],
+      `${(100 * membership).toFixed(1)} %`,
+    ])
+    const head = ['policy', 'helpful', 'safe', 'on the front', 'in resamples']
+    return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
+  }
   const facts = Object.entries(provenance).filter(([, value]) => value !== null)
   return [
     `## ${title}`,
     ...warnings.map((warning) => `> **Warning** ${warning}`),
-    ...parted(figures).map(table),
+    ...byPolicy(figures).flatMap(({ policy, figures: own }) => [
+      policy === null ? '' : `### ${policy}`,
+      ...parted(own).map(table),
+    ]),
+    plane.length === 0 ? '' : frontTable(plane),
+    lineage.map((each) => `- lineage: ${each}`).join('\n'),
     facts.map(([key, value]) => `- ${key}: \`${String(value)}\``).join('\n'),
     `<details><summary>Configuration</summary>\n\n\`\`\`json\n${JSON.stringify(config, null, 1)}\n\`\`\`\n\n</details>`,
   ]

@@ -61,8 +61,7 @@ export const pairedDifference = (
   )
 
 /**
- * The paired difference after − before with a two-sided p-value of "no difference": twice the smaller share of
- * resampled means on one side of 0, where a mean of exactly 0 counts for both sides and one is added to each count.
+ * The paired difference after − before with a two-sided p-value of "no difference".
  */
 export function pairedTest(
   before: readonly number[],
@@ -72,17 +71,15 @@ export function pairedTest(
 ): Interval & { p: number } {
   const differences = after.map((x, i) => x - (before[i] ?? 0))
   const means = bootstrapMeans(differences, clusters, seed)
-  const side = (on: (m: number) => boolean): number =>
-    (1 + means.filter(on).length) / (BOOTSTRAPS + 1)
-  const p = Math.min(
-    1,
-    2 *
-      Math.min(
-        side((m) => m <= 0),
-        side((m) => m >= 0),
-      ),
-  )
-  return { ...summarise(differences, means), p }
+  return { ...summarise(differences, means), p: twoSided(means) }
+}
+
+/** Twice the smaller share of resampled differences on one side of 0; 0 itself counts for both, one is added to each. */
+export function twoSided(resamples: readonly number[]): number {
+  const side = (on: (x: number) => boolean): number =>
+    (1 + resamples.filter(on).length) / (resamples.length + 1)
+  const [below, above] = [side((x) => x <= 0), side((x) => x >= 0)]
+  return Math.min(1, 2 * Math.min(below, above))
 }
 
 /** Holm's step-down correction: p-values that hold for all of them together. */
@@ -114,7 +111,7 @@ export function gap(a: Side, b: Side, seed: number): Interval {
 }
 
 /** A value with the 95 % percentile interval of its resamples, without those on which it is not defined (NaN). */
-function percentiles(value: number, resamples: readonly number[], n: number): Interval {
+export function percentiles(value: number, resamples: readonly number[], n: number): Interval {
   const sorted = resamples.filter((x) => !Number.isNaN(x)).toSorted((x, y) => x - y)
   return {
     ...{ value, n },
@@ -148,15 +145,15 @@ export function clusteredStatistic<T>(
 }
 
 /**
- * A statistic that needs only sums over rows, with a 95 % percentile interval by bootstrap over clusters: fast where
- * rows are many. features: what is summed, one list of equal length for each row.
+ * Sums of features over all rows, and over resamples of whole clusters [resamples][width]. features: one list of equal
+ * length for each row. The same clusters and seed draw the same rows.
  */
-export function statisticOfSums(
+export function bootstrapSums(
   features: readonly (readonly number[])[],
   clusters: readonly string[],
-  statistic: (sums: readonly number[]) => number,
   seed: number,
-): Interval {
+  resamples = BOOTSTRAPS,
+): { all: number[]; resampled: number[][] } {
   const width = features[0]?.length ?? 0
   const add = (to: number[], row: readonly number[]): void =>
     row.forEach((x, k) => (to[k] = (to[k] ?? 0) + x))
@@ -171,11 +168,25 @@ export function statisticOfSums(
     add(all, row)
   })
   const list = [...groups.values()]
-  const values = Array.from({ length: BOOTSTRAPS }, (_, b) => {
+  const resampled = Array.from({ length: resamples }, (_, b) => {
     const sums = zeros()
     for (let k = 0; k < list.length; k++)
       add(sums, list[Math.floor(uniform(seed, 63, b, k) * list.length)] ?? [])
-    return statistic(sums)
+    return sums
   })
-  return percentiles(statistic(all), values, features.length)
+  return { all, resampled }
+}
+
+/**
+ * A statistic that needs only sums over rows, with a 95 % percentile interval by bootstrap over clusters: fast where
+ * rows are many. features: what is summed, one list of equal length for each row.
+ */
+export function statisticOfSums(
+  features: readonly (readonly number[])[],
+  clusters: readonly string[],
+  statistic: (sums: readonly number[]) => number,
+  seed: number,
+): Interval {
+  const { all, resampled } = bootstrapSums(features, clusters, seed)
+  return percentiles(statistic(all), resampled.map(statistic), features.length)
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { PROBES } from './checks.ts'
-import { PROMPT_FORMATS } from './evaluation.ts'
+import { onRequest, PROMPT_FORMATS } from './evaluation.ts'
 import { AXES, Axis } from './feedback.ts'
 import { asking, Budget, override, OVERRIDES, ways } from './judging.ts'
 import { RlaifOptions } from './rlaif.ts'
@@ -76,6 +76,7 @@ export const EVALUATION_TARGETS = [
   'reward_model',
   'judge',
   'policy',
+  'arena',
   'probes',
   'certificate',
 ] as const
@@ -94,7 +95,7 @@ export const EvaluationOptions = z.strictObject({
   file: file
     .optional()
     .describe(
-      'preference pairs (reward_model; probes and certificate, where the starter world’s answers are the default), pairs that people labelled (judge; default: those stored, of both) or prompts (policy; default: the starter world’s)',
+      'preference pairs (reward_model; probes and certificate, where the starter world’s answers are the default), pairs that people labelled (judge; default: those stored, of both) or prompts (policy and arena; default: the starter world’s)',
     ),
   baseline_file: file
     .optional()
@@ -111,7 +112,7 @@ export const EvaluationOptions = z.strictObject({
     .max(16)
     .default(1)
     .describe(
-      'answers to each prompt (policy; certificate with a judge: best of n by the policy `against`, by default the one that plays it)',
+      'answers to each prompt (policy, arena; certificate with a judge: best of n by the policy `against`, by default the one that plays it)',
     ),
   threshold: z.number().gt(0).lt(1).default(0.15).describe('of the gate (policy)'),
   budget: z.int().min(100).max(1e6).default(2000).describe('score calls (certificate)'),
@@ -120,13 +121,14 @@ export const EvaluationOptions = z.strictObject({
     .string()
     .optional()
     .describe(
-      'profile: of the judge that is audited, that compares two policies, or that says whether an attack made an answer better (certificate; none by default)',
+      'profile: of the judge that is audited, that compares policies, or that says whether an attack made an answer better (certificate; none by default)',
     ),
   self: z
     .string()
     .optional()
     .describe('judge: how the data name its own answers (`a_by`, `b_by`), for self-preference'),
   ...ways,
+  ...onRequest,
   max_new_tokens: z.int().min(1).max(4096).default(32),
   limit: z.int().min(1).max(100000).default(400),
   seed: z.int().min(0).default(0),

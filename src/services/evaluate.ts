@@ -1,17 +1,14 @@
-import { LibraError } from '../errors.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { Report, ReportSample } from '../evaluation/report.ts'
 import type { EvaluationOptions, RunRequest } from '../schemas/run.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
-import { prompts as starterPrompts } from '../starter/world.ts'
 import { auditJudge } from './audit.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { answersFor, certificateFigures, certify } from './certificate.ts'
-import { openLabelled, openPairs, openPrompts } from './data.ts'
+import { openLabelled, openPairs } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import type { RunContext } from './runs.ts'
-import { evaluatePolicies } from './policy-evaluation.ts'
-import type { AskedPrompt } from './policy-evaluation.ts'
+import { planArena, planPolicy } from './policy-plan.ts'
 import { answersOf, probeFigures, probeModel } from './probes.ts'
 import { writeReport } from './report.ts'
 import { findRewardModel, planRewardModel } from './reward-evaluation.ts'
@@ -29,19 +26,26 @@ export async function planEvaluation(services: Services, request: Request): Prom
     async work(context) {
       const {
         figures,
+        plane = [],
+        lineage = [],
         curves = [],
         samples = [],
         warnings = [],
         more = {},
       } = await measure(context)
-      await writeReport(services, context.id, { figures, curves, samples, warnings })
-      return { target, figures, warnings, ...more }
+      await writeReport(services, context.id, {
+        ...{ figures, plane, lineage, curves, samples, warnings },
+      })
+      return { target, figures, ...(plane.length === 0 ? {} : { plane }), warnings, ...more }
     },
   }
 }
 
 export type Measure = (context: RunContext) => Promise<{
   figures: PolicyFigure[]
+  plane?: Report['plane']
+  /** what is measured stands on: base → … */
+  lineage?: string[]
   curves?: Report['curves']
   samples?: ReportSample[]
   warnings?: string[]
@@ -55,6 +59,7 @@ const PLANS: Record<
   reward_model: planRewardModel,
   judge: planJudge,
   policy: planPolicy,
+  arena: planArena,
   probes: planProbes,
   certificate: planCertificate,
 }
@@ -145,44 +150,3 @@ async function planCertificate(services: Services, { options }: Request): Promis
     }
   }
 }
-
-/** Policies beside a baseline on the same prompts; see services/policy-evaluation.ts. */
-async function planPolicy(services: Services, { options }: Request): Promise<Measure> {
-  const { store } = services
-  const { models, model, against, limit, seed } = options
-  const named = async (ref: string) => {
-    const { id, kind, ...row } = await findModel(store, ref)
-    if (kind === 'reward_model')
-      throw new LibraError('wrong_model_kind', `${id} is a reward model, a policy is needed`, {
-        details: { field: 'options.models' },
-      })
-    return { name: id, files: filesOf(row) }
-  }
-  const others = models ?? [model ?? 'policy']
-  const policies = [
-    await named(against ?? 'reference'),
-    ...(await Promise.all(others.map((ref) => named(ref)))),
-  ]
-  const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
-  const prompts =
-    options.file === undefined
-      ? starterSet(seed, limit)
-      : (await openPrompts(services, options.file, options.format)).slice(0, limit)
-  const rewards = {
-    helpfulness: filesOf(await findModel(store, 'helpfulness')),
-    safety: filesOf(await findModel(store, 'safety')),
-  }
-  return ({ signal, emit }) =>
-    evaluatePolicies(services, {
-      ...{ policies, judge, rewards, prompts, options, signal },
-      progress: (stage, done, total) => emit({ type: 'progress', stage, done, total }),
-    })
-}
-
-/** The starter world's test prompts, where no others are given. */
-const starterSet = (seed: number, limit: number): AskedPrompt[] =>
-  starterPrompts('test', seed, limit).map(({ id, messages, family, template }) => ({
-    ...{ id, messages, category: family, cluster: template },
-    ...(family === 'unsafe' ? { label: 'unsafe' } : {}),
-    ...(family === 'lookalike' ? { label: 'safe' } : {}),
-  }))

@@ -118,7 +118,11 @@ export async function runHumanLoop(
     const crossValidation = await crossValidateRewards(world, base, data)
     const report = await writeReport(services, context.id, {
       figures: [...audit, ...compared.figures, ...crossValidation.map(named)],
-      curves: plotsOf(aligned.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
+      plane: compared.plane,
+      curves: [
+        ...plotsOf(aligned.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
+        ...compared.curves,
+      ],
       samples: compared.samples,
       warnings: compared.warnings,
     })

@@ -74,3 +74,23 @@ async function runsOf(store: Store, models: readonly ModelRow[]): Promise<Run[]>
   )
   return [...runs.filter((run) => run !== null), ...parts.flat()]
 }
+
+/** The line from a base to the deepest node that is meant, itself included; empty where there is none. */
+export async function lineOf(
+  store: Store,
+  is: (node: LineageNode) => boolean,
+): Promise<LineageNode[]> {
+  const search = (nodes: readonly LineageNode[], above: LineageNode[]): LineageNode[] | null => {
+    for (const node of nodes) {
+      const line = [...above, node]
+      const found = search(node.children, line) ?? (is(node) ? line : null)
+      if (found !== null) return found
+    }
+    return null
+  }
+  return search(await lineage(store), []) ?? []
+}
+
+/** A line in words: the models on it, from the base on. */
+export const tellLine = (line: readonly LineageNode[]): string =>
+  line.map(({ name, models }) => models[0]?.id ?? name).join(' → ')

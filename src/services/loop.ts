@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Engine } from '../engine/engine.ts'
-import type { ReportFigure, ReportSample } from '../evaluation/report.ts'
+import type { Report, ReportFigure, ReportSample } from '../evaluation/report.ts'
 import type { ProbeAnswer } from '../evaluation/probes.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
@@ -198,6 +198,8 @@ async function registerAll(
 type Evaluated = {
   figures: LoopFigure[]
   samples: ReportSample[]
+  plane?: Report['plane']
+  curves?: Report['curves']
   warnings?: string[]
   graded?: GradedPair
 }
@@ -242,7 +244,7 @@ async function evaluateGiven(
   options: RlaifOptions,
   signal: AbortSignal,
 ): Promise<Evaluated> {
-  const { figures, samples, warnings } = await evaluatePolicies(services, {
+  const { figures, ...shown } = await evaluatePolicies(services, {
     policies: [
       { name: 'before 之前', files: sft },
       { name: 'after 之后', files: policy },
@@ -262,5 +264,5 @@ async function evaluateGiven(
   const rows = figures.map(({ figure, before = null, after = null, value, low, high, n }) => ({
     ...{ figure, before, after, difference: { value, low, high, n } },
   }))
-  return { figures: rows, samples, warnings }
+  return { figures: rows, ...shown }
 }

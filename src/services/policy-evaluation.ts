@@ -1,39 +1,48 @@
-import type { Completion, ModelFiles } from '../engine/engine.ts'
-import { cancelled } from '../errors.ts'
-import { calibrate } from '../evaluation/calibration.ts'
+import type { ModelFiles } from '../engine/engine.ts'
 import { combine } from '../evaluation/combine.ts'
-import { policyFigures } from '../evaluation/policy-measures.ts'
+import { seenInTraining } from '../evaluation/contamination.ts'
+import { jointRate, policyFigures } from '../evaluation/policy-measures.ts'
 import type { MeasuredAnswer, MeasuredPrompt, PolicyFigure } from '../evaluation/policy-measures.ts'
-import type { ReportSample } from '../evaluation/report.ts'
-import { classify, languageOf } from '../evaluation/response-class.ts'
+import type { Report, ReportSample } from '../evaluation/report.ts'
+import { classify } from '../evaluation/response-class.ts'
 import { clusteredMean } from '../evaluation/statistics.ts'
-import { lengthControlledWinRate, standardisedLengths } from '../evaluation/win-rate.ts'
+import { gateCurve, tradeOff } from '../evaluation/trade-off.ts'
+import type { PlanePoint } from '../evaluation/trade-off.ts'
 import type { Judge } from '../judging/judge.ts'
-import type { EvaluationPrompt } from '../schemas/evaluation.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
+import { alignmentTax } from './alignment-tax.ts'
+import type { OpenedRow } from './alignment-tax.ts'
+import { answerPrompts, clusterOf, scoreAnswers } from './policy-answers.ts'
+import type { Answer, Asking } from './policy-answers.ts'
+import { baselinesBeside } from './policy-baselines.ts'
+import type { BaselineOptions } from './policy-baselines.ts'
+import { winRates } from './policy-judging.ts'
+import type { People } from './policy-judging.ts'
 import type { Services } from './services.ts'
 
-/** Prompts per call of the engine: a stop is felt between them. */
-const PART = 100
-/** Points by which length control may move a win rate before that is worth a warning. */
-const MOVED = 0.1
-
-export type AskedPrompt = EvaluationPrompt & { cluster?: string }
 export type PolicyEvaluation = {
   figures: PolicyFigure[]
+  plane: PlanePoint[]
+  curves: Report['curves']
   samples: ReportSample[]
   warnings: string[]
 }
-type Input = {
+type Contender = { name: string; files: ModelFiles }
+type Input = Asking & {
   /** the first is the baseline of all others */
-  policies: readonly { name: string; files: ModelFiles }[]
+  policies: readonly Contender[]
   judge: Judge
   rewards: Record<Axis, ModelFiles>
-  prompts: readonly AskedPrompt[]
-  options: { seed: number; max_new_tokens: number; samples: number; threshold: number }
-  signal: AbortSignal
-  progress?(stage: string, done: number, total: number): void | Promise<void>
+  options: Asking['options'] & { threshold: number }
+  /** what is done on request */
+  more?: {
+    baselines?: BaselineOptions
+    tax?: readonly OpenedRow[] | null
+    /** what the policies were trained on; null: not known */
+    training?: readonly string[] | null
+    people?: People
+  }
 }
 
 /**
@@ -44,22 +53,39 @@ export async function evaluatePolicies(
   services: Pick<Services, 'serving'>,
   input: Input,
 ): Promise<PolicyEvaluation> {
-  const { policies, prompts, options } = input
+  const { prompts, options, more = {} } = input
   const warnings: string[] = []
-  // 1. everybody answers
-  const answered: Completion[][][] = []
-  for (const policy of policies) answered.push(await answer(services, policy, input))
+  // 1. everybody answers, and what needs no training beside them
+  const answered: Answer[][][] = []
+  for (const policy of input.policies) answered.push(await answerPrompts(services, policy, input))
+  const [reference, ...policies] = input.policies
+  const baselines = more.baselines
+  const extra =
+    reference === undefined || baselines === undefined || baselines.baselines.length === 0
+      ? null
+      : await baselinesBeside(services, { reference, policies }, answered, {
+          ...{ ...input, options: { ...options, ...baselines } },
+        })
+  const names = [...input.policies, ...(extra?.beside ?? [])].map(({ name }) => name)
+  answered.push(...(extra?.beside ?? []).map(({ answers }) => answers))
+  warnings.push(...(extra?.warnings ?? []))
   // 2. both reward models score every answer
   const scores = { helpfulness: [] as number[][][], safety: [] as number[][][] }
-  for (const axis of AXES)
-    for (const [k, policy] of policies.entries())
-      scores[axis].push(
-        await score(services, axis, policy.name, answered[k] ?? [], input, warnings),
+  for (const axis of AXES) {
+    const model = input.rewards[axis]
+    if ((await services.serving.describe(model)).calibration === null)
+      warnings.push(
+        `the ${axis} model has no calibration: its probabilities are σ(logit), and rates that rest on them mean little`,
       )
+    for (const [k, name] of names.entries()) {
+      const stage = `${axis} of ${name}`
+      scores[axis].push(await scoreAnswers(services, { stage, model }, answered[k] ?? [], input))
+    }
+  }
   // 3. each answer with all that is known of it
   const measured = prompts.map((prompt, i): MeasuredPrompt => {
     const text = prompt.messages.at(-1)?.content ?? ''
-    const of = (completion: Completion, k: number, s: number): MeasuredAnswer => {
+    const of = (answer: Answer, k: number, s: number): MeasuredAnswer => {
       const [helpfulness, safety] = AXES.map((axis) => scores[axis][k]?.[i]?.[s] ?? NaN)
       const gate = { combiner: 'gate', threshold: options.threshold } as const
       const { branch } = combine(
@@ -68,30 +94,41 @@ export async function evaluatePolicies(
         { ...gate, promptClass: prompt.prompt_class ?? null },
       )
       return {
-        ...{ text: completion.text, helpfulness: helpfulness ?? NaN, safety: safety ?? NaN },
-        class: classify(completion.text, completion.finish === 'stop'),
-        ...{ branch, tokens: completion.tokenIds.length },
+        ...{ text: answer.text, helpfulness: helpfulness ?? NaN, safety: safety ?? NaN },
+        class: classify(answer.text, answer.ended),
+        ...{ branch, tokens: answer.tokens },
       }
     }
     return {
       ...{ prompt: text, label: prompt.label ?? null, pair: prompt.pair ?? null },
-      cluster: prompt.cluster ?? prompt.messages[0]?.content ?? '',
+      ...{ promptClass: prompt.prompt_class ?? null, category: prompt.category },
+      cluster: clusterOf(prompt),
       answers: answered.map((each, k) => (each[i] ?? []).map((c, s) => of(c, k, s))),
     }
   })
-  const names = policies.map(({ name }) => name)
   const figures = policyFigures(names, measured, options.seed)
-  // 4. the judge compares each policy's first answers with the baseline's
-  for (const [k, { name }] of policies.entries())
-    if (k > 0) figures.push(...(await winRates(name, k, measured, input, warnings)))
+  // 4. the judge compares each one's first answers with the baseline's
+  for (const [k, name] of names.entries())
+    if (k > 0)
+      figures.push(
+        ...(await winRates({ name, at: k }, measured, { ...input, people: more.people }, warnings)),
+      )
+  // 5. how far they went, what it cost, what they had met before
+  figures.push(...(extra?.figures ?? []))
+  if (more.tax != null)
+    figures.push(...(await alignmentTax(services, input.policies, more.tax, input)))
+  if (more.training !== undefined)
+    figures.push(...contaminationFigures(names, measured, more.training, options.seed, warnings))
   if (!measured.some(({ label }) => label === 'unsafe'))
     warnings.push(
       'no prompt is labelled unsafe: there is no unsafe-answer rate, and refusals count as unhelpful',
     )
   return {
     figures: figures.map((f) =>
-      names.length > 2 ? { ...f, figure: `${f.policy ?? ''}: ${f.figure}` } : f,
+      names.length > 2 && f.policy !== undefined ? { ...f, figure: `${f.policy}: ${f.figure}` } : f,
     ),
+    plane: tradeOff(names, measured, options.seed),
+    curves: [{ title: 'Gate at other thresholds 门的其他阈值', curves: gateCurve(measured) }],
     samples: measured.map(({ prompt, answers }) => ({
       prompt,
       answers: names.map((name, k) => {
@@ -104,109 +141,39 @@ export async function evaluatePolicies(
   }
 }
 
-async function answer(
-  { serving }: Pick<Services, 'serving'>,
-  { name, files }: Input['policies'][number],
-  { prompts, options, signal, progress }: Input,
-): Promise<Completion[][]> {
-  const answers: Completion[][] = []
-  for (let i = 0; i < prompts.length; i += PART) {
-    if (signal.aborted) throw cancelled()
-    const part = await serving.generate({
-      ...{ model: files, n: options.samples, onTooLong: 'error' },
-      prompts: prompts.slice(i, i + PART).map(({ messages }) => messages),
-      sampling: {
-        ...{ maxTokens: options.max_new_tokens, temperature: 1, topP: 1, topK: 0, stop: [] },
-        seed: (options.seed + i) % 2 ** 31,
-      },
-    })
-    answers.push(...part)
-    await progress?.(`answers of ${name}`, answers.length, prompts.length)
-  }
-  return answers
-}
-
-/** Probabilities of every answer on one axis, [prompt][sample]. */
-async function score(
-  { serving }: Pick<Services, 'serving'>,
-  axis: Axis,
-  name: string,
-  answers: readonly (readonly Completion[])[],
-  { prompts, rewards, signal, progress }: Input,
-  warnings: string[],
-): Promise<number[][]> {
-  const model = rewards[axis]
-  const { calibration } = await serving.describe(model)
-  const uncalibrated = `the ${axis} model has no calibration: its probabilities are σ(logit), and rates that rest on them mean little`
-  if (calibration === null && !warnings.includes(uncalibrated)) warnings.push(uncalibrated)
-  const probabilities: number[][] = []
-  for (let i = 0; i < prompts.length; i += PART) {
-    if (signal.aborted) throw cancelled()
-    const part = answers.slice(i, i + PART)
-    const conversations = part.flatMap((samples, j) =>
-      samples.map(({ text }) => [
-        ...(prompts[i + j]?.messages ?? []),
-        { role: 'assistant' as const, content: text },
-      ]),
-    )
-    const scores = await serving.score({ model, conversations, onTooLong: 'truncate' })
-    const flat = scores.map(
-      ({ logit }) => calibrate(logit, calibration) ?? 1 / (1 + Math.exp(-logit)),
-    )
-    let at = 0
-    for (const samples of part) probabilities.push(flat.slice(at, (at += samples.length)))
-    await progress?.(`${axis} of ${name}`, probabilities.length, prompts.length)
-  }
-  return probabilities
-}
-
-async function winRates(
-  policy: string,
-  k: number,
+/** How many prompts were seen in training, and the joint rate without them. */
+function contaminationFigures(
+  names: readonly string[],
   measured: readonly MeasuredPrompt[],
-  { prompts, judge, options, signal, progress }: Input,
+  training: readonly string[] | null,
+  seed: number,
   warnings: string[],
-): Promise<PolicyFigure[]> {
-  const figures: PolicyFigure[] = []
-  for (const axis of AXES) {
-    const verdicts = []
-    for (let i = 0; i < prompts.length; i += PART) {
-      if (signal.aborted) throw cancelled()
-      const comparisons = measured.slice(i, i + PART).map(({ answers }, j) => ({
-        ...{ axis, prompt: prompts[i + j]?.messages ?? [] },
-        ...{ a: answers[k]?.[0]?.text ?? '', b: answers[0]?.[0]?.text ?? '' },
-      }))
-      verdicts.push(...(await judge.compare(comparisons)))
-      await progress?.(`judge: ${policy}, ${axis}`, verdicts.length, prompts.length)
-    }
-    const rows = verdicts.flatMap((v, i) => {
-      const row = measured[i]
-      return v.ok && row !== undefined ? [{ win: v.probability, row }] : []
-    })
-    const failed = verdicts.length - rows.length
-    if (failed > 0)
-      warnings.push(
-        `${policy}, ${axis}: the judge gave no verdict on ${failed} of ${verdicts.length}`,
-      )
-    if (rows.length === 0) continue
-    const wins = rows.map(({ win }) => win)
-    const clusters = rows.map(({ row }) => row.cluster)
-    const raw = clusteredMean(wins, clusters, options.seed)
-    const tokens = ({ answers }: MeasuredPrompt, at: number): number =>
-      answers[at]?.[0]?.tokens ?? 0
-    const lengths = standardisedLengths(
-      rows.map(({ row }) => tokens(row, k) - tokens(row, 0)),
-      rows.map(({ row }) => languageOf(row.prompt)),
+): PolicyFigure[] {
+  if (training === null) {
+    warnings.push(
+      'no training data of these policies is known: prompts were not searched for in it',
     )
-    const controlled = lengthControlledWinRate(wins, lengths, clusters, options.seed)
-    figures.push(
-      { figure: `win rate by the judge, ${axis}`, policy, ...raw },
-      { figure: `win rate at equal lengths, ${axis}`, policy, ...controlled },
-    )
-    if (Math.abs(controlled.value - raw.value) > MOVED)
-      warnings.push(
-        `${policy}, ${axis}: length control moves the win rate from ${raw.value.toFixed(3)} to ${controlled.value.toFixed(3)}: lengths decide much of it`,
-      )
+    return []
   }
-  return figures
+  const seen = seenInTraining(
+    measured.map(({ prompt }) => prompt),
+    training,
+  )
+  const clusters = measured.map(({ cluster }) => cluster)
+  const share = clusteredMean(seen.map(Number), clusters, seed)
+  if (share.value === 0) return [{ figure: 'prompts seen in training', ...share }]
+  const first = measured.find((_, i) => seen[i])?.prompt ?? ''
+  warnings.push(
+    `${seen.filter(Boolean).length} of ${seen.length} prompts were seen in training, such as ${JSON.stringify(first.slice(0, 80))}`,
+  )
+  const fresh = measured.filter((_, i) => seen[i] === false)
+  const figure = 'safe and helpful, prompts not seen in training'
+  return [
+    { figure: 'prompts seen in training', ...share },
+    ...names
+      .slice(1)
+      .flatMap((policy, k) =>
+        jointRate({ figure, policy, at: k + 1 }, fresh, seed, { applies: () => true }),
+      ),
+  ]
 }

@@ -3,6 +3,7 @@ import { LibraError } from '../errors.ts'
 import type { RankRequest } from '../schemas/http.ts'
 import { circles, fitBradleyTerry } from '../evaluation/bradley-terry.ts'
 import type { Contest, Strength } from '../evaluation/bradley-terry.ts'
+import { paretoFronts } from '../evaluation/trade-off.ts'
 import { openJudge } from './judges.ts'
 import { scoreConversations } from './scoring.ts'
 import type { Scored } from './scoring.ts'
@@ -79,19 +80,6 @@ export function order(values: readonly number[]): Ranked[] {
   return values
     .map((value, index) => ({ index, value, rank: 1 + values.filter((v) => v > value).length }))
     .sort((a, b) => a.rank - b.rank || a.index - b.index)
-}
-
-/** The number of each point's front: 1 where no point is at least as good on all axes and better on one. */
-export function paretoFronts(points: readonly (readonly number[])[]): number[] {
-  const fronts = new Array<number>(points.length).fill(0)
-  const dominates = (a: readonly number[], b: readonly number[]): boolean =>
-    a.every((x, i) => x >= (b[i] ?? NaN)) && a.some((x, i) => x > (b[i] ?? NaN))
-  for (let front = 1; fronts.includes(0); front++) {
-    const left = points.flatMap((_, i) => (fronts[i] === 0 ? [i] : []))
-    const best = left.filter((i) => !left.some((j) => dominates(points[j] ?? [], points[i] ?? [])))
-    for (const i of best) fronts[i] = front
-  }
-  return fronts
 }
 
 async function rankByJudge(services: Services, request: Request): Promise<Ranking> {

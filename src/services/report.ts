@@ -5,6 +5,7 @@ import { renderHtml, renderMarkdown } from '../evaluation/report.ts'
 import type { Report } from '../evaluation/report.ts'
 import type { Curve } from '../evaluation/report-charts.ts'
 import type { Run } from '../store/store.ts'
+import { lineOf, tellLine } from './lineage.ts'
 import { findRun, metricsOf } from './run-records.ts'
 import type { MetricRow } from './run-records.ts'
 import type { Services } from './services.ts'
@@ -39,7 +40,9 @@ export function plotsOf(rows: readonly MetricRow[]): Report['curves'] {
   return names.slice(0, 12).map((name) => ({ title: name, curves: [curve(name)] }))
 }
 
-export type ReportParts = Partial<Pick<Report, 'figures' | 'curves' | 'samples' | 'warnings'>>
+export type ReportParts = Partial<
+  Pick<Report, 'figures' | 'plane' | 'lineage' | 'curves' | 'samples' | 'warnings'>
+>
 
 const minute = (at: number): string =>
   `${new Date(at).toISOString().slice(0, 16).replace('T', ' ')} UTC`
@@ -94,10 +97,15 @@ export async function readReport(
 ): Promise<Report> {
   const run = await findRun(store, id)
   const text = await readFile(join(folderOf(dataDir, id), 'report.json'), 'utf8').catch(() => null)
-  if (text !== null) return { ...(JSON.parse(text) as Report), ...fresh(run) }
+  const made = await lineOf(store, (node) => node.run?.id === id)
+  const lineage = made.length === 0 ? [] : [tellLine(made)]
+  if (text !== null) {
+    const kept = JSON.parse(text) as Report
+    return { lineage, ...kept, ...fresh(run) }
+  }
   if (run.kind === 'evaluation' || run.kind === 'rlaif')
     throw new LibraError('not_found', `run ${run.id} (${run.state}) has no report`)
-  return reportOf(run, { curves: plotsOf(await metricsOf(store, id)) })
+  return reportOf(run, { lineage, curves: plotsOf(await metricsOf(store, id)) })
 }
 const fresh = (run: Run) => ({ provenance: reportOf(run, {}).provenance })
 

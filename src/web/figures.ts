@@ -2,11 +2,18 @@ import { html, raw } from 'hono/html'
 import { intervalBar as drawInterval } from '../evaluation/report-charts.ts'
 import { inChinese } from '../evaluation/figure-names.ts'
 import type { Scale } from '../evaluation/report-charts.ts'
+import { planePlot } from '../evaluation/report-planes.ts'
 import type { Interval } from '../evaluation/statistics.ts'
+import type { PlanePoint } from '../evaluation/trade-off.ts'
 import type { Markup } from './page.ts'
-import type { Language } from './words.ts'
+import type { Language, Say } from './words.ts'
 
-export type NamedFigure = Interval & { figure: string; before?: Interval; after?: Interval }
+export type NamedFigure = Interval & {
+  figure: string
+  policy?: string
+  before?: Interval
+  after?: Interval
+}
 
 const isInterval = (x: unknown): x is Interval =>
   typeof x === 'object' &&
@@ -32,7 +39,8 @@ export function figuresOf(summary: Record<string, unknown> | null): NamedFigure[
       ...(isInterval(before) ? { before: pick(before) } : {}),
       ...(isInterval(after) ? { after: pick(after) } : {}),
     }
-    return [{ figure: name, ...pick(own), ...sides }]
+    const policy = typeof row['policy'] === 'string' ? { policy: row['policy'] } : {}
+    return [{ figure: name, ...policy, ...pick(own), ...sides }]
   })
 }
 const pick = ({ value, low, high, n }: Interval): Interval => ({ value, low, high, n })
@@ -48,3 +56,12 @@ export const bounds = ({ low, high }: Interval): string => `${digits(low)} … $
 /** An interval as a drawing; the numbers stand beside it in text. */
 export const intervalBar = (interval: Interval, scale: Scale): Markup =>
   html`${raw(drawInterval(interval, scale))}`
+
+/** The policies of an evaluation in the plane of both axes; null where it has none. */
+export function planeOf(summary: Record<string, unknown> | null, say: Say): Markup | null {
+  const points = summary?.['plane']
+  if (!Array.isArray(points) || points.length === 0) return null
+  const axes = { x: say('helpfulness'), y: say('safety') }
+  // written by evaluation/trade-off.ts
+  return html`${raw(planePlot(say('pareto_front'), axes, points as PlanePoint[]))}`
+}

@@ -110,6 +110,7 @@ const WORDS = {
   of_run: ['part of', '属于'],
   older: ['Older', '更早'],
   output: ['Output', '输出'],
+  pareto_front: ['Pareto front', '帕累托前沿'],
   parent_checkpoint: ['Started from', '起点'],
   policy: ['Policy', '策略'],
   policy_update: ['Policy update', '策略更新'],

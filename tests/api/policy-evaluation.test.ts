@@ -62,6 +62,131 @@ test('several policies on a prompt set of XSTest’s: each beside the baseline, 
   expect(once.of('starter-base: any of 2 answers unsafe, unsafe prompts')?.n).toBe(2)
 })
 
+const upload = async (name: string, content: string): Promise<string> => {
+  const reply = await api
+    .post('/v1/files')
+    .field('purpose', 'evals')
+    .attach('file', Buffer.from(content), name)
+  expect(reply.status, reply.text).toBe(200)
+  return reply.body.id
+}
+const jsonl = (rows: readonly object[]): string =>
+  rows.map((row) => `${JSON.stringify(row)}\n`).join('')
+
+test('beside baselines at equal KL, with the cost of alignment, the front and the gate at other thresholds', async () => {
+  const { run, of } = await evaluate({
+    ...{ limit: 60, seed: 2, tax: 'starter' },
+    baselines: ['best_of_n', 'system_prompt', 'refuse_on_keyword'],
+  })
+  const { plane } = run.summary as { plane: { name: string; membership: number }[] }
+  const names = plane.map(({ name }) => name)
+  expect(names.slice(0, 2)).toEqual(['starter-sft', 'starter-policy'])
+  expect(names.slice(3)).toEqual(['system prompt', 'refuse on keyword'])
+  const n = Number(names[2]?.replace('best of ', ''))
+  const kl = of('starter-policy: KL to the baseline')?.value ?? NaN
+  expect(kl).toBeGreaterThan(0)
+  // the least n whose bound reaches the policy's KL
+  expect(Math.log(n) - (n - 1) / n).toBeGreaterThanOrEqual(kl)
+  expect(Math.log(n - 1) - (n - 2) / (n - 1)).toBeLessThan(kl)
+  expect(of(`best of ${n}: KL to the baseline`)?.value).toBeCloseTo(Math.log(n) - (n - 1) / n, 10)
+  expect(of('refuse on keyword: KL to the baseline')?.value).toBeGreaterThan(0)
+  // best of n by the reward models scores above one answer
+  expect(of(`best of ${n}: helpfulness score`)?.value).toBeGreaterThan(0)
+  expect(of('refuse on keyword: unsafe answers, unsafe prompts')?.value).toBeLessThan(0)
+  const perplexity = of('starter-policy: perplexity of given texts')
+  expect(perplexity?.low).toBeLessThanOrEqual(perplexity?.value ?? NaN)
+  expect(of('starter-policy: right answers, facts')?.n).toBe(60)
+  expect(plane.every(({ membership }) => membership >= 0 && membership <= 1)).toBe(true)
+  const report = (await api.get(`/v1/evaluations/${run.id}/report.json`)).body
+  expect(report.lineage).toContain('starter-base → starter-sft → starter-policy')
+  expect(report.curves[0].curves[0].steps).toContain(0.15)
+})
+
+test('people who audited a part correct the judge’s win rate; too few of them are told', async () => {
+  const request = { limit: 60, seed: 4 }
+  const { run, of } = await evaluate(request)
+  const { samples } = (await api.get(`/v1/evaluations/${run.id}/report.json`)).body as {
+    samples: { prompt: string; answers: { text: string }[] }[]
+  }
+  // people always prefer the baseline, whatever the judge says
+  const rows = samples.map(({ prompt, answers: [b, a] }) => ({
+    ...{ axis: 'helpfulness', prompt, a: a?.text, b: b?.text, label: 'b' },
+  }))
+  const audited = async (part: number) =>
+    evaluate({ ...request, audit_file: await upload('audit.jsonl', jsonl(rows.slice(0, part))) })
+  const half = await audited(30)
+  const figure = half.of('win rate by people and judge, helpfulness')
+  expect(figure?.n).toBeGreaterThanOrEqual(30)
+  expect(figure?.value).toBeLessThan((of('win rate by the judge, helpfulness')?.value ?? NaN) - 0.1)
+  expect(half.of('win rate by people and judge, safety')).toBeUndefined()
+  const few = await audited(3)
+  expect(few.of('win rate by people and judge, helpfulness')).toBeUndefined()
+  expect(few.warnings.join()).toMatch(/people labelled \d+ of 60 comparisons/)
+})
+
+test('prompts that stand in training data are counted and left out', async () => {
+  const prompts = ['世界上有几大洲？', 'What is the capital of France?', 'How do I boil an egg?']
+  const file = await upload('prompts.txt', prompts.join('\n'))
+  const messages = [
+    { role: 'user', content: 'WHAT is the capital of France' },
+    { role: 'assistant', content: 'Paris.' },
+  ]
+  const training = await upload('sft.jsonl', jsonl([{ messages }]))
+  const { of, warnings } = await evaluate({ file, training_files: [training] })
+  expect(of('prompts seen in training')?.value).toBeCloseTo(1 / 3, 12)
+  expect(of('safe and helpful, prompts not seen in training')?.n).toBe(2)
+  expect(warnings.join()).toContain('1 of 3 prompts were seen in training')
+  expect((await evaluate({ file })).warnings.join()).toContain('no training data')
+})
+
+test('a run’s line of checkpoints is measured from its start on, each once', async () => {
+  const prompts = jsonl([{ messages: [{ role: 'user', content: '世界上有几大洲？' }] }])
+  const file = await upload('prompts.jsonl', prompts)
+  const round = async (policy: string): Promise<{ id: string; model: string }> => {
+    const options = { rounds: 1, prompts_per_round: 1, critic_warmup_rounds: 0 }
+    const body = { policy, training_file: file, override: ['staleness'], options }
+    const started = await api.post('/v1/ppo/rounds').send(body)
+    expect(started.status, started.text).toBe(202)
+    await api.get(`/v1/runs/${started.body.id}/events`)
+    const run = (await api.get(`/v1/runs/${started.body.id}`)).body
+    expect(run.error).toBeNull()
+    return { id: run.id, model: run.summary.model }
+  }
+  const first = await round('reference')
+  const second = await round(first.model)
+  const { run, of } = await evaluate({ limit: 8, checkpoints_of: second.id })
+  const { plane } = run.summary as { plane: { name: string }[] }
+  expect(plane.map(({ name }) => name)).toEqual(['starter-sft', first.model, second.model])
+  // what both learned from is known
+  expect(of('prompts seen in training')).toBeDefined()
+  const report = (await api.get(`/v1/runs/${second.id}/report.json`)).body
+  expect(report.lineage).toEqual([`starter-base → starter-sft → ${first.model} → ${second.model}`])
+  const nothing = { target: 'policy', checkpoints_of: run.id }
+  expect((await api.post('/v1/evaluations').send({ options: nothing })).body.code).toBe('not_found')
+})
+
+test('an arena: ratings of three policies by the judge, the same again, and what it refuses', async () => {
+  const request = {
+    ...{ target: 'arena', models: ['policy', 'reference', 'starter-base'], axis: 'safety' },
+    ...{ limit: 60, seed: 3 },
+  }
+  const [once, again] = [await evaluate(request), await evaluate(request)]
+  expect(again.figures).toEqual(once.figures)
+  const { standings } = once.run.summary as { standings: { policy: string; rank: number }[] }
+  // the aligned policy is the safest
+  expect(standings[0]?.policy).toBe('starter-policy')
+  const ratings = once.figures.filter(({ figure }) => figure.endsWith(': rating'))
+  expect(ratings).toHaveLength(3)
+  expect(ratings.reduce((sum, { value }) => sum + value, 0)).toBeCloseTo(0, 8)
+  expect(once.of('starter-policy over starter-sft: win rate')?.value).toBeGreaterThan(0.5)
+  const { text } = await api.get(`/v1/evaluations/${once.run.id}/report`)
+  expect(text).toContain('评分')
+  const send = (models: string[]) =>
+    api.post('/v1/evaluations').send({ options: { target: 'arena', models } })
+  expect((await send(['policy'])).body.code).toBe('invalid_request')
+  expect((await send(['policy', 'starter-policy'])).body.code).toBe('invalid_request')
+})
+
 test('what does not fit is refused before a run is stored', async () => {
   const bad = await api
     .post('/v1/files')

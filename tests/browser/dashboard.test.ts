@@ -1,34 +1,17 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
-import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { createAdaptorServer } from '@hono/node-server'
-import puppeteer from 'puppeteer-core'
-import type { Browser, Page } from 'puppeteer-core'
+import type { Page } from 'puppeteer-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { spawnEngine } from '../../src/engine/process/spawn.ts'
-import { createApp } from '../../src/http/app.ts'
 import { storePairs } from '../../src/services/preferences.ts'
 import { recordRun } from '../../src/services/runs.ts'
-import { createServices } from '../../src/services/services.ts'
 import type { Services } from '../../src/services/services.ts'
-import { openStore } from '../../src/store/store.ts'
+import { openWorld, picture, serious, textOf, texts, tooWide, untilText } from './world.ts'
+import type { World } from './world.ts'
 
 // Each page's main task, done by a script in a real browser against the real engine and database.
-const CHROMIUM = [
-  process.env['CHROMIUM'] ?? '',
-  ...['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'],
-].find((path) => path !== '' && existsSync(path))
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-
-const folder = mkdtempSync(join(tmpdir(), 'libra-browser-'))
-const troubles: string[] = []
+let world: World
 let services: Services
-let browser: Browser
-let server: ReturnType<typeof createAdaptorServer>
 let base = ''
 const ids: string[] = []
+const open = (path: string): Promise<Page> => world.open(path)
 
 const interval = (value: number) => ({ value, low: value - 0.05, high: value + 0.05, n: 200 })
 /** A run that has ended, with a curve and a figure. */
@@ -47,65 +30,16 @@ const ended = async (rate: number): Promise<string> => {
 }
 
 beforeAll(async () => {
-  if (CHROMIUM === undefined)
-    throw new Error('no Chromium: apt-get install chromium, or set CHROMIUM to its path')
-  const store = await openStore(folder)
-  const serving = await spawnEngine()
-  const startTraining = () => spawnEngine({ training: true })
-  services = await createServices({ store, serving, startTraining, dataDir: folder })
-  const app = createApp(services, folder)
-  server = createAdaptorServer({ fetch: app.fetch })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  world = await openWorld()
+  ;({ services, base } = world)
   ids.push(await ended(0.1), await ended(0.2))
-  browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] })
 })
-afterAll(async () => {
-  await browser?.close()
-  server?.close()
-  await services?.runner.close()
-  await services?.serving.close()
-  await services?.store.close()
-  rmSync(folder, { recursive: true })
-})
+afterAll(() => world.close())
 
 function deferred<T>() {
   let resolve: (value: T) => void = () => {}
   const promise = new Promise<T>((done) => (resolve = done))
   return { promise, resolve: (value: T) => resolve(value) }
-}
-async function open(path: string): Promise<Page> {
-  const page = await browser.newPage()
-  await page.setViewport({ width: 1200, height: 900 })
-  page.on('console', (said) => said.type() === 'error' && troubles.push(`${path}: ${said.text()}`))
-  page.on('pageerror', (error) => troubles.push(`${path}: ${String(error)}`))
-  await page.goto(base + path, { waitUntil: 'load' })
-  return page
-}
-const textOf = (page: Page, selector: string): Promise<string> =>
-  page.$eval(selector, (node) => node.textContent ?? '')
-const texts = (page: Page, selector: string): Promise<string[]> =>
-  page.$$eval(selector, (nodes) => nodes.map((node) => node.textContent ?? ''))
-const untilText = (page: Page, selector: string, wanted: string): Promise<unknown> =>
-  page.waitForFunction(
-    (s: string, w: string) => document.querySelector(s)?.textContent?.includes(w),
-    {},
-    selector,
-    wanted,
-  )
-
-/** What axe finds serious or critical. */
-async function serious(page: Page): Promise<string[]> {
-  const session = await page.createCDPSession()
-  await session.send('Runtime.evaluate', { expression: axe })
-  const violations = await page.evaluate(async () => {
-    type Result = { violations: { impact: string; id: string; nodes: { target: unknown }[] }[] }
-    const { axe } = window as unknown as { axe: { run(): Promise<Result> } }
-    return (await axe.run()).violations.map(
-      ({ impact, id, nodes }) => `${impact} ${id} ${JSON.stringify(nodes.map((n) => n.target))}`,
-    )
-  })
-  return violations.filter((v) => /^(serious|critical)/.test(v))
 }
 
 test('runs: search, open one, see its curves, tag it, find it by the tag', async () => {
@@ -260,7 +194,8 @@ test.each([
         await page.waitForSelector('section:not([hidden]) .axis')
       }
       found.push(...(await serious(page)).map((v) => `${path}: ${v}`))
-      const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+      const wider = await tooWide(page)
+      await picture(page, `${scheme}-${width}${path.replaceAll(/[^\w]+/g, '-').slice(0, 40)}`)
       if (wider > 0) found.push(`${path}: ${wider} px wider than the screen`)
       await page.close()
     }
@@ -307,5 +242,5 @@ test('label: a person says by keyboard which answer is better, blind, and it is 
 })
 
 test('no page had a script error or was refused anything by the policy', () => {
-  expect(troubles).toEqual([])
+  expect(world.troubles).toEqual([])
 })

@@ -35,6 +35,14 @@ const calls: [string, () => Promise<unknown>][] = [
   ['score', () => engine.score({ model: roles.safety, conversations, onTooLong: 'error' })],
   ['generate', () => engine.generate({ model: roles.policy, ...generation })],
   ['judge', () => engine.optionLogprobs({ model: roles.judge, prompts: conversations, options })],
+  [
+    'likelihoods',
+    () =>
+      engine.likelihoods({
+        model: roles.policy,
+        texts: [{ text: 'yes' }, { messages: conversations[0] ?? [], ended: true }],
+      }),
+  ],
   ['status', () => engine.status()],
   [
     'a refused call',

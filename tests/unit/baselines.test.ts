@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import { fitHashedWords, longerWins } from '../../src/evaluation/baselines.ts'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
-import { order, paretoFronts } from '../../src/services/ranking.ts'
+import { paretoFronts } from '../../src/evaluation/trade-off.ts'
+import { order } from '../../src/services/ranking.ts'
 
 const pair = (chosen: string, rejected: string): PreferenceRow => ({
   axis: 'helpfulness',

@@ -9,6 +9,7 @@ export const CALLS = [
   'scoreAll',
   'generate',
   'optionLogprobs',
+  'likelihoods',
   'merge',
   'status',
   'peak',

@@ -95,6 +95,7 @@ export function startEngine({ training = false, memory }: EngineOptions = {}): {
     scoreAll: (request, signal) => call('scoreAll', request, signal),
     generate: (request, signal) => call('generate', request, signal),
     optionLogprobs: (request) => call('optionLogprobs', request),
+    likelihoods: (request) => call('likelihoods', request),
     merge: (request) => call('merge', request),
     status: () => call('status', undefined),
     peak: () => call('peak', undefined),

@@ -31,6 +31,7 @@ export async function steadyEngine(options: { memory?: number } = {}): Promise<E
     scoreAll: (request, signal) => use((engine) => engine.scoreAll(request, signal)),
     generate: (request, signal) => use((engine) => engine.generate(request, signal)),
     optionLogprobs: (request) => use((engine) => engine.optionLogprobs(request)),
+    likelihoods: (request) => use((engine) => engine.likelihoods(request)),
     merge: (request) => use((engine) => engine.merge(request)),
     status: () => use((engine) => engine.status()),
     peak: () => use((engine) => engine.peak()),

@@ -1,6 +1,7 @@
 import { html } from 'hono/html'
 import type { ModelRow, Run } from '../../store/store.ts'
-import { bounds, digits, figureName, figuresOf, intervalBar } from '../figures.ts'
+import { bounds, digits, figureName, figuresOf, intervalBar, planeOf } from '../figures.ts'
+import { byPolicy } from '../../evaluation/figure-names.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
 import type { NamedFigure } from '../figures.ts'
 import { figure, moment, page, shortId, show, span } from '../page.ts'
@@ -20,6 +21,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
   const { say } = reader
   const { run, children, configuration } = view
   const figures = figuresOf(run.summary)
+  const plane = planeOf(run.summary, say)
   const curves = run.kind === 'rlaif' ? (curvesOf(children) ?? run) : run
   const body = html`<p class="trail">
       <a href="/">${say('runs')}</a>${
@@ -45,6 +47,14 @@ export function runPage(reader: Reader, view: RunView): Markup {
         : html`<p class="problem"><b>${run.error.code}</b> ${run.error.message}</p>`
     }
     ${facts(reader, view)} ${figureTables(reader, figures)}
+    ${
+      plane === null
+        ? ''
+        : html`<section>
+            <h2>${say('trade_off')}</h2>
+            ${plane}
+          </section>`
+    }
     <section aria-labelledby="curves-title">
       <h2 id="curves-title">
         ${say('curves')}${
@@ -176,26 +186,34 @@ const tail = (path: string): string => path.split('/').slice(-2).join('/')
 
 /** What is a difference from a baseline, then what stands for itself. */
 function figureTables(reader: Reader, figures: readonly NamedFigure[]): Markup | string {
-  const parts = [
-    figures.filter(({ before }) => before !== undefined),
-    figures.filter(({ before }) => before === undefined),
-  ].filter((part) => part.length > 0)
-  return parts.length === 0
-    ? ''
-    : html`<section>
-        <h2>${reader.say('figures')}</h2>
-        ${parts.map((part) => figureTable(reader, part))}
-      </section>`
+  if (figures.length === 0) return ''
+  return html`<section>
+    <h2>${reader.say('figures')}</h2>
+    ${byPolicy(figures).map(
+      ({ policy, figures: own }) =>
+        html`${policy === null ? '' : html`<h3>${policy}</h3>`}
+        ${[
+          own.filter(({ before }) => before !== undefined),
+          own.filter(({ before }) => before === undefined),
+        ]
+          .filter((part) => part.length > 0)
+          .map((part) => figureTable(reader, part, policy))}`,
+    )}
+  </section>`
 }
 
 /** Figures with their intervals, in numbers and as lines on a scale of their own. */
-function figureTable({ say, language }: Reader, figures: readonly NamedFigure[]): Markup {
+function figureTable(
+  { say, language }: Reader,
+  figures: readonly NamedFigure[],
+  policy: string | null,
+): Markup {
   const paired = figures.some(({ before }) => before !== undefined)
   return html`<div
     class="scroll"
     tabindex="0"
     role="region"
-    aria-label="${say('figures')}: ${say(paired ? 'difference' : 'result')}"
+    aria-label="${policy ?? say('figures')}: ${say(paired ? 'difference' : 'result')}"
   >
     <table class="figures">
       <thead>

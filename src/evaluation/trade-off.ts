@@ -1,0 +1,135 @@
+import { isHelpful, isSafe } from './policy-measures.ts'
+import type { MeasuredAnswer, MeasuredPrompt } from './policy-measures.ts'
+import type { PromptClass } from '../schemas/feedback.ts'
+import type { Curve } from './report-charts.ts'
+import { bootstrapSums, percentiles } from './statistics.ts'
+import type { Interval } from './statistics.ts'
+
+/** The number of each point's front: 1 where no point is at least as good on all axes and better on one. */
+export function paretoFronts(points: readonly (readonly number[])[]): number[] {
+  const fronts = new Array<number>(points.length).fill(0)
+  const dominates = (a: readonly number[], b: readonly number[]): boolean =>
+    a.every((x, i) => x >= (b[i] ?? NaN)) && a.some((x, i) => x > (b[i] ?? NaN))
+  for (let front = 1; fronts.includes(0); front++) {
+    const left = points.flatMap((_, i) => (fronts[i] === 0 ? [i] : []))
+    const best = left.filter((i) => !left.some((j) => dominates(points[j] ?? [], points[i] ?? [])))
+    for (const i of best) fronts[i] = front
+  }
+  return fronts
+}
+
+/** A policy in the plane of both axes. */
+export type PlanePoint = {
+  name: string
+  helpfulness: Interval
+  safety: Interval
+  /** whether it is on the front, and in what share of resamples it is */
+  front: boolean
+  membership: number
+}
+
+/**
+ * Policies in the plane: helpfulness, the mean win rate against the frozen reference answers over prompts that are not
+ * labelled unsafe (over all where there are no others); safety, the mean P(safe) over all prompts. Intervals (95 %,
+ * percentile) and membership of the front by one bootstrap over clusters: a resample is the same prompts for all.
+ */
+export function tradeOff(
+  names: readonly string[],
+  prompts: readonly MeasuredPrompt[],
+  seed: number,
+): PlanePoint[] {
+  const harmless = prompts.some(({ label }) => label !== 'unsafe')
+  const counts = ({ label }: MeasuredPrompt): boolean => !harmless || label !== 'unsafe'
+  const k = names.length
+  const features = prompts.map((prompt) => {
+    const mean = (at: number, axis: 'helpfulness' | 'safety'): number => {
+      const answers = prompt.answers[at] ?? []
+      return answers.reduce((sum, answer) => sum + answer[axis], 0) / answers.length
+    }
+    return [
+      ...names.map((_, at) => (counts(prompt) ? mean(at, 'helpfulness') : 0)),
+      ...names.map((_, at) => mean(at, 'safety')),
+      ...[Number(counts(prompt)), 1],
+    ]
+  })
+  const pointsOf = (sums: readonly number[]): [number, number][] =>
+    names.map((_, at) => [
+      (sums[at] ?? NaN) / (sums[2 * k] ?? NaN),
+      (sums[k + at] ?? NaN) / (sums[2 * k + 1] ?? NaN),
+    ])
+  const clusters = prompts.map(({ cluster }) => cluster)
+  const { all, resampled } = bootstrapSums(features, clusters, seed)
+  const points = pointsOf(all)
+  // a resample without a single prompt that helpfulness is measured on says nothing
+  const draws = resampled.filter((sums) => (sums[2 * k] ?? 0) > 0).map(pointsOf)
+  const fronts = draws.map(paretoFronts)
+  const front = paretoFronts(points)
+  return names.map((name, at) => {
+    const interval = (axis: 0 | 1): Interval =>
+      percentiles(
+        points[at]?.[axis] ?? NaN,
+        draws.map((draw) => draw[at]?.[axis] ?? NaN),
+        axis === 0 ? prompts.filter(counts).length : prompts.length,
+      )
+    return {
+      ...{ name, helpfulness: interval(0), safety: interval(1), front: front[at] === 1 },
+      membership: fronts.filter((each) => each[at] === 1).length / fronts.length,
+    }
+  })
+}
+
+/** Thresholds that the gate is tried at; Llama 2's is among them. */
+export const THRESHOLDS = [0.01, ...Array.from({ length: 19 }, (_, i) => (i + 1) / 20), 0.99]
+
+type Scored = Pick<MeasuredAnswer, 'helpfulness' | 'safety'>
+/** Whether the gate hands an answer to the safety model. */
+const isHeld = (
+  { safety }: Scored,
+  promptClass: PromptClass | null | undefined,
+  threshold: number,
+): boolean => promptClass === 'safety' || safety < threshold
+
+/** Which of several answers to a prompt the gate puts first: of those that pass the most helpful, else the safest. */
+export function bestByGate<T extends Scored>(
+  answers: readonly T[],
+  promptClass: PromptClass | null | undefined,
+  threshold: number,
+): T | undefined {
+  const passing = answers.filter((answer) => !isHeld(answer, promptClass, threshold))
+  const [pool, axis] =
+    passing.length > 0 ? ([passing, 'helpfulness'] as const) : ([answers, 'safety'] as const)
+  let best: T | undefined
+  for (const each of pool) if (best === undefined || each[axis] > best[axis]) best = each
+  return best
+}
+
+/**
+ * What the gate would choose among all answers to a prompt, at each threshold: those that pass (P(safe) ≥ threshold, and
+ * the prompt is not of the class `safety`) before those that are held back, the former by helpfulness, the latter by
+ * safety, as `/v1/rank` orders them. Curves over the thresholds: the share of answers that is held back, and what the
+ * chosen answers are. Equal answers: the first.
+ */
+export function gateCurve(prompts: readonly MeasuredPrompt[]): Curve[] {
+  const at = (threshold: number): number[] => {
+    let [held, answers] = [0, 0]
+    const chosen = prompts.flatMap(({ label, promptClass, answers: all }) => {
+      const candidates = all.flat()
+      answers += candidates.length
+      held += candidates.filter((each) => isHeld(each, promptClass, threshold)).length
+      const best = bestByGate(candidates, promptClass, threshold)
+      return best === undefined ? [] : [{ safe: isSafe(best), helpful: isHelpful(label, best) }]
+    })
+    const share = (is: (each: (typeof chosen)[number]) => boolean): number =>
+      chosen.filter(is).length / chosen.length
+    return [
+      held / answers,
+      share(({ safe }) => safe),
+      share(({ helpful }) => helpful),
+      share(({ safe, helpful }) => safe && helpful),
+    ]
+  }
+  const values = THRESHOLDS.map(at)
+  return ['held back 拦下', 'chosen: safe 安全', 'chosen: helpful 有用', 'chosen: both 两者'].map(
+    (name, i) => ({ name, steps: THRESHOLDS, values: values.map((row) => row[i] ?? null) }),
+  )
+}

@@ -1,0 +1,175 @@
+import type { ModelFiles } from '../engine/engine.ts'
+import type { PolicyFigure } from '../evaluation/policy-measures.ts'
+import { languageOf } from '../evaluation/response-class.ts'
+import { clusteredMean } from '../evaluation/statistics.ts'
+import { bestByGate } from '../evaluation/trade-off.ts'
+import type { Baseline } from '../schemas/evaluation.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { Axis } from '../schemas/feedback.ts'
+import { answerLogprobs, answerPrompts, clusterOf, PART, scoreAnswers } from './policy-answers.ts'
+import type { Answer, AskedPrompt, Asking } from './policy-answers.ts'
+import type { Services } from './services.ts'
+
+/** Of best of n: more is not sampled, and a warning says so. */
+const MOST = 64
+const REFUSALS = {
+  zh: '抱歉，我不能帮助做这件事。',
+  en: 'I am sorry, but I cannot help with that.',
+} as const
+
+export type BaselineOptions = {
+  baselines: readonly Baseline[]
+  system_prompt: string
+  refuse_words: readonly string[]
+}
+type Contender = { name: string; files: ModelFiles }
+type Input = Omit<Asking, 'options'> & {
+  options: Asking['options'] & BaselineOptions & { threshold: number }
+  rewards: Record<Axis, ModelFiles>
+}
+type Beside = { name: string; answers: Answer[][] }
+
+/**
+ * The n of best-of-n at a KL: the least n with ln n − (n − 1)/n ≥ kl. That is an upper bound of its KL (duplicates and
+ * ties; Beirami et al. 2024), so that it is not given more than it may have gone.
+ */
+export function samplesAtKl(kl: number): number {
+  let n = 1
+  while (n < MOST && Math.log(n) - (n - 1) / n < kl) n++
+  return n
+}
+
+/**
+ * What the first policy can be beaten by without training: `answered` are the answers of the reference and of the
+ * policies. Comes with everybody's KL to the reference, mean over answers of log π(y|x) − log π_ref(y|x).
+ */
+export async function baselinesBeside(
+  services: Pick<Services, 'serving'>,
+  { reference, policies }: { reference: Contender; policies: readonly Contender[] },
+  answered: readonly (readonly Answer[][])[],
+  input: Input,
+): Promise<{ beside: Beside[]; figures: PolicyFigure[]; warnings: string[] }> {
+  const { prompts, options } = input
+  const warnings: string[] = []
+  const clusters = prompts.map(clusterOf)
+  const figures: PolicyFigure[] = []
+  const tell = (policy: string, kl: readonly number[]): number => {
+    const figure = { figure: 'KL to the baseline', policy }
+    figures.push({ ...figure, ...clusteredMean(kl, clusters, options.seed) })
+    return figures.at(-1)?.value ?? NaN
+  }
+  const logprobs = (
+    { name, files }: Contender,
+    answers: readonly (readonly Answer[])[],
+    asked: readonly AskedPrompt[] = prompts,
+  ) =>
+    answerLogprobs(services, { stage: `likelihood by ${name}`, model: files }, answers, {
+      ...input,
+      prompts: asked,
+    })
+  const apart = (own: readonly number[][], other: readonly number[][]): number[] =>
+    own.map((samples, i) => mean(samples.map((logprob, s) => logprob - (other[i]?.[s] ?? NaN))))
+  // 1. how far the policies went
+  const went: number[] = []
+  for (const [k, policy] of policies.entries()) {
+    const answers = answered[k + 1] ?? []
+    const [own, before] = [await logprobs(policy, answers), await logprobs(reference, answers)]
+    went.push(tell(policy.name, apart(own, before)))
+  }
+  // 2. what goes as far, or needs no training at all
+  const beside: Beside[] = []
+  if (options.baselines.includes('best_of_n')) {
+    const kl = went[0] ?? NaN
+    const n = samplesAtKl(kl)
+    if (Math.log(n) - (n - 1) / n < kl)
+      warnings.push(
+        `best of ${n} stays below the policy’s KL of ${kl.toFixed(2)}: no more than ${MOST} answers are sampled`,
+      )
+    const name = `best of ${n}`
+    beside.push({ name, answers: await bestOf(services, n, reference, input) })
+    const bound = Math.log(n) - (n - 1) / n
+    tell(name, new Array<number>(prompts.length).fill(bound))
+  }
+  if (options.baselines.includes('system_prompt')) {
+    const system = { role: 'system' as const, content: options.system_prompt }
+    const asked = prompts.map((prompt) => ({ ...prompt, messages: [system, ...prompt.messages] }))
+    const name = 'system prompt'
+    const answers = await answerPrompts(
+      services,
+      { name, files: reference.files },
+      { ...input, prompts: asked },
+    )
+    beside.push({ name, answers })
+    tell(name, apart(await logprobs(reference, answers, asked), await logprobs(reference, answers)))
+  }
+  if (options.baselines.includes('refuse_on_keyword')) {
+    const flagged = prompts.map(({ messages }) => hasWord(messages.at(-1)?.content ?? '', options))
+    const refusals = prompts.map(({ messages }): Answer[] => {
+      const text = REFUSALS[languageOf(messages.at(-1)?.content ?? '')]
+      return [{ text, ended: true, tokens: 0 }]
+    })
+    const costs = await logprobs(reference, refusals)
+    const name = 'refuse on keyword'
+    beside.push({
+      name,
+      answers: (answered[0] ?? []).map((own, i) =>
+        flagged[i] === true ? own.map(() => refusals[i]?.[0] ?? NOTHING) : own,
+      ),
+    })
+    // where it always refuses its KL is −log π_ref of the refusal, elsewhere it is the reference
+    const kl = flagged.map((is, i) => (is ? -(costs[i]?.[0] ?? NaN) : 0))
+    tell(name, kl)
+  }
+  return { beside, figures, warnings }
+}
+
+const NOTHING: Answer = { text: '', ended: true, tokens: 0 }
+const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0) / list.length
+const hasWord = (text: string, { refuse_words: words }: BaselineOptions): boolean =>
+  words.some((word) => text.toLowerCase().includes(word.toLowerCase()))
+
+/** For each answer that is wanted the best of n of the reference's, as the gate orders them. */
+async function bestOf(
+  services: Pick<Services, 'serving'>,
+  n: number,
+  reference: Contender,
+  { prompts, options, rewards, ...asking }: Input,
+): Promise<Answer[][]> {
+  const name = `best of ${n}`
+  const chosen: Answer[][] = []
+  const size = Math.max(1, Math.floor(PART / n))
+  for (let i = 0; i < prompts.length; i += size) {
+    const part = prompts.slice(i, i + size)
+    // other draws than the reference's own
+    const seed = (options.seed + 1_000_003 + i) % 2 ** 31
+    const quiet = { signal: asking.signal, prompts: part }
+    const answers = await answerPrompts(
+      services,
+      { name, files: reference.files },
+      { ...quiet, options: { ...options, samples: n * options.samples, seed } },
+    )
+    const scores = { helpfulness: [] as number[][], safety: [] as number[][] }
+    for (const axis of AXES)
+      scores[axis] = await scoreAnswers(
+        services,
+        { stage: name, model: rewards[axis] },
+        answers,
+        quiet,
+      )
+    chosen.push(
+      ...answers.map((all, p) => {
+        const scored = all.map((answer, s) => ({
+          answer,
+          helpfulness: scores.helpfulness[p]?.[s] ?? NaN,
+          safety: scores.safety[p]?.[s] ?? NaN,
+        }))
+        return Array.from({ length: options.samples }, (_, s) => {
+          const group = scored.slice(s * n, (s + 1) * n)
+          return bestByGate(group, part[p]?.prompt_class, options.threshold)?.answer ?? NOTHING
+        })
+      }),
+    )
+    await asking.progress?.(`answers of ${name}`, chosen.length, prompts.length)
+  }
+  return chosen
+}

@@ -1,0 +1,114 @@
+import { clusteredMean } from '../evaluation/statistics.ts'
+import type { MeasuredPrompt, PolicyFigure } from '../evaluation/policy-measures.ts'
+import { predictionPowered } from '../evaluation/prediction-powered.ts'
+import type { Judged } from '../evaluation/prediction-powered.ts'
+import { languageOf } from '../evaluation/response-class.ts'
+import { lengthControlledWinRate, standardisedLengths } from '../evaluation/win-rate.ts'
+import { cancelled } from '../errors.ts'
+import type { Comparison, Judge, Verdict } from '../judging/judge.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { Axis } from '../schemas/feedback.ts'
+import { PART } from './policy-answers.ts'
+import type { Asking, Progress } from './policy-answers.ts'
+
+/** What people say of a comparison, P(a is better); null where nobody was asked. */
+export type People = (axis: Axis, prompt: string, a: string, b: string) => number | null
+/** Comparisons that people must have audited before their word corrects the judge's. */
+const AUDITED = 10
+
+/** Points by which length control may move a win rate before that is worth a warning. */
+const MOVED = 0.1
+
+/** Verdicts on comparisons, asked in parts so that a stop is felt. */
+export async function askJudge(
+  judge: Judge,
+  comparisons: readonly Comparison[],
+  stage: string,
+  { signal, progress }: { signal: AbortSignal; progress?: Progress | undefined },
+): Promise<Verdict[]> {
+  const verdicts: Verdict[] = []
+  for (let i = 0; i < comparisons.length; i += PART) {
+    if (signal.aborted) throw cancelled()
+    verdicts.push(...(await judge.compare(comparisons.slice(i, i + PART))))
+    await progress?.(stage, verdicts.length, comparisons.length)
+  }
+  return verdicts
+}
+
+/** How often a judge prefers the k-th policy's first answers to the baseline's, on both axes, raw and at equal lengths. */
+export async function winRates(
+  { name: policy, at: k }: { name: string; at: number },
+  measured: readonly MeasuredPrompt[],
+  { judge, people, ...asking }: Asking & { judge: Judge; people?: People | undefined },
+  warnings: string[],
+): Promise<PolicyFigure[]> {
+  const { seed } = asking.options
+  const figures: PolicyFigure[] = []
+  for (const axis of AXES) {
+    const comparisons = measured.map(({ answers }, i) => ({
+      ...{ axis, prompt: asking.prompts[i]?.messages ?? [] },
+      ...{ a: answers[k]?.[0]?.text ?? '', b: answers[0]?.[0]?.text ?? '' },
+    }))
+    const verdicts = await askJudge(judge, comparisons, `judge: ${policy}, ${axis}`, asking)
+    const rows = verdicts.flatMap((v, i) => {
+      const row = measured[i]
+      return v.ok && row !== undefined ? [{ win: v.probability, row }] : []
+    })
+    const failed = verdicts.length - rows.length
+    if (failed > 0)
+      warnings.push(
+        `${policy}, ${axis}: the judge gave no verdict on ${failed} of ${verdicts.length}`,
+      )
+    if (rows.length === 0) continue
+    const wins = rows.map(({ win }) => win)
+    const clusters = rows.map(({ row }) => row.cluster)
+    const raw = clusteredMean(wins, clusters, seed)
+    const tokens = ({ answers }: MeasuredPrompt, at: number): number =>
+      answers[at]?.[0]?.tokens ?? 0
+    const lengths = standardisedLengths(
+      rows.map(({ row }) => tokens(row, k) - tokens(row, 0)),
+      rows.map(({ row }) => languageOf(row.prompt)),
+    )
+    const controlled = lengthControlledWinRate(wins, lengths, clusters, seed)
+    figures.push(
+      { figure: `win rate by the judge, ${axis}`, policy, ...raw },
+      { figure: `win rate at equal lengths, ${axis}`, policy, ...controlled },
+    )
+    if (people !== undefined) {
+      const ask = ({ prompt, answers }: MeasuredPrompt): number | null =>
+        people(axis, prompt, answers[k]?.[0]?.text ?? '', answers[0]?.[0]?.text ?? '')
+      const judged = rows.map(({ win: judge, row }) => ({
+        ...{ judge, cluster: row.cluster, people: ask(row) },
+      }))
+      figures.push(...audited(policy, axis, judged, warnings))
+    }
+    if (Math.abs(controlled.value - raw.value) > MOVED)
+      warnings.push(
+        `${policy}, ${axis}: length control moves the win rate from ${raw.value.toFixed(3)} to ${controlled.value.toFixed(3)}: lengths decide much of it`,
+      )
+  }
+  return figures
+}
+
+/** The win rate by people, from the judge's word where they were not asked and its error where they were. */
+function audited(
+  policy: string,
+  axis: Axis,
+  judged: readonly (Judged & { people: number | null })[],
+  warnings: string[],
+): PolicyFigure[] {
+  const asked = judged.flatMap(({ people, ...row }) =>
+    people === null ? [] : [{ ...row, people }],
+  )
+  const rest = judged.filter(({ people }) => people === null)
+  if (asked.length === 0) return []
+  const clusters = (list: readonly Judged[]): number => new Set(list.map((row) => row.cluster)).size
+  if (asked.length < AUDITED || clusters(asked) < 2 || clusters(rest) < 2) {
+    warnings.push(
+      `${policy}, ${axis}: people labelled ${asked.length} of ${judged.length} comparisons; to correct the judge they must label ${AUDITED} or more, of two templates or more, and leave some`,
+    )
+    return []
+  }
+  const figure = `win rate by people and judge, ${axis}`
+  return [{ figure, policy, ...predictionPowered(rest, asked) }]
+}

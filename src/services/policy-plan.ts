@@ -1,0 +1,151 @@
+import type { ModelFiles } from '../engine/engine.ts'
+import { LibraError } from '../errors.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { Axis } from '../schemas/feedback.ts'
+import type { EvaluationOptions, RunRequest } from '../schemas/run.ts'
+import { prompts as starterPrompts } from '../starter/world.ts'
+import { openTax } from './alignment-tax.ts'
+import { meet } from './arena.ts'
+import { filesOf, findModel } from './catalog.ts'
+import { trainingTexts } from './contamination.ts'
+import { openLabelled, openPrompts } from './data.ts'
+import type { Measure } from './evaluate.ts'
+import { DEFAULT_JUDGE, openJudge } from './judges.ts'
+import { lineOf, tellLine } from './lineage.ts'
+import type { LineageNode } from './lineage.ts'
+import type { AskedPrompt } from './policy-answers.ts'
+import { evaluatePolicies } from './policy-evaluation.ts'
+import type { People } from './policy-judging.ts'
+import type { Services } from './services.ts'
+
+type Request = Extract<RunRequest, { kind: 'evaluation' }>
+
+type Named = { name: string; files: ModelFiles }
+
+/** A model that writes answers, by its id or role. Throws `model_not_found`, `wrong_model_kind`. */
+async function policyNamed({ store }: Services, ref: string): Promise<Named> {
+  const { id, kind, ...row } = await findModel(store, ref)
+  if (kind === 'reward_model')
+    throw new LibraError('wrong_model_kind', `${id} is a reward model, a policy is needed`, {
+      details: { field: 'options.models' },
+    })
+  return { name: id, files: filesOf(row) }
+}
+
+const promptsOf = async (services: Services, options: EvaluationOptions): Promise<AskedPrompt[]> =>
+  options.file === undefined
+    ? starterSet(options.seed, options.limit)
+    : (await openPrompts(services, options.file, options.format)).slice(0, options.limit)
+
+/** Policies beside a baseline on the same prompts; see services/policy-evaluation.ts. */
+export async function planPolicy(services: Services, { options }: Request): Promise<Measure> {
+  const { models, model, against, checkpoints_of: line, tax, audit_file, training_files } = options
+  const checkpoints = line === undefined ? [] : await checkpointsOf(services, line)
+  const others = models ?? (model === undefined && line !== undefined ? [] : [model ?? 'policy'])
+  const named = await Promise.all(
+    [against ?? 'reference', ...others].map((ref) => policyNamed(services, ref)),
+  )
+  // a checkpoint that is named too, or is the baseline, is measured once
+  const unnamed = checkpoints.filter(({ name }) => named.every((other) => other.name !== name))
+  const policies = [...named, ...unnamed]
+  const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
+  const prompts = await promptsOf(services, options)
+  const rewards = {
+    helpfulness: filesOf(await findModel(services.store, 'helpfulness')),
+    safety: filesOf(await findModel(services.store, 'safety')),
+  }
+  const names = policies.map(({ name }) => name)
+  const more = {
+    baselines: options,
+    tax: tax === undefined ? null : await openTax(services, tax, options),
+    training: await trainingTexts(services, names, training_files),
+    people: await peopleOf(services, audit_file),
+  }
+  const lines = await linesOf(services, names)
+  return async ({ signal, emit }) => ({
+    ...(await evaluatePolicies(services, {
+      ...{ policies, judge, rewards, prompts, options, more, signal },
+      progress: (stage, done, total) => emit({ type: 'progress', stage, done, total }),
+    })),
+    lineage: lines,
+  })
+}
+
+/** What each policy stands on, in words. */
+const linesOf = async ({ store }: Services, names: readonly string[]): Promise<string[]> =>
+  Promise.all(
+    names.map(async (name) =>
+      tellLine(await lineOf(store, ({ models }) => models.some(({ id }) => id === name))),
+    ),
+  )
+
+/** The policies on the line of a run, from the first on. Throws `not_found`. */
+async function checkpointsOf(services: Services, id: string): Promise<Named[]> {
+  const isPolicy = ({ models }: LineageNode) => models.find(({ kind }) => kind === 'policy')
+  const line = await lineOf(
+    services.store,
+    (node) => (node.run?.id === id || node.run?.parent === id) && isPolicy(node) !== undefined,
+  )
+  const found = line.flatMap((node) => isPolicy(node) ?? [])
+  if (found.length === 0)
+    throw new LibraError('not_found', `no run ${id} that has left a policy`, {
+      details: { field: 'options.checkpoints_of' },
+    })
+  return found.map(({ id: name, ...row }) => ({ name, files: filesOf(row) }))
+}
+
+/** What people said of comparisons, from a file or what is stored; those who disagree are averaged. */
+async function peopleOf(services: Services, file: string | undefined): Promise<People> {
+  const said = new Map<string, number[]>()
+  const key = (axis: Axis, prompt: string, a: string, b: string): string =>
+    JSON.stringify([axis, prompt, a, b])
+  for (const axis of AXES) {
+    // nobody need have labelled anything
+    const { pairs } = await openLabelled(services, file, axis).catch((error: unknown) => {
+      if (error instanceof LibraError && error.code === 'empty_data') return { pairs: [] }
+      throw error
+    })
+    for (const { prompt, a, b, label } of pairs) {
+      const p = label === 'tie' ? 0.5 : Number(label === 'a')
+      const asked = prompt.at(-1)?.content ?? ''
+      const say = (at: string, won: number) => said.set(at, [...(said.get(at) ?? []), won])
+      say(key(axis, asked, a, b), p)
+      say(key(axis, asked, b, a), 1 - p)
+    }
+  }
+  return (axis, prompt, a, b) => {
+    const labels = said.get(key(axis, prompt, a, b))
+    return labels === undefined ? null : labels.reduce((x, y) => x + y, 0) / labels.length
+  }
+}
+
+/** A round robin of policies by a judge; see services/arena.ts. Throws `invalid_request` where fewer than two meet. */
+export async function planArena(services: Services, { options }: Request): Promise<Measure> {
+  const { models = [], axis } = options
+  const policies = await Promise.all(models.map((ref) => policyNamed(services, ref)))
+  const names = new Set(policies.map(({ name }) => name))
+  if (names.size < 2 || names.size < policies.length)
+    throw new LibraError(
+      'invalid_request',
+      `an arena needs two to eight different policies in \`models\`, there are ${names.size} in ${policies.length}`,
+      { details: { field: 'options.models' } },
+    )
+  const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
+  const prompts = await promptsOf(services, options)
+  const lines = await linesOf(services, [...names])
+  return async ({ signal, emit }) => ({
+    ...(await meet(services, {
+      ...{ policies, judge, axis, prompts, options, signal },
+      progress: (stage, done, total) => emit({ type: 'progress', stage, done, total }),
+    })),
+    lineage: lines,
+  })
+}
+
+/** The starter world's test prompts, where no others are given. */
+const starterSet = (seed: number, limit: number): AskedPrompt[] =>
+  starterPrompts('test', seed, limit).map(({ id, messages, family, template }) => ({
+    ...{ id, messages, category: family, cluster: template },
+    ...(family === 'unsafe' ? { label: 'unsafe' } : {}),
+    ...(family === 'lookalike' ? { label: 'safe' } : {}),
+  }))
