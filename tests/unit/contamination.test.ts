@@ -10,6 +10,8 @@ test('a prompt is seen where thirteen words in a row are, whatever stands around
   const prompt = `before ${words(0, 13)}, after!`
   expect(seenInTraining([prompt], [`other ${words(0, 13)} text`])).toEqual([true])
   expect(seenInTraining([prompt], [`other ${words(0, 12)} text ${words(1, 13)}`])).toEqual([false])
+  // no longer than that itself
+  expect(seenInTraining([words(0, 13)], [words(0, 20)])).toEqual([true])
   // one list of texts, each prompt by itself
   expect(seenInTraining([words(0, 20), words(50, 70)], [words(55, 90)])).toEqual([false, true])
 })
