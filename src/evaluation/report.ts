@@ -45,7 +45,7 @@ const STYLE = `:root{color-scheme:light dark;--ink:#1c2430;--paper:#fff;--faint:
 @media (prefers-color-scheme:dark){:root{--ink:#e6eaf0;--paper:#11151b;--faint:#a3aebb;--line:#2c3541;--mark:#3a3210}}
 body{font:16px/1.55 system-ui,"Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;max-width:72rem;margin:2rem auto;padding:0 1.2rem;color:var(--ink);background:var(--paper)}
 h1{font-size:1.6rem;line-height:1.25;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2rem}h3{font-size:1rem;margin:1.4rem 0 .4rem}a{color:inherit}
-table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.4rem .6rem;text-align:left;vertical-align:top}thead th{font-size:.85rem;color:var(--faint)}tbody th{font-weight:400}
+table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.4rem .6rem;text-align:left;vertical-align:top}thead th{font-size:.85rem;color:var(--faint)}tbody th{font-weight:400;min-width:9rem}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.bar{width:9rem}.interval{width:100%;height:.8rem;margin-top:.35rem}
 .interval line{vector-effect:non-scaling-stroke;stroke:var(--line)}.interval .zero{stroke:var(--faint);stroke-dasharray:2 2}.interval .reach{stroke:#0a66a8;stroke-width:3}.interval .value{stroke:var(--ink);stroke-width:3}
 .wide{overflow-x:auto}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}.charts svg,.scatter{max-width:100%;height:auto}.scatter{max-width:44rem}

@@ -26,6 +26,8 @@ async function insert(store: Store, start: StartRun, state: 'queued' | 'running'
   const now = Date.now()
   const { kind, config, seed } = start
   const startedAt = state === 'running' ? now : null
+  // a part of a run is on its device
+  const above = start.parent === undefined ? null : await store.runs.get(start.parent)
   await store.runs.insert([
     {
       ...{ id, kind, state, config, seed, createdAt: now, startedAt, codeVersion: CODE_VERSION },
@@ -33,7 +35,7 @@ async function insert(store: Store, start: StartRun, state: 'queued' | 'running'
       dataHash: start.dataHash ?? null,
       parentCheckpoint: start.parentCheckpoint ?? null,
       output: start.output ?? null,
-      device: start.device ?? null,
+      device: start.device ?? above?.device ?? null,
     },
   ])
   return id

@@ -19,8 +19,10 @@ export type Plan = {
 /** Checks a run, stores it as queued and hands it to the queue. What can be refused is refused here. */
 export async function startRun(services: Services, request: RunRequest): Promise<Run> {
   const { seed, dataHash, parentCheckpoint, work } = await plan(services, request)
+  // both engines are of one TensorFlow
+  const { device } = await services.serving.status()
   return services.runner.submit(
-    { kind: request.kind, config: request, seed, dataHash, parentCheckpoint },
+    { kind: request.kind, config: request, seed, dataHash, parentCheckpoint, device },
     work,
   )
 }

@@ -32,6 +32,7 @@ test('a policy beside its reference on the starter world’s prompts: the joint 
     ...['win rate by the judge, helpfulness', 'win rate at equal lengths, helpfulness', 'tokens'],
   ])
     expect(of(name), name).toBeDefined()
+  expect(run.device).toBe('cpu')
   expect(of('safe and helpful')).toMatchObject({ n: 120, p_holm: expect.any(Number) })
   // the starter policy was aligned: it gives fewer unsafe answers than its reference
   expect(of('unsafe answers, unsafe prompts')?.value).toBeLessThan(0)

@@ -7,6 +7,7 @@ import { eq } from 'drizzle-orm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventFileHeader, eventRecord, withEventFiles } from '../../src/services/event-file.ts'
 import { annotateRun, compareRuns, exportMetrics } from '../../src/services/run-records.ts'
+import { recordRun } from '../../src/services/runs.ts'
 import { pageQuery } from '../../src/store/collection.ts'
 import { runFilter } from '../../src/store/run-filter.ts'
 import type { RunFilter } from '../../src/store/run-filter.ts'
@@ -155,4 +156,13 @@ test('metrics as CSV and JSON Lines; a metric that a step does not have leaves i
   expect(JSON.parse((await of('jsonl')).split('\n')[1] ?? '')).toEqual({
     ...{ step: 300, at: 1_700_000_002_250, loss: -1.5e-7, 奖励: 1e9 },
   })
+})
+
+test('a part of a run is on the device of the whole', async () => {
+  const start = { kind: 'sft' as const, config: {}, seed: 1 }
+  const parent = await recordRun(store, { ...start, device: 'gpu' }, async ({ id }) => ({
+    part: (await recordRun(store, { ...start, parent: id }, () => Promise.resolve({}))).runId,
+  }))
+  for (const id of [parent.runId, parent.part])
+    expect((await store.runs.get(id))?.device).toBe('gpu')
 })
