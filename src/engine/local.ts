@@ -7,6 +7,7 @@ import { device, tensorflowVersion, tf } from '../tensor/backend.ts'
 import type { Tensor } from '../tensor/backend.ts'
 import { measurePeak } from '../tensor/peak.ts'
 import { encodeChat } from '../text/template.ts'
+import { dpoPairs } from '../training/dpo.ts'
 import { policyUpdate } from '../training/ppo/round.ts'
 import { pretrain } from '../training/pretrain.ts'
 import { rewardModel, SCORE_HEAD } from '../training/reward-model.ts'
@@ -96,6 +97,8 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
           return sft(checked, signal)
         case 'reward_model':
           return rewardModel(checked, signal)
+        case 'dpo':
+          return dpoPairs(checked, signal)
         case 'policy_update':
           return policyUpdate(checked, signal)
       }

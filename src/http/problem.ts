@@ -24,6 +24,8 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   path_not_allowed: 422,
   model_in_use: 409,
   already_ended: 409,
+  not_resumable: 409,
+  data_changed: 409,
   idempotency_mismatch: 422,
   idempotency_busy: 409,
   context_length_exceeded: 422,

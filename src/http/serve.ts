@@ -6,6 +6,7 @@ import { steadyEngine } from '../engine/process/steady.ts'
 import { ROLE_NAMES } from '../schemas/model.ts'
 import { filesOf, findModel } from '../services/catalog.ts'
 import { createServices } from '../services/services.ts'
+import { resumeInterrupted } from '../services/start.ts'
 import { openStore } from '../store/store.ts'
 import { createApp } from './app.ts'
 
@@ -28,6 +29,7 @@ export async function serve(): Promise<void> {
       server.listen(port, host, resolve)
     })
     console.log(`libra listens on http://${host}:${port}`)
+    await resumeInterrupted(services)
     return { services, server }
   }
   const { services, server } = await open().catch(async (error: unknown) => {

@@ -18,16 +18,17 @@ export async function follow(
   { onStep, grade }: Follow = {},
 ): Promise<Record<string, number>[]> {
   const all: Record<string, number>[] = []
-  let [steps, graded]: [number, Record<string, number>] = [1, {}]
+  let [steps, before, graded]: [number, number, Record<string, number>] = [1, 0, {}]
   for await (const event of events) {
     if (event.type === 'metrics') {
       const metrics = { ...event.metrics, ...graded }
       all.push(metrics)
       await emit({ ...event, metrics })
-      onStep?.(all.length, steps, metrics)
+      onStep?.(before + all.length, steps, metrics)
       continue
     }
-    if (event.type === 'started') steps = event.steps
+    if (event.type === 'started' || event.type === 'resumed') steps = event.steps
+    if (event.type === 'resumed') before = event.done
     if (event.type === 'rollouts') graded = grade?.(event.rows) ?? {}
     await emit(
       event.type === 'rollouts' ? { ...event, rows: event.rows.slice(0, KEPT_ROLLOUTS) } : event,

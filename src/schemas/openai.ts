@@ -86,6 +86,9 @@ export const JobRequest = z.object({
     .object({
       type: z.enum(JOB_METHODS),
       supervised: z.object({ hyperparameters: Hyperparameters.nullish() }).nullish(),
+      dpo: z
+        .object({ hyperparameters: Hyperparameters.extend({ beta: auto }).nullish() })
+        .nullish(),
       reward_model: z.object({ axis: Axis, hyperparameters: Hyperparameters.nullish() }).nullish(),
     })
     .default({ type: 'supervised' }),

@@ -4,12 +4,19 @@ import { onRequest, PROMPT_FORMATS } from './evaluation.ts'
 import { AXES, Axis } from './feedback.ts'
 import { asking, Budget, override, OVERRIDES, ways } from './judging.ts'
 import { RlaifOptions } from './rlaif.ts'
-import { PpoOptions, PretrainOptions, RewardModelOptions, SftOptions } from './training.ts'
+import {
+  DpoOptions,
+  PpoOptions,
+  PretrainOptions,
+  RewardModelOptions,
+  SftOptions,
+} from './training.ts'
 
 export const RUN_KINDS = [
   'pretrain',
   'sft',
   'reward_model',
+  'dpo',
   'policy_update',
   'label',
   'revision',
@@ -174,6 +181,15 @@ export const RunRequest = z.discriminatedUnion('kind', [
       ),
     suffix,
     options: RewardModelOptions,
+  }),
+  z.strictObject({
+    kind: z.literal('dpo'),
+    model: ModelRef.default('reference').describe('where the policy starts, and its reference'),
+    training_file: file
+      .optional()
+      .describe('preference pairs; default: those stored, of `options.axis` or of both axes'),
+    suffix,
+    options: DpoOptions.prefault({}),
   }),
   z.strictObject({
     kind: z.literal('policy_update'),

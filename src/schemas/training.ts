@@ -72,6 +72,12 @@ const loop = {
   batch_size: count(65536).describe('rows per optimiser step'),
   micro_batch_tokens: count(1e7).default(8192).describe('gradient accumulation: tokens per pass'),
 }
+/** Of runs of many steps. */
+const resumable = {
+  checkpoint_every: count(1e6)
+    .default(50)
+    .describe('steps between two checkpoints, from the last of which an interrupted run goes on'),
+}
 /** Of runs that learn from whole sequences. */
 const checkpointing = {
   gradient_checkpointing: z
@@ -99,6 +105,7 @@ export type PretrainOptions = z.infer<typeof PretrainOptions>
 export const SftOptions = z.strictObject({
   ...loop,
   ...checkpointing,
+  ...resumable,
   dtype: Dtype,
   epochs: loop.epochs.default(2),
   batch_size: count(65536).default(64),
@@ -110,6 +117,7 @@ export type SftOptions = z.infer<typeof SftOptions>
 export const RewardModelOptions = z.strictObject({
   ...loop,
   ...checkpointing,
+  ...resumable,
   axis: Axis,
   batch_size: count(65536).default(64).describe('pairs'),
   margin: z.enum(['none', 'small', 'large']).default('small').describe('Llama 2, table 27: m(r)'),
@@ -155,13 +163,42 @@ export function checkRewardOptions(
     )
 }
 
+export const DpoOptions = z.strictObject({
+  ...loop,
+  ...checkpointing,
+  ...resumable,
+  axis: Axis.nullish().describe('pairs of this axis alone; default: all of the file'),
+  batch_size: count(65536).default(64).describe('pairs (Rafailov et al. 2023: 64)'),
+  beta: z.number().positive().default(0.1).describe('β (Rafailov et al. 2023: 0.1)'),
+  label_smoothing: z
+    .number()
+    .min(0)
+    .lt(0.5)
+    .default(0)
+    .describe('ε: the share of labels taken to be turned round (conservative DPO, Mitchell 2023)'),
+  soft_labels: z
+    .boolean()
+    .default(true)
+    .describe('learn a judge’s probability where a pair has one, else that chosen is better'),
+  length_normalization: z
+    .boolean()
+    .default(false)
+    .describe('log-probabilities per token instead of per answer, against long answers'),
+  lora: LoraOptions.nullable().prefault({}),
+  optimizer: OptimizerOptions.prefault({ learning_rate: 1e-3, weight_decay: 0 }),
+})
+export type DpoOptions = z.infer<typeof DpoOptions>
+
 export const PpoOptions = z.strictObject({
   method: z
-    .enum(['ppo', 'rloo'])
+    .enum(['ppo', 'rloo', 'dpo', 'rejection_sampling'])
     .default('ppo')
     .describe(
-      'ppo: advantages by token, with a critic; rloo: of several answers to a prompt each is held against the others, without one (Ahmadian et al. 2024)',
+      'ppo: advantages by token, with a critic; rloo: of several answers to a prompt each is held against the others, without one (Ahmadian et al. 2024); dpo: the best answer to a prompt against its worst, with kl_coef as its β (Rafailov et al. 2023); rejection_sampling: fine-tuning on the best answers of all rounds (Llama 2); docs/methods.md says when to take which',
     ),
+  checkpoint_every: count(100000)
+    .default(1)
+    .describe('rounds between two checkpoints, from the last of which an interrupted run goes on'),
   seed: loop.seed,
   rounds: count(100000).default(1),
   total_rounds: count(100000)
@@ -279,7 +316,17 @@ export type PpoOptions = z.infer<typeof PpoOptions>
 
 /** What the training engine gets. Paths are absolute; data files are JSON Lines of the rows in feedback.ts. */
 const files = z.object({ base: z.string(), adapters: z.array(z.string()) })
-const common = { output: z.string().describe('folder to write the checkpoint to; must not exist') }
+/** How a run that ends before its time can go on. */
+const CheckpointPlan = z.object({
+  folder: z.string(),
+  every: count(1e6).describe('steps or rounds'),
+  recorded: z.int().min(0).describe('the last step that the run’s log holds'),
+})
+export type CheckpointPlan = z.infer<typeof CheckpointPlan>
+const common = {
+  output: z.string().describe('folder to write the checkpoint to; must not exist'),
+  checkpoints: CheckpointPlan.nullish().describe('null: an interrupted run begins anew'),
+}
 
 export const TrainSpec = z.discriminatedUnion('kind', [
   z.object({
@@ -303,6 +350,13 @@ export const TrainSpec = z.discriminatedUnion('kind', [
     model: files,
     data: z.string(),
     options: RewardModelOptions,
+  }),
+  z.object({
+    kind: z.literal('dpo'),
+    ...common,
+    model: files.describe('where the policy starts, and its reference'),
+    data: z.string().describe('preference pairs'),
+    options: DpoOptions,
   }),
   z.object({
     kind: z.literal('policy_update'),
@@ -332,6 +386,8 @@ export type RolloutRow = {
 
 export type TrainEvent =
   | { type: 'started'; steps: number; tokens: number | null }
+  /** instead of `started`: goes on behind the checkpoint of `step`, with `done` of the run's `steps` done */
+  | { type: 'resumed'; step: number; done: number; steps: number }
   | { type: 'metrics'; step: number; metrics: Record<string, number> }
   | {
       type: 'rollouts'

@@ -88,26 +88,40 @@ export async function openLabelled(
   return { pairs, hash }
 }
 
-/** Pairs of both axes: from a file, else those that are stored. Throws `empty_data` where `axis` has none. */
-export async function openPairsByAxis(
+/** Every pair of a file, else those that are stored; of one axis where one is asked for. Throws `empty_data`. */
+export async function openAllPairs(
   services: Services,
   file: string | undefined,
-  axis: Axis,
-): Promise<Record<Axis, PreferenceRow[]>> {
+  axis: Axis | null,
+): Promise<PreferenceRow[]> {
   const pairsOf = async (each: Axis): Promise<PreferenceRow[]> =>
     (await services.store.pairsOf(each)).map(toPreferenceRow)
   const all =
     file === undefined
       ? (await Promise.all(AXES.map(pairsOf))).flat()
       : (await openData(services, file, PreferenceRow)).rows
+  const pairs = all.filter((pair) => axis === null || pair.axis === axis)
+  if (pairs.length === 0) throw noPair(axis)
+  return pairs
+}
+
+const noPair = (axis: Axis | null): LibraError =>
+  new LibraError(
+    'empty_data',
+    `there is no ${axis === null ? 'preference' : axis} pair: POST /v1/preferences or /v1/preferences/label makes some`,
+    { details: { field: 'training_file' } },
+  )
+
+/** Pairs of both axes: from a file, else those that are stored. Throws `empty_data` where `axis` has none. */
+export async function openPairsByAxis(
+  services: Services,
+  file: string | undefined,
+  axis: Axis,
+): Promise<Record<Axis, PreferenceRow[]>> {
+  const all = await openAllPairs(services, file, null)
   const of = (each: Axis): PreferenceRow[] => all.filter((pair) => pair.axis === each)
   const pairs = { helpfulness: of('helpfulness'), safety: of('safety') }
-  if (pairs[axis].length === 0)
-    throw new LibraError(
-      'empty_data',
-      `there is no ${axis} pair: POST /v1/preferences or /v1/preferences/label makes some`,
-      { details: { field: 'training_file' } },
-    )
+  if (pairs[axis].length === 0) throw noPair(axis)
   return pairs
 }
 

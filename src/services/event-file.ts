@@ -1,4 +1,4 @@
-import { mkdir, open } from 'node:fs/promises'
+import { mkdir, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RunEvent, Store } from '../store/store.ts'
 
@@ -85,6 +85,17 @@ export const withEventFiles = (store: Store, dataDir: string): Store => ({
       await append(join(dataDir, 'runs', run), metrics)
     } catch (error) {
       console.error(`run ${run}: its TensorBoard file could not be written`, error) // the log is in the database
+    }
+  },
+  async rewindEvents(after, event) {
+    await store.rewindEvents(after, event)
+    const { run } = event
+    try {
+      await rm(join(dataDir, 'runs', run, FILE), { force: true })
+      const left = await store.metricEvents(run)
+      if (left.length > 0) await append(join(dataDir, 'runs', run), left)
+    } catch (error) {
+      console.error(`run ${run}: its TensorBoard file could not be written`, error)
     }
   },
 })

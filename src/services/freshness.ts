@@ -84,6 +84,20 @@ export async function requireFresh(
   return checks
 }
 
+/** The newest such check of each model: a run that goes on was let through by it. */
+export async function lastFreshness(
+  { serving, store }: Pick<Services, 'serving' | 'store'>,
+  rewards: Record<Axis, Probed>,
+): Promise<CheckRow[]> {
+  const found = await Promise.all(
+    AXES.map(async (axis) => {
+      const { version } = await serving.describe(rewards[axis].files)
+      return store.lastCheck({ check: 'freshness', version, axis })
+    }),
+  )
+  return found.filter((check) => check !== null)
+}
+
 const refused = (axis: Axis, found: string, details: Record<string, unknown> = {}): LibraError =>
   new LibraError(
     'reward_model_stale',

@@ -5,7 +5,13 @@ import { cancelled, LibraError, serializeError } from '../errors.ts'
 import type { Emit } from '../rlaif/follow.ts'
 import type { Run, Store } from '../store/store.ts'
 
-export type RunContext = { id: string; emit: Emit; signal: AbortSignal }
+export type RunContext = {
+  id: string
+  emit: Emit
+  /** takes off the log what came after a place, and says from where the run goes on */
+  rewind(after: number, event: { type: 'resumed' } & Record<string, unknown>): Promise<void>
+  signal: AbortSignal
+}
 export type StartRun = {
   kind: Run['kind']
   config: Record<string, unknown>
@@ -48,12 +54,16 @@ async function perform<T extends Record<string, unknown>>(
   work: Work<T>,
   signal: AbortSignal,
 ): Promise<T & { runId: string }> {
-  let seq = 0
-  const emit: Emit = ({ type, ...data }) =>
-    store.appendEvents([{ run: id, seq: ++seq, at: Date.now(), type, data }])
   try {
+    // a run that goes on counts on, also where it takes events back: a reader asks for those after a number
+    let seq = await store.lastSeq(id)
+    const next = ({ type, ...data }: { type: string }) => ({
+      ...{ run: id, seq: ++seq, at: Date.now(), type, data },
+    })
+    const emit: Emit = (event) => store.appendEvents([next(event)])
+    const rewind: RunContext['rewind'] = (after, event) => store.rewindEvents(after, next(event))
     if (signal.aborted) throw cancelled()
-    const result = await work({ id, emit, signal })
+    const result = await work({ id, emit, rewind, signal })
     if (signal.aborted) throw cancelled()
     await store.runs.update(id, { state: 'succeeded', endedAt: Date.now(), summary: result })
     return { ...result, runId: id }
@@ -78,47 +88,78 @@ export async function recordRun<T extends Record<string, unknown>>(
 export type Runner = {
   /** durable as `queued` before it returns; runs one after another */
   submit(start: StartRun, work: Work<Record<string, unknown>>): Promise<Run>
+  /** takes up again a run that has not succeeded; throws `not_resumable` while it is queued or running */
+  resume(id: string, work: Work<Record<string, unknown>>): Promise<Run>
+  /** runs that a process which is gone left behind and that can go on, oldest first */
+  interrupted: readonly Run[]
   /** throws `not_found`, or `already_ended` when there is nothing left to cancel */
   cancel(id: string): Promise<Run>
   /** cancels what runs and waits for it */
   close(): Promise<void>
 }
 
+/** Kinds of runs that go on from their last checkpoint. */
+export const RESUMABLE: readonly Run['kind'][] = ['sft', 'reward_model', 'dpo', 'policy_update']
+
 /** The embedded queue: one run at a time, since each fills the machine. */
 export async function createRunner(store: Store): Promise<Runner> {
+  const interrupted: Run[] = []
   // what a process that is gone left behind can't be running
-  for (const { id } of await store.unfinishedRuns())
-    await store.runs.update(id, {
-      state: 'failed',
-      endedAt: Date.now(),
-      error: {
-        code: 'interrupted',
-        message: 'the service ended before the run did; start it again',
-      },
-    })
+  for (const run of await store.unfinishedRuns())
+    if (RESUMABLE.includes(run.kind) && run.parent === null) interrupted.push(run)
+    else
+      await store.runs.update(run.id, {
+        state: 'failed',
+        endedAt: Date.now(),
+        error: {
+          code: 'interrupted',
+          message: 'the service ended before the run did; start it again',
+        },
+      })
+  interrupted.sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1))
   const queue = new PQueue({ concurrency: 1 })
   const running = new Map<string, AbortController>()
+  const waiting = new Set<string>()
   const load = async (id: string): Promise<Run> => {
     const run = await store.runs.get(id)
     if (run === null) throw new LibraError('not_found', `no run ${id}`)
     return run
   }
+  const enqueue = (id: string, work: Work<Record<string, unknown>>): void => {
+    waiting.add(id)
+    void queue.add(async () => {
+      waiting.delete(id)
+      const { startedAt } = await load(id)
+      const now = { state: 'running' as const, startedAt: startedAt ?? Date.now() }
+      if (!(await store.moveRun(id, ['queued'], now))) return // cancelled while it waited
+      const controller = new AbortController()
+      running.set(id, controller)
+      try {
+        await perform(store, id, work, controller.signal)
+      } catch (error) {
+        if (!(error instanceof LibraError)) console.error(error) // the run's row says the rest
+      } finally {
+        running.delete(id)
+      }
+    })
+  }
   return {
+    interrupted,
     async submit(start, work) {
       const id = await insert(store, start, 'queued')
-      void queue.add(async () => {
-        const now = { state: 'running' as const, startedAt: Date.now() }
-        if (!(await store.moveRun(id, ['queued'], now))) return // cancelled while it waited
-        const controller = new AbortController()
-        running.set(id, controller)
-        try {
-          await perform(store, id, work, controller.signal)
-        } catch (error) {
-          if (!(error instanceof LibraError)) console.error(error) // the run's row says the rest
-        } finally {
-          running.delete(id)
-        }
-      })
+      enqueue(id, work)
+      return load(id)
+    },
+    async resume(id, work) {
+      if (running.has(id) || waiting.has(id))
+        throw new LibraError('not_resumable', `run ${id} has not ended`)
+      const again = { state: 'queued' as const, endedAt: null, error: null }
+      if (!(await store.moveRun(id, ['queued', 'running', 'failed', 'cancelled'], again)))
+        throw new LibraError(
+          'not_resumable',
+          `run ${id} has succeeded: there is nothing left to do`,
+        )
+      enqueue(id, work)
       return load(id)
     },
     async cancel(id) {

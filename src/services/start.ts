@@ -1,16 +1,21 @@
-import type { RunRequest } from '../schemas/run.ts'
+import { LibraError, serializeError } from '../errors.ts'
+import { RunRequest } from '../schemas/run.ts'
 import type { Run } from '../store/store.ts'
 import { planEvaluation } from './evaluate.ts'
 import { planLabel } from './label.ts'
 import { planLoop } from './loop.ts'
 import { planRevision } from './revise.ts'
-import { planPolicyUpdate, planPretrain, planRewardModel, planSft } from './train.ts'
+import { findRun } from './run-records.ts'
+import { RESUMABLE } from './runs.ts'
+import { planDpo, planPolicyUpdate, planPretrain, planRewardModel, planSft } from './train.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
 
 /** A run that has been checked: everything that it names is there and every row of its data is sound. */
 export type Plan = {
   seed: number
+  /** the request with names of models in place of roles, which may be given to others before a run goes on */
+  request?: RunRequest
   dataHash?: string
   parentCheckpoint?: string
   work(context: RunContext): Promise<Record<string, unknown>>
@@ -18,13 +23,71 @@ export type Plan = {
 
 /** Checks a run, stores it as queued and hands it to the queue. What can be refused is refused here. */
 export async function startRun(services: Services, request: RunRequest): Promise<Run> {
-  const { seed, dataHash, parentCheckpoint, work } = await plan(services, request)
+  const planned = await plan(services, request)
+  const { seed, dataHash, parentCheckpoint, work } = planned
+  const config = planned.request ?? request
   // both engines are of one TensorFlow
   const { device } = await services.serving.status()
   return services.runner.submit(
-    { kind: request.kind, config: request, seed, dataHash, parentCheckpoint, device },
+    { kind: request.kind, config, seed, dataHash, parentCheckpoint, device },
     work,
   )
+}
+
+/**
+ * Takes up a run that was interrupted, failed or was cancelled: planned again from what it was asked with, it goes on
+ * from its last checkpoint. Throws `not_found`, `not_resumable`, `data_changed`.
+ */
+export async function resumeRun(services: Services, id: string): Promise<Run> {
+  const run = await findRun(services.store, id)
+  const request = RunRequest.safeParse(run.config)
+  if (!RESUMABLE.includes(run.kind) || !request.success)
+    throw new LibraError(
+      'not_resumable',
+      `run ${id} is ${run.parent === null ? `a run of kind ${run.kind}` : `a part of ${run.parent}`}: what goes on by itself are runs of kind ${RESUMABLE.join(', ')}`,
+    )
+  if (run.state === 'succeeded')
+    throw new LibraError('not_resumable', `run ${id} has succeeded: there is nothing left to do`)
+  const { dataHash, work } = await plan(services, request.data)
+  if ((dataHash ?? null) !== run.dataHash)
+    throw new LibraError(
+      'data_changed',
+      `run ${id} began with other data than there is now: start a new one`,
+    )
+  return services.runner.resume(id, work)
+}
+
+/** How often a run is taken up again at the same step before it counts as what ends the service. */
+const MOST_TRIES = 3
+
+/** Takes up every run that the service left behind when it ended. What can't go on fails and says why. */
+export async function resumeInterrupted(services: Services): Promise<void> {
+  const { store, runner } = services
+  for (const { id } of runner.interrupted) {
+    try {
+      await checkTries(services, id)
+      await resumeRun(services, id)
+    } catch (error) {
+      const { code, message } = serializeError(error)
+      await store.runs.update(id, {
+        state: 'failed',
+        endedAt: Date.now(),
+        error: { code, message },
+      })
+    }
+  }
+}
+
+async function checkTries({ store }: Services, id: string): Promise<void> {
+  const steps = (await store.events(id, 0))
+    .filter(({ type }) => type === 'resumed')
+    .map(({ data }) => data['step'])
+  const last = steps.slice(-MOST_TRIES)
+  if (last.length === MOST_TRIES && last.every((step) => step === last[0]))
+    throw new LibraError(
+      'crash_loop',
+      `the service ended ${MOST_TRIES} times at step ${String(last[0])} of the run: POST /v1/runs/${id}/resume tries once more`,
+    )
 }
 
 function plan(services: Services, request: RunRequest): Promise<Plan> {
@@ -35,6 +98,8 @@ function plan(services: Services, request: RunRequest): Promise<Plan> {
       return planSft(services, request)
     case 'reward_model':
       return planRewardModel(services, request)
+    case 'dpo':
+      return planDpo(services, request)
     case 'policy_update':
       return planPolicyUpdate(services, request)
     case 'label':

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { withCheckpoint } from '../engine/engine.ts'
@@ -12,16 +12,17 @@ import { calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
 import { AXES, DialogueRow, PromptRow, TextRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
+import { checkPolicyOptions } from '../schemas/policy-options.ts'
 import { checkRewardOptions } from '../schemas/training.ts'
-import type { TrainSpec } from '../schemas/training.ts'
 import type { ModelRow } from '../store/store.ts'
 import { readCard } from '../weights/folder.ts'
 import { readJson } from '../weights/json.ts'
 import { requireAudits } from './audit.ts'
 import { filesOf, findModel, frozenReferences } from './catalog.ts'
 import { calibrationReport } from './calibration-report.ts'
-import { openData, openPairsByAxis } from './data.ts'
-import { requireFresh, STALENESS } from './freshness.ts'
+import { openAllPairs, openData, openPairsByAxis } from './data.ts'
+import { hasBegun, trainExactly } from './exact.ts'
+import { lastFreshness, requireFresh, STALENESS } from './freshness.ts'
 import { openJudge } from './judges.ts'
 import { requireProbes } from './probes.ts'
 import { otherStarts } from './initialisation.ts'
@@ -41,17 +42,6 @@ async function runFolder({ dataDir }: Services, { id }: RunContext): Promise<str
   return folder
 }
 
-/** Trains, then puts the result into the catalogue under a name of its own. */
-async function trainModel(
-  services: Services,
-  context: RunContext,
-  spec: TrainSpec,
-): Promise<Record<string, number>> {
-  return withTraining(services, async (engine) => ({
-    ...(await follow(engine.train(spec, context.signal), context.emit)).at(-1),
-  }))
-}
-
 async function register(
   { store }: Services,
   { id: run }: RunContext,
@@ -61,7 +51,8 @@ async function register(
   const id = `${suffix}-${run.replace('run_', '')}`
   const { kind, axis, base, adapters } = model
   const row = { id, kind, axis, base, adapters: [...adapters], run, createdAt: Date.now() }
-  await store.models.insert([row])
+  // a run that goes on may have come this far already
+  if ((await store.models.get(id)) === null) await store.models.insert([row])
   return id
 }
 
@@ -75,7 +66,9 @@ export async function planPretrain(services: Services, request: Of<'pretrain'>):
     async work(context) {
       const output = join(await runFolder(services, context), 'model')
       const spec = { kind: 'pretrain', output, tokenizer: base, data: data.path, options } as const
-      const metrics = await trainModel(services, context, spec)
+      const metrics = await withTraining(services, async (engine) => ({
+        ...(await follow(engine.train(spec, context.signal), context.emit)).at(-1),
+      }))
       const files = { base: output, adapters: [] }
       const name = request.suffix ?? 'base'
       return {
@@ -87,17 +80,19 @@ export async function planPretrain(services: Services, request: Of<'pretrain'>):
 }
 
 export async function planSft(services: Services, request: Of<'sft'>): Promise<Plan> {
-  const start = spread(filesOf(await findModel(services.store, request.model)))
+  const model = await findModel(services.store, request.model)
+  const start = spread(filesOf(model))
   const data = await openData(services, request.training_file, DialogueRow)
   const { options } = request
   return {
+    request: { ...request, model: model.id },
     seed: options.seed,
     dataHash: data.hash,
     parentCheckpoint: start.adapters.at(-1) ?? start.base,
     async work(context) {
       const output = join(await runFolder(services, context), 'model')
       const spec = { kind: 'sft', output, model: start, data: data.path, options } as const
-      const metrics = await trainModel(services, context, spec)
+      const metrics = await trainExactly(services, context, spec, options.checkpoint_every)
       const files = withCheckpoint(start, output, options.lora)
       const name = request.suffix ?? 'sft'
       return {
@@ -112,7 +107,8 @@ export async function planRewardModel(
   services: Services,
   request: Of<'reward_model'>,
 ): Promise<Plan> {
-  const start = spread(filesOf(await findModel(services.store, request.model)))
+  const model = await findModel(services.store, request.model)
+  const start = spread(filesOf(model))
   const { options } = request
   const { axis, seed } = options
   checkRewardOptions(options)
@@ -129,6 +125,7 @@ export async function planRewardModel(
   const text = training.map((row) => JSON.stringify(row)).join('\n')
   const dataHash = createHash('sha256').update(text).digest('hex')
   return {
+    request: { ...request, model: model.id },
     seed,
     dataHash,
     parentCheckpoint: start.adapters.at(-1) ?? start.base,
@@ -138,7 +135,8 @@ export async function planRewardModel(
       await writeFile(data, text)
       const [raw, output] = [join(folder, 'raw'), join(folder, 'model')]
       const spec = { kind: 'reward_model', output: raw, model: start, data, options } as const
-      const metrics = await trainModel(services, context, spec)
+      const metrics = await trainExactly(services, context, spec, options.checkpoint_every)
+      await rm(output, { recursive: true, force: true }) // of a run that ended while it calibrated
       const { serving } = services
       const trained = withCheckpoint(start, raw, options.lora)
       const references = await frozenReferences(services.store)
@@ -167,6 +165,35 @@ export async function planRewardModel(
   }
 }
 
+export async function planDpo(services: Services, request: Of<'dpo'>): Promise<Plan> {
+  const model = await findModel(services.store, request.model)
+  const start = spread(filesOf(model))
+  const { options } = request
+  const pairs = await openAllPairs(services, request.training_file, options.axis ?? null)
+  const text = pairs.map((row) => JSON.stringify(row)).join('\n')
+  return {
+    request: { ...request, model: model.id },
+    seed: options.seed,
+    dataHash: createHash('sha256').update(text).digest('hex'),
+    parentCheckpoint: start.adapters.at(-1) ?? start.base,
+    async work(context) {
+      const folder = await runFolder(services, context)
+      const data = join(folder, 'pairs.jsonl')
+      await writeFile(data, text)
+      const output = join(folder, 'model')
+      const spec = { kind: 'dpo', output, model: start, data, options } as const
+      const metrics = await trainExactly(services, context, spec, options.checkpoint_every)
+      const files = withCheckpoint(start, output, options.lora)
+      const name = request.suffix ?? 'dpo'
+      return {
+        model: await register(services, context, name, { kind: 'policy', axis: null, ...files }),
+        ...metrics,
+        pairs: pairs.length,
+      }
+    },
+  }
+}
+
 /** What a policy's KL is measured against: the stack below its adapter, or what its state names. */
 async function referenceOf(
   policy: ReturnType<typeof spread>,
@@ -181,7 +208,9 @@ export async function planPolicyUpdate(
   services: Services,
   request: Of<'policy_update'>,
 ): Promise<Plan> {
-  const policy = spread(filesOf(await findModel(services.store, request.policy)))
+  checkPolicyOptions(request.options)
+  const start = await findModel(services.store, request.policy)
+  const policy = spread(filesOf(start))
   const data = await openData(services, request.training_file, PromptRow)
   const scorer = async (axis: Axis) => {
     const model = await findModel(services.store, request[axis])
@@ -207,12 +236,16 @@ export async function planPolicyUpdate(
     { helpfulness: rewards.helpfulness.files, safety: rewards.safety.files },
     reference,
   )
+  const names = { helpfulness: rewards.helpfulness.name, safety: rewards.safety.name }
   return {
+    request: { ...request, policy: start.id, ...names },
     seed: options.seed,
     dataHash: data.hash,
     parentCheckpoint: last,
     async work(context) {
-      if (judge !== null) {
+      if (judge !== null && (await hasBegun(services, context)))
+        checks.push(...(await lastFreshness(services, rewards)))
+      else if (judge !== null) {
         const { rows: prompts, hash: dataHash } = data
         const asked = { policy, rewards, judge, prompts, dataHash, floor, options }
         checks.push(...(await requireFresh(services, asked, context)))
@@ -222,7 +255,7 @@ export async function planPolicyUpdate(
         ...{ kind: 'policy_update' as const, output, reference, parent, data: data.path },
         ...{ ...rewards, options },
       }
-      const metrics = await trainModel(services, context, spec)
+      const metrics = await trainExactly(services, context, spec, options.checkpoint_every)
       const files = withCheckpoint(reference, output, options.lora)
       const name = request.suffix ?? 'policy'
       return {

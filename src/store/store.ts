@@ -1,5 +1,5 @@
 import { createClient } from '@libsql/client'
-import { and, asc, desc, eq, gt, gte, inArray, isNull, lt, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, gte, inArray, isNull, lt, max, ne, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/libsql'
 import { migrate } from 'drizzle-orm/libsql/migrator'
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -63,6 +63,10 @@ export type Store = {
   /** moves a run on, from one of the states given; false when it was in none of them */
   moveRun(id: string, from: readonly RunState[], change: Partial<Run>): Promise<boolean>
   appendEvents(events: RunEvent[]): Promise<void>
+  /** the place of a run's last event; 0 without one */
+  lastSeq(run: string): Promise<number>
+  /** in one: takes off what a run said after a place, but for events of type `resumed`, and adds one event */
+  rewindEvents(after: number, event: RunEvent): Promise<void>
   events(run: string, after: number): Promise<RunEvent[]>
   /** the events that carry metrics, in order */
   metricEvents(run: string): Promise<RunEvent[]>
@@ -192,6 +196,28 @@ export async function openStore(folder: string): Promise<Store> {
     },
     appendEvents: (events) =>
       events.length === 0 ? Promise.resolve() : write(() => db.insert(runEvents).values(events)),
+    async lastSeq(run) {
+      const [row] = await db
+        .select({ seq: max(runEvents.seq) })
+        .from(runEvents)
+        .where(eq(runEvents.run, run))
+      return row?.seq ?? 0
+    },
+    rewindEvents: (after, event) =>
+      write(() =>
+        db.batch([
+          db
+            .delete(runEvents)
+            .where(
+              and(
+                eq(runEvents.run, event.run),
+                gt(runEvents.seq, after),
+                ne(runEvents.type, 'resumed'),
+              ),
+            ),
+          db.insert(runEvents).values(event),
+        ]),
+      ),
     events: (run, after) =>
       db
         .select()

@@ -50,17 +50,18 @@ export function centering(chosen: number, rejected: number): PairLoss {
 }
 
 /**
- * DPO (Rafailov et al. 2023, eq. 7): −log σ(β·[(log π_c − log π_ref,c) − (log π_r − log π_ref,r)]),
- * gradients with respect to the policy's two sequence log-probabilities.
+ * DPO (Rafailov et al. 2023, eq. 7) with a soft label: x = β·(chosen − rejected), of each answer log π − log π_ref, and
+ * L = −q·log σ(x) − (1 − q)·log σ(−x), q = p·(1 − ε) + (1 − p)·ε. p: P(chosen is better), 1 the hard label; ε: the share
+ * of labels taken to be turned round (Mitchell 2023; TRL's label_smoothing). Gradients with respect to the two log-ratios.
  */
 export function dpo(
   chosen: number,
   rejected: number,
-  referenceChosen: number,
-  referenceRejected: number,
   beta: number,
+  probability = 1,
+  smoothing = 0,
 ): PairLoss {
-  const x = beta * (chosen - referenceChosen - (rejected - referenceRejected))
-  const d = -beta * sigmoid(-x)
-  return { loss: -logSigmoid(x), dChosen: d, dRejected: -d }
+  const q = probability * (1 - smoothing) + (1 - probability) * smoothing
+  const { loss, dChosen, dRejected } = bradleyTerry(beta * chosen, beta * rejected, 0, q)
+  return { loss, dChosen: beta * dChosen, dRejected: beta * dRejected }
 }

@@ -15,7 +15,7 @@ import { writeBase } from '../weights/folder.ts'
 import { dialogueSequence } from './data.ts'
 import { readRows } from '../text/rows.ts'
 import { allParameters, toArray } from './parameters.ts'
-import { trainTokens } from './tokens.ts'
+import { NEW, trainTokens } from './steps.ts'
 import type { Sequence } from './tokens.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'pretrain' }>
@@ -46,8 +46,11 @@ export async function* pretrain(spec: Spec, signal?: AbortSignal): AsyncGenerato
   // 3. train and save
   const model = initialize(config, options.seed)
   try {
-    yield* trainTokens(model, allParameters(model), sequences, 'all', options, signal)
-    await saveBase(model, tokenizer, spec, options.dtype)
+    const save = (output: string): Promise<void> =>
+      saveBase(model, tokenizer, { ...spec, output }, options.dtype)
+    const trainee = { model, trainable: 'all' as const, parameters: allParameters(model), save }
+    yield* trainTokens(trainee, sequences, options, NEW, signal)
+    await save(spec.output)
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     disposeBase(model)

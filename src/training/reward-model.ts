@@ -12,8 +12,8 @@ import { loadTokenizer } from '../text/tokenizer.ts'
 import { scoredSequence } from './data.ts'
 import { readRows } from '../text/rows.ts'
 import { absoluteSafety, bradleyTerry, centering, MARGINS } from './losses.ts'
-import { createAdamW, learningRateAt } from './optimizer.ts'
-import { guardedStep, rowsOfStep } from './tokens.ts'
+import { resumable, trainSteps } from './steps.ts'
+import type { Learned } from './steps.ts'
 import { loadTrainee } from './trainee.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'reward_model' }>
@@ -128,8 +128,10 @@ export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGener
   const { options } = spec
   checkRewardOptions(options)
   const tokenizer = await loadTokenizer(spec.model.base)
-  const trainee = await loadTrainee(spec.model, options.lora, [SCORE_HEAD], options.seed)
-  const optimizer = createAdamW(trainee.parameters, options.optimizer)
+  const resume = await resumable(spec.checkpoints)
+  const trainee = await loadTrainee(
+    ...([spec.model, options.lora, [SCORE_HEAD], options.seed, resume.last?.folder] as const),
+  )
   try {
     const pairs = (await readRows(spec.data, PreferenceRow)).filter(
       (row) => row.axis === options.axis,
@@ -142,37 +144,17 @@ export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGener
         scoredSequence(tokenizer, row.prompt, answer, context),
       ),
     )
-    const steps = Math.max(
-      1,
-      Math.ceil((options.epochs * pairs.length) / Math.min(options.batch_size, pairs.length)),
-    )
-    const bad = { count: 0 }
-    yield { type: 'started', steps, tokens: null }
-    for (let step = 0; step < steps; step++) {
-      signal?.throwIfAborted()
-      const rows = rowsOfStep(pairs.length, options.batch_size, step, options.seed)
+    const learn = (rows: number[]): Learned => {
       const { gradients, loss, accuracy, margin, mean } = pairLoss(
-        trainee.model,
-        sequences,
-        pairs,
-        rows,
-        options,
-        trainee.trainable,
+        ...([trainee.model, sequences, pairs, rows, options, trainee.trainable] as const),
       )
-      const lr = learningRateAt(step, steps, options.optimizer)
-      const grad_norm = guardedStep(optimizer, gradients, lr, bad)
-      yield {
-        type: 'metrics',
-        step: step + 1,
-        metrics: { loss, accuracy, margin, mean_reward: mean, grad_norm, lr },
-      }
-      await new Promise(setImmediate)
+      return { gradients, metrics: { loss, accuracy, margin, mean_reward: mean } }
     }
+    yield* trainSteps(trainee, pairs.length, options, learn, resume, signal)
     const window = options.max_length == null ? {} : { max_length: options.max_length }
     await trainee.save(spec.output, { role: 'reward_model', axis: options.axis, ...window })
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
-    optimizer.dispose()
     trainee.dispose()
   }
 }

@@ -4,7 +4,7 @@ import { loadTokenizer } from '../text/tokenizer.ts'
 import { dialogueSequence } from './data.ts'
 import { readRows } from '../text/rows.ts'
 import { loadTrainee } from './trainee.ts'
-import { trainTokens } from './tokens.ts'
+import { resumable, trainTokens } from './steps.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'sft' }>
 
@@ -12,20 +12,16 @@ type Spec = Extract<TrainSpec, { kind: 'sft' }>
 export async function* sft(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
   const { options } = spec
   const tokenizer = await loadTokenizer(spec.model.base)
-  const trainee = await loadTrainee(spec.model, options.lora, [], options.seed)
+  const resume = await resumable(spec.checkpoints)
+  const trainee = await loadTrainee(
+    ...([spec.model, options.lora, [], options.seed, resume.last?.folder] as const),
+  )
   try {
     const rows = await readRows(spec.data, DialogueRow)
     const sequences = rows.map((row) =>
       dialogueSequence(tokenizer, row, false, trainee.model.config.context),
     )
-    yield* trainTokens(
-      trainee.model,
-      trainee.parameters,
-      sequences,
-      trainee.trainable,
-      options,
-      signal,
-    )
+    yield* trainTokens(trainee, sequences, options, resume, signal)
     await trainee.save(spec.output, { role: spec.role ?? 'sft' }, { dtype: options.dtype })
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {

@@ -11,21 +11,10 @@ import {
 import { backward, disposeTape, forward } from '../model/llama.ts'
 import type { Gradients, Llama, Trainable } from '../model/llama.ts'
 import { LibraError } from '../errors.ts'
-import type { OptimizerOptions, TrainEvent } from '../schemas/training.ts'
-import { createAdamW, learningRateAt } from './optimizer.ts'
-import type { AdamW, Parameters } from './optimizer.ts'
+import type { AdamW } from './optimizer.ts'
 
 /** A tokenised example: ids [T], and 1 in `counts` where predicting that token is trained. */
 export type Sequence = { ids: number[]; counts: number[] }
-
-export type TokenOptions = {
-  seed: number
-  epochs: number
-  batch_size: number
-  micro_batch_tokens: number
-  gradient_checkpointing: boolean
-  optimizer: OptimizerOptions
-}
 
 /**
  * Next-token cross-entropy over the counted tokens: L = −mean log π(x_t | x_<t). The mean is over all counted
@@ -116,47 +105,4 @@ export function guardedStep(
       { fault: 'engine' },
     )
   return gradNorm
-}
-
-/** Trains on sequences; yields one metrics event per step. */
-export async function* trainTokens(
-  model: Llama,
-  parameters: Parameters,
-  sequences: readonly Sequence[],
-  trainable: Trainable,
-  options: TokenOptions,
-  signal?: AbortSignal,
-): AsyncGenerator<TrainEvent> {
-  if (sequences.length === 0) throw new LibraError('empty_data', 'the data set holds no example')
-  const steps = Math.max(
-    1,
-    Math.ceil((options.epochs * sequences.length) / Math.min(options.batch_size, sequences.length)),
-  )
-  const optimizer = createAdamW(parameters, options.optimizer)
-  const bad = { count: 0 }
-  try {
-    yield { type: 'started', steps, tokens: null }
-    for (let step = 0; step < steps; step++) {
-      signal?.throwIfAborted()
-      const rows = rowsOfStep(sequences.length, options.batch_size, step, options.seed)
-      const { loss, tokens, gradients } = tokenLoss(
-        model,
-        sequences,
-        rows,
-        trainable,
-        options.micro_batch_tokens,
-        options.gradient_checkpointing,
-      )
-      const lr = learningRateAt(step, steps, options.optimizer)
-      const grad_norm = guardedStep(optimizer, gradients, lr, bad)
-      yield {
-        type: 'metrics',
-        step: step + 1,
-        metrics: { loss, grad_norm, lr, num_tokens: tokens },
-      }
-      await new Promise(setImmediate)
-    }
-  } finally {
-    optimizer.dispose()
-  }
 }

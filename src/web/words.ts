@@ -42,6 +42,7 @@ const WORDS = {
   data: ['Data', '数据'],
   device: ['Device', '设备'],
   difference: ['Difference', '差值'],
+  dpo: ['DPO', '直接偏好优化'],
   duration: ['Duration', '用时'],
   error: ['Error', '错误'],
   evaluation: ['Evaluation', '评估'],

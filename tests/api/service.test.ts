@@ -105,6 +105,18 @@ test('from files to an aligned policy, one request after another', async () => {
     'rejected',
   ])
 
+  // what the judge said can teach a policy at once
+  const dpo = await api.post('/v1/fine_tuning/jobs').send({
+    model: sft.model,
+    training_file: await upload(stored.data),
+    method: { type: 'dpo', dpo: { hyperparameters: { beta: 0.2, n_epochs: 1, batch_size: 8 } } },
+  })
+  expect(openai.JobReply.parse(dpo.body).method).toEqual({ type: 'dpo' })
+  const preferring = await finish(dpo)
+  expect(preferring.run.config).toMatchObject({ options: { beta: 0.2, batch_size: 8 } })
+  expect(preferring.events).toContain('rewards/margins')
+  expect(preferring.run.parent_checkpoint).toContain(sft.run.id)
+
   // 3. two reward models from the same start, on what is stored
   const reward: Record<string, string> = {}
   for (const axis of ['helpfulness', 'safety']) {
@@ -157,7 +169,7 @@ test('from files to an aligned policy, one request after another', async () => {
   // the whole lineage is there, and the base is what it was
   const runs = http.RunList.parse((await api.get('/v1/runs?limit=100')).body)
   expect(runs.data.map(({ kind }) => kind).sort()).toEqual(
-    ['evaluation', 'evaluation', 'evaluation', 'label', 'policy_update', 'policy_update']
+    ['dpo', 'evaluation', 'evaluation', 'evaluation', 'label', 'policy_update', 'policy_update']
       .concat(['reward_model', 'reward_model', 'sft'])
       .sort(),
   )
@@ -238,8 +250,10 @@ test('a run is refused before it is queued when what it names is not there or no
     expect({ status: reply.status, code: reply.body.code as string }).toEqual({ status, code })
   }
   expect((await api.get('/v1/runs?limit=1000')).body.data).toHaveLength(before)
-  const dpo = { model: 'starter-base', training_file: good, method: { type: 'dpo' } }
-  expect((await api.post('/v1/fine_tuning/jobs').send(dpo)).body.code).toBe('unsupported_method')
+  const job = { model: 'starter-base', training_file: good, method: { type: 'reinforcement' } }
+  expect((await api.post('/v1/fine_tuning/jobs').send(job)).body.code).toBe('unsupported_method')
+  const dpo = { ...job, method: { type: 'dpo' } } // of prompts
+  expect((await api.post('/v1/fine_tuning/jobs').send(dpo)).body.code).toBe('invalid_data')
 })
 
 test('a run can be cancelled while it waits and while it works', async () => {

@@ -5,7 +5,7 @@ import { afterAll, expect, test } from 'vitest'
 import { createLocalEngine } from '../../src/engine/local.ts'
 import { cachedMasks } from '../../src/model/masks.ts'
 import { PretrainOptions, RewardModelOptions } from '../../src/schemas/training.ts'
-import { PpoOptions, SftOptions } from '../../src/schemas/training.ts'
+import { DpoOptions, PpoOptions, SftOptions } from '../../src/schemas/training.ts'
 import type { TrainSpec } from '../../src/schemas/training.ts'
 import { sftDialogues } from '../../src/starter/corpus.ts'
 import { prompts } from '../../src/starter/world.ts'
@@ -91,11 +91,19 @@ const runs = (lora: object | null): TrainSpec[] => [
     options: RewardModelOptions.parse({ ...small, axis: 'safety', lora }),
   },
   {
-    ...{ kind: 'policy_update', output: join(folder, 'policy'), parent: null },
+    ...{ kind: 'dpo', output: join(folder, 'dpo'), model: files(roles.base) },
+    data: write('pairs.jsonl', pairs),
+    options: DpoOptions.parse({ ...small, micro_batch_tokens: 64, lora }),
+  },
+  ...(['ppo', 'rloo', 'dpo', 'rejection_sampling'] as const).map((method): TrainSpec => ({
+    ...{ kind: 'policy_update', output: join(folder, `policy-${method}`), parent: null },
     ...{ reference: files(roles.base), helpfulness: scorer, safety: scorer },
     data: write('prompts.jsonl', asked),
-    options: PpoOptions.parse({ prompts_per_round: 4, max_new_tokens: 6, rounds: 2, lora }),
-  },
+    options: PpoOptions.parse({
+      ...{ method, prompts_per_round: 4, samples_per_prompt: 2, max_new_tokens: 6, rounds: 2 },
+      lora,
+    }),
+  })),
 ]
 
 test.each([

@@ -16,7 +16,7 @@ describe('pair losses', () => {
     expect(bradleyTerry(1000, -1000).loss).toBe(0)
     expect(bradleyTerry(-1000, 1000).loss).toBeCloseTo(2000, 9)
     expect(absoluteSafety(0, true).loss).toBeCloseTo(Math.LN2, 12)
-    expect(dpo(-3, -3, -3, -3, 0.1).loss).toBeCloseTo(Math.LN2, 12)
+    expect(dpo(0, 0, 0.1).loss).toBeCloseTo(Math.LN2, 12)
   })
   test.each([
     [0.3, -0.7, 0, 1],
@@ -37,8 +37,13 @@ describe('pair losses', () => {
       slope((x) => absoluteSafety(x, false).loss, c),
       7,
     )
-    expect(dpo(c, r, 0.4, 0.1, 0.5).dChosen).toBeCloseTo(
-      slope((x) => dpo(x, r, 0.4, 0.1, 0.5).loss, c),
+    const soft = dpo(c, r, 0.5, p, 0.1)
+    expect(soft.dChosen).toBeCloseTo(
+      slope((x) => dpo(x, r, 0.5, p, 0.1).loss, c),
+      7,
+    )
+    expect(soft.dRejected).toBeCloseTo(
+      slope((x) => dpo(c, x, 0.5, p, 0.1).loss, r),
       7,
     )
   })

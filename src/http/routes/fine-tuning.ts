@@ -16,16 +16,17 @@ const tag = 'fine-tuning'
 const METHOD: Partial<Record<Run['kind'], string>> = {
   sft: 'supervised',
   reward_model: 'reward_model',
+  dpo: 'dpo',
 }
 
-/** OpenAI's fine-tuning jobs as a face of `sft` and `reward_model` runs; the job's id is the run's. */
+/** OpenAI's fine-tuning jobs as a face of `sft`, `reward_model` and `dpo` runs; the job's id is the run's. */
 export const fineTuningRoutes = (services: Services): Route[] => [
   route(
     {
       method: 'post',
       path: '/v1/fine_tuning/jobs',
       tag,
-      summary: 'Start a fine-tuning job: supervised or reward_model',
+      summary: 'Start a fine-tuning job: supervised, dpo or reward_model',
       body: JobRequest,
       reply: JobReply,
     },
@@ -42,7 +43,7 @@ export const fineTuningRoutes = (services: Services): Route[] => [
     },
     async ({ query }) => {
       const { data, hasMore } = await services.store.pageRuns(query, {
-        kinds: ['sft', 'reward_model'],
+        kinds: ['sft', 'reward_model', 'dpo'],
       })
       return presentPage(data.map(presentJob), hasMore)
     },
@@ -90,12 +91,11 @@ export const fineTuningRoutes = (services: Services): Route[] => [
 
 const eventId = (run: string, seq: number): string => `${run}-${seq}`
 
-/** Throws `unsupported_method` for dpo and reinforcement. */
+/** Throws `unsupported_method` for reinforcement. */
 function toRun(body: z.output<typeof JobRequest>): RunRequest {
   const { type } = body.method
   const given =
-    (type === 'supervised' ? body.method.supervised : body.method.reward_model)?.hyperparameters ??
-    body.hyperparameters
+    (type === 'reinforcement' ? null : body.method[type])?.hyperparameters ?? body.hyperparameters
   const number = (value: 'auto' | number | undefined): number | undefined =>
     typeof value === 'number' ? value : undefined
   const options = JSON.parse(
@@ -126,9 +126,14 @@ function toRun(body: z.output<typeof JobRequest>): RunRequest {
       'body',
     )
   }
+  if (type === 'dpo') {
+    const beta = number(body.method.dpo?.hyperparameters?.beta)
+    const own = { ...options, ...optimizer, ...(beta === undefined ? {} : { beta }) }
+    return check(RunRequest, { kind: 'dpo', ...common, options: own }, 'body')
+  }
   throw new LibraError(
     'unsupported_method',
-    `method.type ${type} is not there; supervised and reward_model are, and PPO is at /v1/ppo/rounds`,
+    `method.type ${type} is not there; supervised, dpo and reward_model are, and PPO is at /v1/ppo/rounds`,
     { details: { field: 'method.type' } },
   )
 }

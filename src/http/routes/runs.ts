@@ -15,7 +15,7 @@ import type { Services } from '../../services/services.ts'
 import { readReport, REPORT_FORMATS } from '../../services/report.ts'
 import type { ReportFormat } from '../../services/report.ts'
 import { annotateRun, compareRuns, exportMetrics, findRun } from '../../services/run-records.ts'
-import { startRun } from '../../services/start.ts'
+import { resumeRun, startRun } from '../../services/start.ts'
 import type { Run, Store } from '../../store/store.ts'
 import { route } from '../contract.ts'
 import type { Route } from '../contract.ts'
@@ -137,6 +137,17 @@ export const runRoutes = (services: Services): Route[] => [
       reply: RunReply,
     },
     async ({ id }) => presentRun(await services.runner.cancel(id)),
+  ),
+  route(
+    {
+      method: 'post',
+      path: '/v1/runs/{id}/resume',
+      tag: 'runs',
+      summary: 'Take up a run that was interrupted, failed or cancelled, from its last checkpoint',
+      reply: RunReply,
+      status: 202,
+    },
+    async ({ id }) => presentRun(await resumeRun(services, id)),
   ),
   starts(services, 'policy_update', {
     path: '/v1/ppo/rounds',

@@ -14,6 +14,15 @@ export const rolloutRows = (rollouts: readonly Rollout[], scored: Scored): Rollo
     reward: scored.rewards[i] ?? NaN,
   }))
 
+/** Of several updates the mean of what each told; nothing of none. */
+export const meanOf = (told: readonly Record<string, number>[]): Record<string, number> =>
+  Object.fromEntries(
+    Object.keys(told[0] ?? {}).map((name) => [
+      name,
+      told.reduce((sum, each) => sum + (each[name] ?? NaN), 0) / told.length,
+    ]),
+  )
+
 /** The share of answers whose reward came by each branch that the combiner took. */
 function branchShares(branches: readonly Branch[]): Record<string, number> {
   const share = (branch: Branch): number =>

@@ -1,22 +1,23 @@
 import { tf } from '../../tensor/backend.ts'
-import { LibraError } from '../../errors.ts'
 import { PromptRow } from '../../schemas/feedback.ts'
-import type { PpoOptions, TrainEvent, TrainSpec } from '../../schemas/training.ts'
+import { checkPolicyOptions } from '../../schemas/policy-options.ts'
+import type { TrainEvent, TrainSpec } from '../../schemas/training.ts'
 import { loadTokenizer } from '../../text/tokenizer.ts'
-import { writeJson } from '../../weights/json.ts'
-import { writeSafetensors } from '../../weights/safetensors.ts'
 import { readRows } from '../../text/rows.ts'
+import { keepCheckpoint, writeOptimizer, writeState } from '../checkpoints.ts'
 import { createAdamW, learningRateAt } from '../optimizer.ts'
+import { resumable } from '../steps.ts'
 import { loadTrainee } from '../trainee.ts'
+import { measureAgain, writeKept, yardstickOf } from './best.ts'
+import type { Kept } from './best.ts'
 import { nextKlCoef, nextMultiplier, startControl } from './control.ts'
-import { learningRows } from './learning-rows.ts'
+import { learn } from './methods.ts'
 import { rolloutMetrics, rolloutRows } from './measures.ts'
 import { encodePrompts, pickPrompts, samplingOf } from './prompts.ts'
 import { measure, sample, VALUE_HEAD } from './rollout.ts'
 import { scoreRollouts } from './scored.ts'
 import { loadScorer, referenceScales } from './scorers.ts'
 import { loadState } from './state.ts'
-import { ppoUpdate } from './update.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'policy_update' }>
 
@@ -27,11 +28,13 @@ type Spec = Extract<TrainSpec, { kind: 'policy_update' }>
  */
 export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
   const { options } = spec
-  checkOptions(options)
+  checkPolicyOptions(options)
   const tokenizer = await loadTokenizer(spec.reference.base)
   const heads = options.method === 'ppo' ? [VALUE_HEAD] : []
+  const { plan, last, warnings } = await resumable(spec.checkpoints)
   const trainee = await loadTrainee(
-    ...([spec.reference, options.lora, heads, options.seed, spec.parent] as const),
+    ...([spec.reference, options.lora, heads, options.seed] as const),
+    last?.folder ?? spec.parent,
   )
   const scorers = {
     helpfulness: await loadScorer(spec.helpfulness),
@@ -47,25 +50,54 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
       spec.data,
     )
     const parent = spec.parent === null ? null : await loadState(spec.parent)
-    if (parent !== null) optimizer.load(parent.optimizer)
+    const before = last === null ? parent : await loadState(last.folder)
+    const moved = before?.method !== undefined && before.method !== options.method
+    if (before !== null && !moved) optimizer.load(before.optimizer)
     const scales =
-      parent?.scales ??
+      before?.scales ??
       (options.reward_normalization === 'reference'
         ? await referenceScales(trainee.reference, scorers, prompts, tokenizer, options)
         : null)
-    const control = { ...startControl(options), ...parent?.control }
-    const first = parent?.round ?? 0
-    const total = options.total_rounds ?? first + options.rounds
-    const bad = { count: 0 }
     let kl = 0
-    if (first + options.rounds > total)
+    const control = { ...startControl(options), ...before?.control }
+    const kept: Kept = before?.kept ?? new Map()
+    const yardstick = options.method === 'rejection_sampling' ? yardstickOf(spec) : null
+    if (yardstick !== null && before?.yardstick !== yardstick)
+      measureAgain(kept, scorers, options, scales, control)
+    const first = parent?.round ?? 0
+    const start = before?.round ?? 0
+    const end = first + options.rounds
+    const total = options.total_rounds ?? end
+    const bad = { count: before?.bad_steps ?? 0 }
+    const steps = options.rounds
+    if (last === null) yield { type: 'started', steps, tokens: null }
+    else yield { type: 'resumed', step: start, done: start - first, steps }
+    for (const message of warnings) yield { type: 'warning', message }
+    if (moved)
       yield {
         type: 'warning',
-        message: `rounds ${first + 1} to ${first + options.rounds} go past total_rounds ${total}: the schedule has ended`,
+        message: `the policy was begun with ${before.method}: ${options.method} starts with an optimiser of its own`,
       }
-    yield { type: 'started', steps: options.rounds, tokens: null }
+    if (end > total)
+      yield {
+        type: 'warning',
+        message: `rounds ${first + 1} to ${end} go past total_rounds ${total}: the schedule has ended`,
+      }
+    /** Everything that a later round needs, after `round` of them. */
+    const save = (output: string, round: number): Promise<void> => {
+      const state = optimizer.state()
+      const extra = async (folder: string): Promise<void> => {
+        await writeOptimizer(folder, state)
+        if (yardstick !== null) await writeKept(folder, kept)
+        await writeState(folder, {
+          ...{ round, step: state.step, method: options.method, bad_steps: bad.count, yardstick },
+          ...{ scales, control, reference: spec.reference },
+        })
+      }
+      return trainee.save(output, { role: 'policy' }, { extra })
+    }
 
-    for (let round = first; round < first + options.rounds; round++) {
+    for (let round = start; round < end; round++) {
       signal?.throwIfAborted()
       const lap = stopwatch()
       // 1. prompts of this round, then their responses from the current policy
@@ -85,18 +117,13 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
       // 3. both reward models score the same answers; the combiner makes one number of two
       const scored = scoreRollouts(rollouts, prompts, scorers, options, scales, control)
       lap('score')
-      // 4. what each token or answer was worth beyond what was expected
-      const rows = learningRows(rollouts, scored.rewards, options, control.kl_coef)
-      // 5. several epochs of clipped updates
+      // 4. what the method makes of them, and several epochs of updates
       const lr = learningRateAt(round, total, options.optimizer)
-      const update = ppoUpdate(trainee.model, trainee.trainable, optimizer, rows, options, lr, {
-        key: [options.seed, 2, round],
-        warmup: options.method === 'ppo' && round < options.critic_warmup_rounds,
-        klCoef: control.kl_coef,
-        bad,
+      const { rows, update } = learn(...([trainee, optimizer, { rollouts, prompts }] as const), {
+        ...{ rewards: scored.rewards, kept, round, options, lr, klCoef: control.kl_coef, bad },
       })
       lap('learn')
-      // 6. tell, and set β and λ of the next round
+      // 5. tell, and set β and λ of the next round
       const metrics: Record<string, number> = {
         ...rolloutMetrics(rollouts, scored, rows, options, control),
         ...update,
@@ -109,18 +136,13 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
       control.multiplier = nextMultiplier(control.multiplier, scored.safetyMean, options)
       yield { type: 'rollouts', step: round + 1, rows: rolloutRows(rollouts, scored) }
       yield { type: 'metrics', step: round + 1, metrics }
+      // 6. what an interrupted run goes on from
+      const done = round + 1
+      if (plan !== null && (done - first) % plan.every === 0 && done < end)
+        await keepCheckpoint(plan, done, (folder) => save(folder, done))
       await new Promise(setImmediate)
     }
-
-    const state = optimizer.state()
-    const extra = async (folder: string): Promise<void> => {
-      await writeSafetensors(`${folder}/optimizer.safetensors`, state.tensors)
-      await writeJson(`${folder}/trainer_state.json`, {
-        ...{ round: first + options.rounds, step: state.step, method: options.method },
-        ...{ scales, control, reference: spec.reference },
-      })
-    }
-    await trainee.save(spec.output, { role: 'policy' }, { extra })
+    await save(spec.output, end)
     yield { type: 'done', output: spec.output, summary: { 'objective/kl': kl } }
   } finally {
     optimizer.dispose()
@@ -128,16 +150,6 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
     scorers.helpfulness.dispose()
     scorers.safety.dispose()
   }
-}
-
-/** Throws `conflicting_options` naming the field. */
-function checkOptions({ method, samples_per_prompt: samples }: PpoOptions): void {
-  if (method === 'rloo' && samples < 2)
-    throw new LibraError(
-      'conflicting_options',
-      `samples_per_prompt: rloo holds each answer against the others to its prompt; give 2 or more, not ${samples}`,
-      { details: { field: 'samples_per_prompt' } },
-    )
 }
 
 /** Notes how long each phase of a round took, in seconds; with the whole round they are its `time/…` metrics. */

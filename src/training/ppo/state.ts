@@ -1,14 +1,14 @@
-import { join } from 'node:path'
 import { z } from 'zod'
-import { LibraError } from '../../errors.ts'
-import { readJson } from '../../weights/json.ts'
-import { openSafetensors } from '../../weights/safetensors.ts'
+import { readOptimizer, readState } from '../checkpoints.ts'
 import type { OptimizerState } from '../optimizer.ts'
+import { readKept } from './best.ts'
+import type { Kept } from './best.ts'
 
 const scale = z.object({ mean: z.number(), std: z.number().positive() })
 const TrainerState = z.object({
   round: z.int().min(0),
   step: z.int().min(0),
+  method: z.string().optional(),
   scales: z.object({ helpfulness: scale, safety: scale }).nullable(),
   /** checkpoints of before have none: they go on with what the options say */
   control: z
@@ -18,24 +18,17 @@ const TrainerState = z.object({
       rewards: z.object({ n: z.int().min(0), mean: z.number(), m2: z.number() }),
     })
     .optional(),
+  /** updates in a row whose gradients were not finite */
+  bad_steps: z.int().min(0).default(0),
+  /** of the answers kept by rejection sampling: by what they were measured */
+  yardstick: z.string().nullish(),
 })
 
 /** What a policy checkpoint carries from one round to the next. Throws `damaged_checkpoint` naming the file. */
 export async function loadState(
   folder: string,
-): Promise<z.infer<typeof TrainerState> & { optimizer: OptimizerState }> {
-  const file = join(folder, 'trainer_state.json')
-  const state = TrainerState.safeParse(await readJson(file))
-  if (!state.success)
-    throw new LibraError(
-      'damaged_checkpoint',
-      `${file}: ${state.error.issues[0]?.message ?? 'invalid'}`,
-    )
-  const moments = openSafetensors(join(folder, 'optimizer.safetensors'))
-  try {
-    const tensors = Object.fromEntries(moments.names.map((name) => [name, moments.read(name)]))
-    return { ...state.data, optimizer: { step: state.data.step, tensors } }
-  } finally {
-    moments.close()
-  }
+): Promise<z.infer<typeof TrainerState> & { optimizer: OptimizerState; kept: Kept }> {
+  const state = await readState(folder, TrainerState)
+  const kept: Kept = state.yardstick == null ? new Map() : await readKept(folder)
+  return { ...state, kept, optimizer: readOptimizer(folder, state.step) }
 }

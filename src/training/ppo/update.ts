@@ -53,7 +53,7 @@ const nothing = (): Told => ({
 })
 
 /** Of a round: the key of its order, whether the critic alone learns, β, and the bad steps so far. */
-type UpdateState = {
+export type UpdateState = {
   key: readonly number[]
   warmup: boolean
   klCoef: number
