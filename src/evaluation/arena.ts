@@ -103,7 +103,6 @@ export function arenaFigures(
     figures: [
       ...standings.map(({ policy, rating }) => ({
         figure: `${policy}: rating`,
-        policy,
         ...rating,
       })),
       ...standings.map(({ policy, rank, best, worst, rating }) => ({
