@@ -2,17 +2,16 @@ import { createClient } from '@libsql/client'
 import { and, asc, desc, eq, gt, gte, inArray, isNull, lt, max, ne, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/libsql'
 import { migrate } from 'drizzle-orm/libsql/migrator'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import PQueue from 'p-queue'
-import lockfile from 'proper-lockfile'
-import { LibraError } from '../errors.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { RoleName } from '../schemas/model.ts'
 import type { RunState } from '../schemas/run.ts'
 import { collection } from './collection.ts'
 import type { Collection, Page, PageRequest } from './collection.ts'
+import { lockFolder } from './lock.ts'
 import { runFilter } from './run-filter.ts'
 import type { RunFilter } from './run-filter.ts'
 import {
@@ -111,15 +110,7 @@ export type Store = {
  */
 export async function openStore(folder: string): Promise<Store> {
   await mkdir(folder, { recursive: true })
-  const lockTarget = join(folder, 'libra.lock')
-  await writeFile(lockTarget, '', { flag: 'a' })
-  const release = await lockfile.lock(lockTarget, { stale: 10_000 }).catch((cause: unknown) => {
-    throw new LibraError(
-      'data_folder_locked',
-      `${folder} is in use by another Libra process: stop it, or set LIBRA_DATA_DIR to another folder`,
-      { cause },
-    )
-  })
+  const release = await lockFolder(folder)
   const client = createClient({ url: `file:${join(folder, 'libra.db')}`, timeout: 100 })
   const db = drizzle(client)
   await client.execute('PRAGMA journal_mode=WAL')
