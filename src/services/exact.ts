@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readdir, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { LibraError } from '../errors.ts'
 import { follow } from '../rlaif/follow.ts'
 import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
@@ -54,6 +54,13 @@ async function* rewound(
   }
 }
 
+/** What a process that was killed had begun to write. */
+async function removePartial(folder: string): Promise<void> {
+  for (const name of await readdir(folder))
+    if (name.startsWith('.') && name.endsWith('.partial'))
+      await rm(join(folder, name), { recursive: true, force: true })
+}
+
 /**
  * Trains in a run's folder, going on from its last checkpoint where there is one; a lost training engine is started
  * again. Gives the metrics of the last step. Throws what the engine throws.
@@ -66,6 +73,7 @@ export async function trainExactly(
 ): Promise<Record<string, number>> {
   const { store, dataDir } = services
   const folder = join(dataDir, 'runs', context.id, 'checkpoints')
+  await removePartial(dirname(spec.output))
   let [before, losses] = [-1, 0]
   for (;;) {
     const log = await store.events(context.id, 0)
