@@ -226,7 +226,7 @@ export const PpoOptions = z.strictObject({
     .enum(['k1', 'k2', 'k3'])
     .default('k1')
     .describe(
-      'k1 in the reward and k2 in the loss meet π_ref·exp(r/β); k2 and k3 elsewhere do not',
+      'k1 in the reward meets π_ref·exp(r/β), k2 in the loss where answers have one token; the others do not',
     ),
   kl_in: z
     .enum(['reward', 'loss'])

@@ -1,11 +1,14 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { uniform } from '../../src/random.ts'
+import { PpoOptions } from '../../src/schemas/training.ts'
 import { gae } from '../../src/training/ppo/advantages.ts'
-import { policyLoss, valueLoss } from '../../src/training/ppo/loss.ts'
+import { learningRows } from '../../src/training/ppo/learning-rows.ts'
+import { klLoss, policyLoss, sequenceLoss, valueLoss } from '../../src/training/ppo/loss.ts'
 import { tokenRewards } from '../../src/training/ppo/rewards.ts'
 
 // A tree of answers over {a, b, end}, at most three tokens: small enough to enumerate, so the optimum of
-// E[r] − β·KL is known exactly, π* ∝ π_ref·exp(r/β). PPO as the project computes it must find it.
+// E[r] − β·KL is known exactly, π* ∝ π_ref·exp(r/β). PPO and RLOO as the project computes them must find it with k1 in
+// the reward. In the loss the penalty is each token's own: where that leads is found by going up from the leaves.
 const END = 2
 const LONGEST = 3
 const BETA = 0.35
@@ -36,15 +39,50 @@ const probabilityOf = (table: Table, leaf: string): number =>
     (p, x, t) => p * (softmax(table.get(leaf.slice(0, t)) ?? [])[LETTER.indexOf(x)] ?? 0),
     1,
   )
-function distance(table: Table): number {
-  const weight = leaves().map((s) => probabilityOf(referenceLogits, s) * Math.exp(worth(s) / BETA))
+const normalised = (weight: readonly number[]): number[] => {
   const total = weight.reduce((a, b) => a + b, 0)
-  return (
-    leaves().reduce(
-      (sum, s, i) => sum + Math.abs(probabilityOf(table, s) - (weight[i] ?? 0) / total),
-      0,
-    ) / 2
-  )
+  return weight.map((w) => w / total)
+}
+const OPTIMUM = normalised(
+  leaves().map((s) => probabilityOf(referenceLogits, s) * Math.exp(worth(s) / BETA)),
+)
+const apart = (p: readonly number[], q: readonly number[]): number =>
+  p.reduce((sum, x, i) => sum + Math.abs(x - (q[i] ?? 0)), 0) / 2
+const answersOf = (table: Table): number[] => leaves().map((s) => probabilityOf(table, s))
+const distance = (table: Table): number => apart(answersOf(table), OPTIMUM)
+
+/**
+ * Where a penalty in the loss leads: at every prefix π best for Σ_x π(x)·Q(x) less β·KL of this token alone, Q the
+ * expected worth further down, without the KL there. k2's gradient is that of KL(π‖π_ref): π ∝ π_ref·exp(Q/β). k3's is
+ * that of KL(π_ref‖π): π = β·π_ref/(c − Q), c such that it sums to 1.
+ */
+function tokenwise(estimator: 'k2' | 'k3'): number[] {
+  const below = (s: string): { value: number; answers: Map<string, number> } => {
+    if (isWhole(s)) return { value: worth(s), answers: new Map([[s, 1]]) }
+    const children = LETTER.map((x) => below(s + x))
+    const q = children.map(({ value }) => value)
+    const reference = softmax(referenceLogits.get(s) ?? [])
+    const policy = { k2: soft, k3: inverse }[estimator](q, reference)
+    const value = q.reduce((sum, x, k) => sum + x * (policy[k] ?? 0), 0)
+    const answers = children.flatMap((child, k) =>
+      [...child.answers].map(([leaf, p]) => [leaf, p * (policy[k] ?? 0)] as const),
+    )
+    return { value, answers: new Map(answers) }
+  }
+  const { answers } = below('')
+  return leaves().map((s) => answers.get(s) ?? 0)
+}
+const soft = (q: readonly number[], reference: readonly number[]): number[] =>
+  normalised(reference.map((p, k) => p * Math.exp((q[k] ?? 0) / BETA)))
+function inverse(q: readonly number[], reference: readonly number[]): number[] {
+  const at = (c: number): number[] => reference.map((p, k) => (BETA * p) / (c - (q[k] ?? 0)))
+  let [low, high] = [Math.max(...q), Math.max(...q) + BETA]
+  for (let i = 0; i < 60; i++) {
+    const middle = (low + high) / 2
+    if (at(middle).reduce((a, b) => a + b, 0) > 1) low = middle
+    else high = middle
+  }
+  return at(high)
 }
 
 type Fault = 'sign' | 'mask' | 'lambda' | 'gamma' | 'index'
@@ -116,6 +154,55 @@ function rollOut(policy: Table, round: number, row: number) {
 }
 const REFERENCE = new Map([...referenceLogits].map(([s, logits]) => [s, softmax(logits)]))
 
+/** The same by the project's own rows and losses, for any method and place of the penalty; the answers' probabilities. */
+function trainBy(place: Pick<PpoOptions, 'method' | 'kl_in' | 'kl_estimator'>): number[] {
+  const options = PpoOptions.parse({
+    ...{ ...place, samples_per_prompt: ROWS, whiten_advantages: false, lambda: 1 },
+  })
+  const table = new Map([...referenceLogits].map(([s, logits]) => [s, [...logits]]))
+  for (let round = 0; round < ROUNDS; round++) {
+    const policy = new Map([...table].map(([s, logits]) => [s, softmax(logits)]))
+    const sampled = Array.from({ length: ROWS }, (_, i) => rollOut(policy, round, i))
+    const rollouts = sampled.map(({ tokens, logprobs, reference }) => ({
+      ...{ prompt: 0, promptIds: [], promptClass: null, responseIds: tokens, ended: true },
+      ...{ text: '', entropy: 0, logprobs: Float64Array.from(logprobs) },
+      referenceLogprobs: Float64Array.from(reference),
+      values: new Float64Array(tokens.length),
+    }))
+    const rewards = sampled.map(({ leaf }) => worth(leaf))
+    const rows = learningRows(rollouts, rewards, options, BETA)
+    const old = rows.map((row) => row.oldLogprobs)
+    const masks = rows.map(({ responseIds }) => responseIds.map(() => 1))
+    const advantages = rows.map((row) => row.advantages)
+    const whole = options.method === 'rloo'
+    const { grad } = whole
+      ? sequenceLoss(
+          old,
+          old,
+          advantages.map(([a = 0]) => a),
+          masks,
+          0.2,
+        )
+      : policyLoss(old, old, advantages, masks, 0.2)
+    const penalty = klLoss(
+      ...([old, rows.map((row) => row.referenceLogprobs), masks] as const),
+      ...([options.kl_in === 'loss' ? BETA : 0, options.kl_estimator] as const),
+      ...(whole ? [ROWS] : []),
+    )
+    const rate = (whole ? 4 : 8) * (1 - round / ROUNDS)
+    sampled.forEach(({ prefixes, tokens }, i) =>
+      prefixes.forEach((s, t) => {
+        const g = (grad[i]?.[t] ?? 0) + (penalty.grad[i]?.[t] ?? 0)
+        const logits = table.get(s) ?? []
+        policy.get(s)?.forEach((p, k) => {
+          logits[k] = (logits[k] ?? 0) - rate * g * ((k === tokens[t] ? 1 : 0) - p)
+        })
+      }),
+    )
+  }
+  return answersOf(table)
+}
+
 test('PPO finds the optimum of an enumerated tree of answers', () => {
   expect(leaves()).toHaveLength(15)
   expect(distance(referenceLogits)).toBeGreaterThanOrEqual(0.4)
@@ -127,3 +214,20 @@ test.each(['sign', 'mask', 'lambda', 'gamma', 'index'] as const)(
   'a broken %s does not find it',
   (fault) => expect(train(fault, false)).toBeGreaterThan(0.05),
 )
+
+test('RLOO finds it with k1 in the reward', () => {
+  expect(
+    apart(trainBy({ method: 'rloo', kl_in: 'reward', kl_estimator: 'k1' }), OPTIMUM),
+  ).toBeLessThan(0.02)
+})
+
+describe.each(['k2', 'k3'] as const)('%s in the loss, over several tokens', (kl_estimator) => {
+  const own = tokenwise(kl_estimator)
+  test('leads elsewhere than to the optimum', () => {
+    expect(own.reduce((a, b) => a + b, 0)).toBeCloseTo(1, 10)
+    expect(apart(own, OPTIMUM)).toBeGreaterThan(0.04)
+  })
+  test.each(['ppo', 'rloo'] as const)('%s meets the point of this penalty', (method) => {
+    expect(apart(trainBy({ method, kl_in: 'loss', kl_estimator }), own)).toBeLessThan(0.02)
+  })
+})
