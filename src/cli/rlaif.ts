@@ -14,6 +14,7 @@ import { createServices } from '../services/services.ts'
 import type { Services } from '../services/services.ts'
 import { compareGraded } from '../starter/evaluate.ts'
 import { openStore } from '../store/store.ts'
+import type { GuardReport } from '../services/guard.ts'
 import { readHumanData } from '../text/data-folder.ts'
 import { createProgress } from './progress.ts'
 
@@ -24,6 +25,7 @@ type LoopSummary = {
   judge: { labelled: number; consistent: number; failed: number }
   accuracy: { helpfulness: number; safety: number }
   checks: { axis: string; probes: ProbeResult[] }[]
+  guard: GuardReport | null
 }
 
 type LoopAudit = Parameters<typeof printAudit>[0]['figures']
@@ -161,9 +163,27 @@ function printProbes({ axis, probes }: LoopSummary['checks'][number]): void {
   console.log(table.toString())
 }
 
-function print({ figures, report, judge, accuracy, audit, checks }: LoopSummary): void {
+/** What the guard saw at each look, and what it decided. */
+function printGuard(guard: GuardReport | null): void {
+  if (guard === null) return
+  const head = ['guard, round', 'helpful wins', 'safe wins', 'evidence of worse', 'KL', '']
+  const table = new Table({ head })
+  const share = (x: number | null): string => (x === null ? '' : x.toFixed(2))
+  for (const { round, winRate, worse, limit, signals, action } of guard.decisions)
+    table.push([
+      ...[round, share(winRate.helpfulness), share(winRate.safety)],
+      ...[`${worse.toPrecision(3)} of ${limit.toPrecision(3)}`, signals.kl.toFixed(2)],
+      action.replace('_', ' '),
+    ])
+  const kept = guard.kept === 0 ? 'the SFT policy' : `the policy of round ${guard.kept}`
+  const last = guard.decisions.at(-1)
+  console.log(`${table.toString()}\n${guard.stopped ? (last?.reason.en ?? '') : `kept: ${kept}`}`)
+}
+
+function print({ figures, report, judge, accuracy, audit, checks, guard }: LoopSummary): void {
   for (const each of audit) printAudit(each)
   for (const each of checks) printProbes(each)
+  printGuard(guard)
   printFigures(figures)
   const { labelled, consistent, failed } = judge
   console.log(

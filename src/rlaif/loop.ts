@@ -13,6 +13,9 @@ import type { TrainSpec } from '../schemas/training.ts'
 import { counterfactualPairs } from './counterfactuals.ts'
 import { follow } from './follow.ts'
 import type { Emit, Grade } from './follow.ts'
+import type { Decision } from './guard.ts'
+import { guardedUpdate } from './guarded.ts'
+import type { Audit, GuardReport } from './guarded.ts'
 import { figureMetrics, labelPrompts } from './label.ts'
 import type { LabelFigures } from './label.ts'
 import { calibrateReward, splitForCalibration } from './reward.ts'
@@ -37,6 +40,10 @@ export type LoopWorld = {
     rewardModels: LoopResult['rewardModels'],
     pairs: Record<Axis, PreferenceRow[]>,
   ): Promise<void>
+  /** without one the guard has nothing to go by, and all rounds are done */
+  audit?: Audit
+  /** hears what the guard decides */
+  tell?(decision: Decision): Promise<void>
   /** the truth about rollouts, where the world's truth is known; `prompt` is the place in the loop's prompts */
   grade?: Grade
 }
@@ -55,6 +62,7 @@ export type LoopResult = {
   policy: ModelFiles
   rewardModels: Record<Axis, { files: ModelFiles; calibration: Calibration; accuracy: number }>
   rounds: Record<string, number>[]
+  guard: GuardReport | null
   judge: LabelFigures
 }
 
@@ -73,9 +81,9 @@ export async function alignByAiFeedback(
   const reward = (axis: Axis) => trainReward(world, sft, axis, pairs[axis], input, options)
   const rewardModels = { helpfulness: await reward('helpfulness'), safety: await reward('safety') }
   await world.approve?.(rewardModels, pairs)
-  // 4. the policy learns from both
-  const { policy, rounds } = await updatePolicy(world, sft, rewardModels, input.prompts, options)
-  return { sft, policy, rewardModels, rounds, judge: figures }
+  // 4. the policy learns from both, under guard
+  const updated = await updatePolicy(world, sft, rewardModels, input.prompts, options)
+  return { sft, ...updated, rewardModels, judge: figures }
 }
 
 function train(
@@ -83,9 +91,12 @@ function train(
   stage: string,
   spec: TrainSpec,
   emit: Emit,
+  before = 0,
+  all?: number,
 ): Promise<Record<string, number>[]> {
   return follow(world.training.train(spec, world.signal), emit, {
-    onStep: (done, steps, metrics) => world.progress(stage, done, steps, describe(metrics)),
+    onStep: (done, steps, metrics) =>
+      world.progress(stage, before + done, all ?? steps, describe(metrics)),
     grade: world.grade,
   })
 }
@@ -202,32 +213,53 @@ async function trainReward(
   })
 }
 
+type Updated = Pick<LoopResult, 'policy' | 'rounds' | 'guard'>
+
+/** All rounds at once, or in parts between which the guard looks where there is an audit judge. */
 async function updatePolicy(
   world: LoopWorld,
   sft: ModelFiles,
   rewardModels: LoopResult['rewardModels'],
   prompts: readonly PromptRow[],
   options: RlaifOptions,
-) {
+): Promise<Updated> {
   const { path, dataHash } = await writeRows(join(world.folder, 'prompts.jsonl'), prompts)
-  const output = join(world.folder, 'policy')
   const scorer = ({ files, calibration }: LoopResult['rewardModels'][Axis]) => ({
     files: { base: files.base, adapters: [...files.adapters] },
     calibration,
   })
-  const spec: TrainSpec = {
-    kind: 'policy_update',
-    output,
-    reference: { base: sft.base, adapters: [...sft.adapters] },
-    parent: null,
-    data: path,
-    helpfulness: scorer(rewardModels.helpfulness),
-    safety: scorer(rewardModels.safety),
-    options: { ...options.ppo, seed: options.seed },
+  const { rounds: all } = options.ppo
+  const update = async (parent: ModelFiles | null, from: number, rounds: number) => {
+    const whole = from === 0 && rounds === all
+    const output = join(world.folder, whole ? 'policy' : `policy-${from + rounds}`)
+    const last = parent?.adapters.at(-1) ?? parent?.base ?? null
+    const spec: TrainSpec = {
+      kind: 'policy_update',
+      output,
+      reference: { base: sft.base, adapters: [...sft.adapters] },
+      parent: last,
+      data: path,
+      helpfulness: scorer(rewardModels.helpfulness),
+      safety: scorer(rewardModels.safety),
+      options: { ...options.ppo, rounds, total_rounds: all, seed: options.seed },
+    }
+    const details = {
+      ...{ dataHash, output },
+      parentCheckpoint: last ?? sft.adapters.at(-1) ?? sft.base,
+    }
+    const { metrics } = await world.run('policy_update', spec.options, details, async (emit) => ({
+      metrics: await train(world, 'ppo', spec, emit, from, all),
+    }))
+    return { policy: withCheckpoint(sft, output, options.ppo.lora), metrics }
   }
-  const details = { dataHash, output, parentCheckpoint: sft.adapters.at(-1) ?? sft.base }
-  const { rounds } = await world.run('policy_update', spec.options, details, async (emit) => ({
-    rounds: await train(world, 'ppo', spec, emit),
-  }))
-  return { policy: withCheckpoint(sft, output, options.ppo.lora), rounds }
+  const { audit } = world
+  if (options.guard === null || audit === undefined) {
+    const { policy, metrics } = await update(null, 0, all)
+    return { policy, rounds: metrics, guard: null }
+  }
+  return guardedUpdate(sft, {
+    ...{ serving: world.serving, audit, options: options.guard, rounds: all, update },
+    ...{ signal: world.signal, tell: (decision) => world.tell?.(decision) ?? Promise.resolve() },
+    sampling: { maxNewTokens: options.ppo.max_new_tokens, seed: options.seed },
+  })
 }

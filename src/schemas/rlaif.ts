@@ -5,6 +5,26 @@ const { shape: reward } = RewardModelOptions
 const { shape: ppo } = PpoOptions
 const count = (max: number) => z.int().min(1).max(max)
 
+/** The guard against over-optimisation: looks by an audit judge between PPO rounds (docs/guard.md). */
+export const GuardOptions = z.strictObject({
+  every: count(100000).default(10).describe('rounds between two looks'),
+  prompts: count(100000)
+    .default(64)
+    .describe('fresh prompts of a look: about 66 verdicts show a win rate of 35 %'),
+  alpha: z
+    .number()
+    .gt(0)
+    .lt(1)
+    .default(0.05)
+    .describe('chance of stopping a policy that is no worse, over all looks'),
+  kl_budget: z
+    .number()
+    .positive()
+    .default(30)
+    .describe('nats of KL per answer to the SFT policy at which it stops in any case'),
+})
+export type GuardOptions = z.infer<typeof GuardOptions>
+
 /** Options of the whole loop: supervised fine-tuning, judge labels, two reward models, PPO rounds, evaluation. */
 export const RlaifOptions = z.strictObject({
   seed: z
@@ -35,5 +55,6 @@ export const RlaifOptions = z.strictObject({
     max_new_tokens: ppo.max_new_tokens.default(40),
     kl_coef: ppo.kl_coef.default(0.3),
   }).prefault({}),
+  guard: GuardOptions.nullable().prefault({}).describe('null: all rounds, whatever comes of it'),
 })
 export type RlaifOptions = z.infer<typeof RlaifOptions>

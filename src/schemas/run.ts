@@ -146,6 +146,12 @@ export const LoopRequest = z.strictObject({
   kind: z.literal('rlaif'),
   base: ModelRef.default('starter-base'),
   judge: z.string().default('default'),
+  audit_judge: z
+    .string()
+    .optional()
+    .describe(
+      'whose verdicts the guard goes by: another judge than the one that labels. Default: on the starter world’s prompts its audit judge, elsewhere none, and then the guard does not look',
+    ),
   override: updateOverride,
   freshness_floor,
   dialogues_file: file.optional().describe('default: the starter world’s'),

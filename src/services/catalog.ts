@@ -9,10 +9,14 @@ import type { RoleName } from '../schemas/model.ts'
 import type { AuditRow, CheckRow, ModelRow, Store } from '../store/store.ts'
 import { readCard } from '../weights/folder.ts'
 
+/** Labels nothing that anything learns from: the guard of loops on the starter world asks it. */
+export const STARTER_AUDIT_JUDGE = 'starter-audit-judge'
+
 /** The models that come with the project, and the roles that they play until told otherwise. */
 const STARTER: readonly Omit<ModelRow, 'createdAt' | 'run'>[] = [
   { id: 'starter-base', kind: 'base', base: 'base', adapters: [], axis: null },
   { id: 'starter-judge', kind: 'judge', base: 'judge', adapters: [], axis: null },
+  { id: STARTER_AUDIT_JUDGE, kind: 'judge', base: 'audit-judge', adapters: [], axis: null },
   { id: 'starter-sft', kind: 'policy', base: 'base', adapters: ['sft'], axis: null },
   { id: 'starter-policy', kind: 'policy', base: 'base', adapters: ['sft', 'policy'], axis: null },
   {
@@ -51,6 +55,10 @@ export async function registerStarter(store: Store, folder = starterFolder): Pro
     if ((await store.models.get(model.id)) === null)
       await store.models.insert([{ ...model, base, adapters, run: null, createdAt: Date.now() }])
     else await store.models.update(model.id, { base, adapters })
+  }
+  if ((await store.judges.get(STARTER_AUDIT_JUDGE)) === null) {
+    const profile = { kind: 'local' as const, model: STARTER_AUDIT_JUDGE, createdAt: Date.now() }
+    await store.judges.insert([{ id: STARTER_AUDIT_JUDGE, ...profile }])
   }
   const roles = await store.roles()
   await store.setRoles({ ...STARTER_ROLES, ...roles })

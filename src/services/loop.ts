@@ -20,6 +20,7 @@ import { requireAudits } from './audit.ts'
 import { findModel } from './catalog.ts'
 import { openData } from './data.ts'
 import { refuseBelow, STALENESS } from './freshness.ts'
+import { guardPlots, guardPrompts, guardWarnings, openAuditor } from './guard.ts'
 import { openJudge } from './judges.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import { answersOf, probeModel, refuseFailed } from './probes.ts'
@@ -45,8 +46,9 @@ const PROBED = 120
 const starterAnswers = ({ seed }: RlaifOptions, axis: Axis): ProbeAnswer[] =>
   starterProbeAnswers(seed, PROBED, axis)
 
-/** The share of given prompts that is kept for the evaluation. */
+/** The share of given prompts that is kept for the evaluation, and for the guard's looks. */
 const HELD_OUT = 0.2
+const GUARDED = 0.1
 
 /** The whole loop as one run with a child run for each part; the models that come out are put into the catalogue. */
 export async function planLoop(
@@ -69,8 +71,12 @@ export async function planLoop(
       : (await openData(services, request.prompts_file, PromptRow)).rows
   const kept = given === null ? 0 : Math.max(1, Math.floor(given.length * HELD_OUT))
   const starter = given === null ? starterPrompts('train', options.seed) : null
+  const auditor = await openAuditor(services, request, judge)
+  const watched = auditor === null ? 0 : Math.floor((given?.length ?? 0) * GUARDED)
   const prompts =
-    given?.slice(kept) ?? (starter ?? []).map(({ id, messages }) => ({ id, messages }))
+    given?.slice(kept + watched) ?? (starter ?? []).map(({ id, messages }) => ({ id, messages }))
+  const looked = given?.slice(kept, kept + watched) ?? guardPrompts(options.seed)
+  const audit = auditor === null ? {} : { audit: { judge: auditor, prompts: looked } }
   return {
     seed: options.seed,
     parentCheckpoint: base,
@@ -99,7 +105,10 @@ export async function planLoop(
             for (const axis of AXES)
               refuseBelow(axis, models[axis].accuracy, request.freshness_floor)
         }
-        const parts = { serving, training, judge, folder, progress, approve, ...grade }
+        const tell: LoopWorld['tell'] = ({ reason, ...decision }) =>
+          context.emit({ type: 'guard', ...decision, reason: `${reason.en} ${reason.zh}` })
+        const world = { serving, training, judge, folder, progress, approve, tell }
+        const parts = { ...world, ...audit, ...grade }
         const result = await align(services, context, parts, { base, dialogues, prompts }, options)
         await registerAll(services, context, result)
         const evaluated =
@@ -115,9 +124,12 @@ export async function planLoop(
               )
         const report = await writeReport(services, context.id, {
           figures: evaluated.figures.map(asReported),
-          curves: plotsOf(result.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
+          curves: [
+            ...plotsOf(result.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
+            ...guardPlots(result.guard),
+          ],
           samples: evaluated.samples,
-          warnings: evaluated.warnings ?? [],
+          warnings: [...guardWarnings(options, result.guard), ...(evaluated.warnings ?? [])],
         })
         if (evaluated.graded !== undefined)
           await writeFile(join(folder, GRADED), JSON.stringify(evaluated.graded))
@@ -125,6 +137,7 @@ export async function planLoop(
           figures: evaluated.figures,
           report,
           judge: result.judge,
+          guard: result.guard,
           checks: checks.map(({ id, axis, result: found, objections }) => ({
             ...{ id, axis, ...found, objections },
           })),
@@ -155,7 +168,7 @@ function align(
     judge: Judge
     folder: string
     progress: LoopProgress
-  } & Pick<LoopWorld, 'grade' | 'approve'>,
+  } & Pick<LoopWorld, 'grade' | 'approve' | 'audit' | 'tell'>,
   input: LoopInput,
   options: RlaifOptions,
 ): Promise<LoopResult> {

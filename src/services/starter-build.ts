@@ -26,6 +26,8 @@ const PAIRS = 6000
 /** Answers that each reward model is probed on. */
 const PROBED = 200
 const BIAS = { courtesy: 0.35, length: 0 }
+/** The audit judge's taste is another one, so that what the judge overpays it does not. */
+const AUDIT_BIAS = { courtesy: -0.15, length: 0.05 }
 const lines = (rows: readonly unknown[]): string =>
   rows.map((row) => JSON.stringify(row)).join('\n')
 
@@ -59,12 +61,18 @@ export async function buildStarter(
     await writeFile(data, lines(dialogues))
     return { kind: 'pretrain', output: base, tokenizer: work, data, options: BASE }
   })
-  await build('judge', async () => {
-    const data = join(work, 'judge.jsonl')
-    await writeFile(data, lines(judgeDialogues(SEED, 100_000, BIAS)))
-    const model = { base, adapters: [] }
-    return { kind: 'sft', role: 'judge', output: judge, model, data, options: JUDGE }
-  })
+  const judges = [
+    ['judge', SEED, BIAS],
+    ['audit-judge', SEED + 100, AUDIT_BIAS], // labels nothing that anything learns from
+  ] as const
+  for (const [name, seed, bias] of judges)
+    await build(name, async () => {
+      const data = join(work, `${name}.jsonl`)
+      await writeFile(data, lines(judgeDialogues(seed, 100_000, bias)))
+      const options = { ...JUDGE, seed: JUDGE.seed + seed - SEED }
+      const model = { base, adapters: [] }
+      return { kind: 'sft', role: 'judge', output: join(folder, name), model, data, options }
+    })
   if (!existsSync(join(folder, 'policy'))) {
     const options = RlaifOptions.parse({
       ...{ seed: SEED, reward_model: { epochs: 2, batch_size: 32 } },

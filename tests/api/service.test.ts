@@ -1,3 +1,4 @@
+import type { Decision } from '../../src/rlaif/guard.ts'
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -192,6 +193,12 @@ test('the whole loop over HTTP, with its child runs and its report', async () =>
   expect(stopped.error.message).toMatch(/fails probes?: .*override: \[/u)
   const override = [...PROBES, 'staleness']
   const { run } = await finish(await api.post('/v1/rlaif/loops').send({ options, override }))
+  const { guard } = run.summary as { guard: { kept: number; decisions: Decision[] } }
+  expect(guard.decisions).toHaveLength(1)
+  const [seen] = guard.decisions
+  expect([0, 1]).toContain(guard.kept) // after one round the verdicts are a coin
+  expect(seen?.signals.kl).toBeCloseTo(0, 4)
+  expect(seen?.winRate.helpfulness).not.toBeNull()
   const all = http.RunList.parse((await api.get('/v1/runs?limit=100')).body).data
   expect(all.filter(({ parent }) => parent === run.id)).toHaveLength(5)
   expect((await api.get(`/v1/evaluations/${run.id}/report`)).text).toContain('<svg')
@@ -242,6 +249,9 @@ test('a run is refused before it is queued when what it names is not there or no
     [{ kind: 'sft', training_file: good, model: 'none' }, 404, 'model_not_found'],
     [{ kind: 'policy_update', training_file: good, safety: 'starter-sft' }, 422, 'no_score_head'],
     [{ kind: 'label', training_file: good, judge: 'none' }, 404, 'judge_not_found'],
+    // who labels can't audit
+    [{ kind: 'rlaif', audit_judge: 'default' }, 422, 'conflicting_options'],
+    [{ kind: 'rlaif', audit_judge: 'none' }, 404, 'judge_not_found'],
     [{ kind: 'dream' }, 422, 'invalid_request'],
   ]
   const before = (await api.get('/v1/runs?limit=1000')).body.data.length as number
@@ -318,7 +328,7 @@ test('judges: profiles', async () => {
   expect((await add({ id: 'mine', kind: 'local', model: 'starter-judge' })).status).toBe(409)
   expect((await add({ id: 'far', kind: 'openai', model: 'm' })).body.code).toBe('invalid_request')
   const list = http.JudgeProfileList.parse((await api.get('/v1/judges')).body)
-  expect(list.data.map(({ id }) => id)).toEqual(['default', 'mine'])
+  expect(list.data.map(({ id }) => id)).toEqual(['default', 'mine', 'starter-audit-judge'])
 })
 
 test('judges on a server: used by profile, a key goes to its own origin alone', async () => {

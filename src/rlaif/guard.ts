@@ -1,0 +1,194 @@
+import { beginBets, evidence, levelOf, placeBets } from '../evaluation/betting.ts'
+import type { Bets } from '../evaluation/betting.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { Axis } from '../schemas/feedback.ts'
+import type { GuardOptions } from '../schemas/rlaif.ts'
+
+/** What is measured on a policy's fresh answers, beside the verdicts. */
+export type Signals = {
+  /** mean KL of an answer to the SFT policy, nats */
+  kl: number
+  /** characters */
+  length: number
+  refusals: number
+  /** answers that ended by themselves */
+  ended: number
+  /** different pairs of neighbouring words among all */
+  distinct: number
+}
+
+/** A look at the policy: the audit judge's outcomes against the accepted one, 1 where the current one won, ½ a tie. */
+export type Look = {
+  round: number
+  outcomes: Record<Axis, readonly number[]>
+  /** comparisons without a verdict: no outcome */
+  failed: number
+  signals: Signals
+}
+
+export type Action = 'go_on' | 'accept' | 'stop'
+/** What was decided at a look, with what it was decided on. */
+export type Decision = {
+  round: number
+  action: Action
+  /** e-value of "worse than the accepted policy", by axis and together */
+  worse: number
+  worseBy: Record<Axis, number>
+  better: number
+  /** the e-value that stops */
+  limit: number
+  winRate: Record<Axis, number | null>
+  failed: number
+  signals: Signals
+  accepted: number
+  reason: { en: string; zh: string }
+}
+
+/** Plain JSON: a loop that stops between two looks goes on with it. */
+export type GuardState = {
+  /** looks that are planned in all */
+  planned: number
+  /** how many policies have been accepted, the SFT policy included */
+  incumbents: number
+  /** the round of the accepted one; 0 is the SFT policy */
+  accepted: number
+  reference: Signals
+  worse: Record<Axis, Bets>
+  better: Bets
+  looks: number
+}
+
+export const startGuard = (planned: number, reference: Signals): GuardState => ({
+  ...{ planned, reference, incumbents: 1, accepted: 0, looks: 0 },
+  ...{ worse: { helpfulness: [], safety: [] }, better: [] },
+})
+
+/** Wealth that makes the current policy the accepted one. */
+const ACCEPTED_AT = 10
+
+/**
+ * One look: bets on its outcomes, then decides. Stops where the evidence of both axes, averaged, reaches the level of
+ * this accepted policy, or at a hard limit (KL, collapse); accepts where the answers have become better beyond doubt;
+ * else goes on. science of it: docs/guard.md.
+ */
+export function look(
+  state: GuardState,
+  { round, outcomes, failed, signals }: Look,
+  options: GuardOptions,
+): { state: GuardState; decision: Decision } {
+  const bet = (bets: Bets, values: readonly number[]): Bets => placeBets(beginBets(bets), values)
+  const worse = {
+    helpfulness: bet(state.worse.helpfulness, outcomes.helpfulness),
+    safety: bet(state.worse.safety, outcomes.safety),
+  }
+  const turned = AXES.flatMap((axis) => outcomes[axis].map((w) => 1 - w))
+  const better = bet(state.better, turned)
+  const left = state.planned
+  const worseBy = {
+    helpfulness: evidence(worse.helpfulness, left),
+    safety: evidence(worse.safety, left),
+  }
+  const found = {
+    round,
+    worse: (worseBy.helpfulness + worseBy.safety) / 2,
+    worseBy,
+    better: evidence(better, left),
+    limit: 1 / levelOf(options.alpha, state.incumbents),
+    winRate: { helpfulness: mean(outcomes.helpfulness), safety: mean(outcomes.safety) },
+    ...{ failed, signals },
+  }
+  const hard = hardLimit(signals, state.reference, options)
+  const action: Action =
+    hard !== null || found.worse >= found.limit
+      ? 'stop'
+      : found.better >= ACCEPTED_AT && found.worse < 1
+        ? 'accept'
+        : 'go_on'
+  const accepted = action === 'accept' ? round : state.accepted
+  const decision = { ...found, action, accepted, reason: reasonOf(action, found, hard, accepted) }
+  const fresh = action === 'accept'
+  return {
+    decision,
+    state: {
+      ...state,
+      accepted,
+      looks: state.looks + 1,
+      incumbents: state.incumbents + (fresh ? 1 : 0),
+      worse: fresh ? { helpfulness: [], safety: [] } : worse,
+      better: fresh ? [] : better,
+    },
+  }
+}
+
+/** At the end of all rounds: the current policy is kept where the last look's verdicts did not prefer the accepted one. */
+export function keepsLast({ winRate }: Decision): boolean {
+  const rates = AXES.flatMap((axis) => winRate[axis] ?? [])
+  return rates.length > 0 && (mean(rates) ?? 0) >= 0.5
+}
+
+/** Shares of what the SFT policy shows under which an answer is no answer any more. */
+const COLLAPSE = 1 / 3
+
+function hardLimit(
+  now: Signals,
+  before: Signals,
+  { kl_budget: budget }: GuardOptions,
+): { en: string; zh: string } | null {
+  if (!(now.kl <= budget))
+    return {
+      en: `KL to the SFT policy is ${shown(now.kl)} nats, over the budget of ${shown(budget)}`,
+      zh: `与 SFT 策略的 KL 为 ${shown(now.kl)}，超出预算 ${shown(budget)}`,
+    }
+  if (now.distinct < COLLAPSE * before.distinct)
+    return {
+      en: `answers have collapsed: ${percent(now.distinct)} of word pairs differ, ${percent(before.distinct)} at the start`,
+      zh: `回答已坍缩：不同词对占 ${percent(now.distinct)}，起初为 ${percent(before.distinct)}`,
+    }
+  if (now.ended < COLLAPSE * before.ended)
+    return {
+      en: `answers no longer end: ${percent(now.ended)} do, ${percent(before.ended)} at the start`,
+      zh: `回答不再收尾：收尾的占 ${percent(now.ended)}，起初为 ${percent(before.ended)}`,
+    }
+  return null
+}
+
+const mean = (values: readonly number[]): number | null =>
+  values.length === 0 ? null : values.reduce((a, b) => a + b, 0) / values.length
+const shown = (x: number): string => (x >= 100 ? x.toFixed(0) : x.toPrecision(3))
+const percent = (x: number | null): string => (x === null ? '–' : `${(100 * x).toFixed(0)} %`)
+
+function reasonOf(
+  action: Action,
+  found: Pick<Decision, 'round' | 'worse' | 'better' | 'limit' | 'winRate'>,
+  hard: { en: string; zh: string } | null,
+  accepted: number,
+): { en: string; zh: string } {
+  const { winRate, round } = found
+  const rates = {
+    en: `it won ${percent(winRate.helpfulness)} on helpfulness and ${percent(winRate.safety)} on safety of this look's verdicts`,
+    zh: `本次审计中有用性胜率 ${percent(winRate.helpfulness)}，安全性胜率 ${percent(winRate.safety)}`,
+  }
+  if (action === 'accept')
+    return {
+      en: `round ${round} is accepted: ${rates.en}; evidence of better ${shown(found.better)} ≥ ${ACCEPTED_AT}`,
+      zh: `接受第 ${round} 轮：${rates.zh}；变好的证据 ${shown(found.better)} ≥ ${ACCEPTED_AT}`,
+    }
+  if (action === 'go_on')
+    return {
+      en: `round ${round} goes on: ${rates.en}; evidence of worse ${shown(found.worse)} of ${shown(found.limit)}`,
+      zh: `第 ${round} 轮继续：${rates.zh}；变差的证据 ${shown(found.worse)}（界限 ${shown(found.limit)}）`,
+    }
+  const back = {
+    en: accepted === 0 ? 'the SFT policy is restored' : `round ${accepted} is restored`,
+    zh: accepted === 0 ? '恢复 SFT 策略' : `恢复第 ${accepted} 轮`,
+  }
+  if (hard !== null)
+    return {
+      en: `stopped at round ${round}: ${hard.en}; ${back.en}`,
+      zh: `第 ${round} 轮停止：${hard.zh}；${back.zh}`,
+    }
+  return {
+    en: `stopped at round ${round}: the audit judge prefers the accepted policy, ${rates.en}; evidence ${shown(found.worse)} ≥ ${shown(found.limit)}; ${back.en}`,
+    zh: `第 ${round} 轮停止：审计评审偏好已接受的策略，${rates.zh}；证据 ${shown(found.worse)} ≥ ${shown(found.limit)}；${back.zh}`,
+  }
+}

@@ -1,0 +1,156 @@
+import type { Engine, ModelFiles } from '../engine/engine.ts'
+import { classify, isRefusal } from '../evaluation/response-class.ts'
+import type { Judge } from '../judging/judge.ts'
+import { permutation } from '../random.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { Axis, PromptRow } from '../schemas/feedback.ts'
+import type { GuardOptions } from '../schemas/rlaif.ts'
+import { keepsLast, look, startGuard } from './guard.ts'
+import type { Decision, GuardState, Look, Signals } from './guard.ts'
+
+/** A judge that labelled nothing that anything learned from, and prompts that no training saw. */
+export type Audit = { judge: Judge; prompts: readonly PromptRow[] }
+
+/** What the guard needs of the loop around it. */
+export type Guarded = {
+  serving: Engine
+  audit: Audit
+  options: GuardOptions
+  sampling: { maxNewTokens: number; seed: number }
+  rounds: number
+  signal: AbortSignal
+  /** goes on from a checkpoint for some rounds; null: from the SFT policy. Gives the policy and its rounds' metrics. */
+  update(
+    parent: ModelFiles | null,
+    from: number,
+    rounds: number,
+  ): Promise<{ policy: ModelFiles; metrics: Record<string, number>[] }>
+  tell(decision: Decision): Promise<void>
+}
+export type GuardReport = {
+  decisions: Decision[]
+  stopped: boolean
+  /** the round of the policy that is kept; 0 is the SFT policy */
+  kept: number
+}
+
+/**
+ * Rounds in parts, after each of which the policy answers fresh prompts and the audit judge compares it with the
+ * accepted one. Ends early where the guard says so. The policy that comes out is the last one, or the accepted one where
+ * the guard stopped or the last look preferred that.
+ */
+export async function guardedUpdate(
+  sft: ModelFiles,
+  g: Guarded,
+): Promise<{ policy: ModelFiles; rounds: Record<string, number>[]; guard: GuardReport }> {
+  const planned = Math.ceil(g.rounds / g.options.every)
+  const first = signalsOf(await answer(g, sft, 0), 0)
+  let state: GuardState = startGuard(planned, first)
+  let [accepted, current]: [ModelFiles, ModelFiles | null] = [sft, null]
+  const rounds: Record<string, number>[] = []
+  const decisions: Decision[] = []
+  for (let at = 0; at < g.rounds; at += g.options.every) {
+    const part = Math.min(g.options.every, g.rounds - at)
+    const { policy, metrics } = await g.update(current, at, part)
+    rounds.push(...metrics)
+    current = policy
+    const seen = await lookAt(g, policy, accepted, at + part, metrics)
+    const { state: next, decision } = look(state, seen, g.options)
+    state = next
+    decisions.push(decision)
+    await g.tell(decision)
+    if (decision.action === 'stop')
+      return {
+        ...{ policy: accepted, rounds },
+        guard: { decisions, stopped: true, kept: state.accepted },
+      }
+    if (decision.action === 'accept') accepted = policy
+  }
+  const last = decisions.at(-1)
+  const lasts = last !== undefined && keepsLast(last) ? current : null
+  return {
+    ...{ policy: lasts ?? accepted, rounds },
+    guard: { decisions, stopped: false, kept: lasts === null ? state.accepted : g.rounds },
+  }
+}
+
+type Answer = { prompt: PromptRow; text: string; ended: boolean }
+
+/** The prompts of a look: none twice until all have been used. */
+function promptsOf({ audit: { prompts }, options, sampling }: Guarded, at: number): PromptRow[] {
+  const order = permutation(prompts.length, sampling.seed, 81)
+  const count = Math.min(options.prompts, prompts.length)
+  return Array.from(
+    { length: count },
+    (_, i) => prompts[order[(at * count + i) % order.length] ?? 0],
+  ).flatMap((prompt) => prompt ?? [])
+}
+
+async function answer(g: Guarded, model: ModelFiles, at: number): Promise<Answer[]> {
+  const prompts = promptsOf(g, at)
+  const { maxNewTokens: maxTokens, seed } = g.sampling
+  const answers = await g.serving.generate({
+    ...{ model, prompts: prompts.map(({ messages }) => messages), n: 1, onTooLong: 'error' },
+    sampling: {
+      ...{ maxTokens, temperature: 1, topP: 1, topK: 0, stop: [] },
+      seed: (seed * 31 + at) % 2 ** 31,
+    },
+  })
+  return prompts.flatMap((prompt, i) => {
+    const [given] = answers[i] ?? []
+    return given === undefined ? [] : [{ prompt, text: given.text, ended: given.finish === 'stop' }]
+  })
+}
+
+/** Beyond this far from ½ a verdict counts as won or lost: an unsure judge leans the right way more often than not. */
+const TIE = 0.02
+
+async function lookAt(
+  g: Guarded,
+  policy: ModelFiles,
+  accepted: ModelFiles,
+  round: number,
+  metrics: readonly Record<string, number>[],
+): Promise<Look> {
+  const at = Math.ceil(round / g.options.every)
+  const [now, before] = [await answer(g, policy, at), await answer(g, accepted, at)]
+  const pairs = now.flatMap(({ prompt, text }, i) => {
+    const other = before[i]
+    return other === undefined ? [] : [{ prompt: prompt.messages, a: text, b: other.text }]
+  })
+  const differing = pairs.filter(({ a, b }) => a !== b)
+  const same = new Array<number>(pairs.length - differing.length).fill(0.5)
+  const outcomes: Record<Axis, number[]> = { helpfulness: [...same], safety: [...same] }
+  let failed = 0
+  for (const axis of AXES) {
+    const verdicts = await g.audit.judge.compare(
+      differing.map((pair) => ({ axis, ...pair })),
+      { signal: g.signal },
+    )
+    for (const verdict of verdicts) {
+      if (!verdict.ok) failed++
+      else {
+        const by = verdict.probability - 0.5
+        outcomes[axis].push(Math.abs(by) < TIE ? 0.5 : Number(by > 0))
+      }
+    }
+  }
+  const kl = metrics.at(-1)?.['objective/kl'] ?? NaN
+  return { round, outcomes, failed, signals: signalsOf(now, kl) }
+}
+
+function signalsOf(answers: readonly Answer[], kl: number): Signals {
+  const n = Math.max(1, answers.length)
+  const share = (of: (answer: Answer) => boolean): number => answers.filter(of).length / n
+  const pairs = answers.flatMap(({ text }) => {
+    const words = text.match(/\p{Script=Han}|[\p{L}\p{N}']+/gu) ?? []
+    return words.slice(1).map((word, i) => `${words[i]} ${word}`)
+  })
+  return {
+    kl,
+    length: answers.reduce((sum, { text }) => sum + text.length, 0) / n,
+    refusals: share(({ text, ended }) => isRefusal(classify(text, ended))),
+    ended: share(({ ended }) => ended),
+    distinct: new Set(pairs).size / Math.max(1, pairs.length),
+  }
+}

@@ -1,0 +1,81 @@
+import { LibraError } from '../errors.ts'
+import type { Report } from '../evaluation/report.ts'
+import type { Judge } from '../judging/judge.ts'
+import type { GuardReport } from '../rlaif/guarded.ts'
+import type { PromptRow } from '../schemas/feedback.ts'
+import type { RlaifOptions } from '../schemas/rlaif.ts'
+import type { RunRequest } from '../schemas/run.ts'
+import { prompts as starterPrompts } from '../starter/world.ts'
+import { STARTER_AUDIT_JUDGE } from './catalog.ts'
+import { openJudge } from './judges.ts'
+import type { Services } from './services.ts'
+
+export type { GuardReport }
+
+/** Prompts of the starter world that neither training nor the evaluation uses. */
+export const guardPrompts = (seed: number): PromptRow[] =>
+  starterPrompts('guard', seed).map(({ id, messages }) => ({ id, messages }))
+
+/**
+ * The judge that the guard of a loop goes by, or null where there is none or no guard is wanted. Throws
+ * `conflicting_options` where it is the judge that labels: what that one overrates it would overrate again.
+ */
+export async function openAuditor(
+  services: Services,
+  request: Extract<RunRequest, { kind: 'rlaif' }>,
+  judge: Judge,
+): Promise<Judge | null> {
+  const { options, audit_judge: asked, prompts_file: own } = request
+  const name = asked ?? (own === undefined ? STARTER_AUDIT_JUDGE : undefined)
+  if (options.guard === null || name === undefined) return null
+  const auditor = await openJudge(services, name)
+  const [audits, labels] = [await auditor.version(), await judge.version()]
+  if (audits === labels && auditor.promptVersion === judge.promptVersion)
+    throw new LibraError(
+      'conflicting_options',
+      `audit_judge: ${name} is the judge that labels; name another model or a judge with another prompt`,
+      { details: { field: 'audit_judge' } },
+    )
+  return auditor
+}
+
+/** What a loop's report says of its guard first. */
+export function guardWarnings(
+  { guard: wanted }: RlaifOptions,
+  guard: GuardReport | null,
+): string[] {
+  if (wanted === null) return []
+  if (guard === null)
+    return [
+      'The guard did not look: name an audit_judge, another judge than the one that labels. 护栏未启用：请指定 audit_judge（须不同于标注评审）。',
+    ]
+  const last = guard.decisions.at(-1)
+  if (guard.stopped && last !== undefined) return [`${last.reason.en}. ${last.reason.zh}。`]
+  if (last === undefined || guard.kept === last.round) return []
+  const kept = guard.kept === 0 ? 'the SFT policy' : `round ${guard.kept}`
+  return [
+    `At the last look the audit judge preferred the accepted policy: ${kept} is kept. 最后一次审计偏好已接受的策略，故予保留。`,
+  ]
+}
+
+export function guardPlots(guard: GuardReport | null): Report['curves'] {
+  if (guard === null) return []
+  const { decisions } = guard
+  const steps = decisions.map(({ round }) => round)
+  return [
+    {
+      title: 'Guard: win rate against the accepted policy 护栏：对已接受策略的胜率',
+      curves: (['helpfulness', 'safety'] as const).map((axis) => ({
+        ...{ name: axis, steps },
+        values: decisions.map(({ winRate }) => winRate[axis]),
+      })),
+    },
+    {
+      title: 'Guard: log₁₀ of the evidence of worse, and its limit 护栏：变差证据的对数与界限',
+      curves: [
+        { name: 'evidence', steps, values: decisions.map(({ worse }) => Math.log10(worse)) },
+        { name: 'limit', steps, values: decisions.map(({ limit }) => Math.log10(limit)) },
+      ],
+    },
+  ]
+}
