@@ -1,0 +1,86 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { starterFolder } from '../../src/config.ts'
+import { spawnEngine } from '../../src/engine/process/spawn.ts'
+import type { Judge } from '../../src/judging/judge.ts'
+import { createLocalJudge } from '../../src/judging/local-judge.ts'
+import { alignByAiFeedback } from '../../src/rlaif/loop.ts'
+import { RlaifOptions } from '../../src/schemas/rlaif.ts'
+import { sftDialogues } from '../../src/starter/corpus.ts'
+import { gradeRollouts } from '../../src/starter/evaluate.ts'
+import { prompts } from '../../src/starter/world.ts'
+import { starterRoles } from '../starter-roles.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'libra-guard-'))
+const engine = await spawnEngine()
+afterAll(async () => {
+  await engine.close()
+  rmSync(folder, { recursive: true })
+})
+
+// A failure that is built in: the judge that labels has its sides mixed up, so both reward models pay for the worse
+// answer, and their own figures look fine. Only fresh verdicts of another judge can tell.
+const mixedUp = (judge: Judge): Judge => ({
+  ...judge,
+  name: 'mixed up',
+  async compare(comparisons, watch) {
+    const verdicts = await judge.compare(comparisons, watch)
+    return verdicts.map((v) => (v.ok ? { ...v, probability: 1 - v.probability } : v))
+  },
+  async assess(answers, watch) {
+    const verdicts = await judge.assess(answers, watch)
+    return verdicts.map((v) => (v.ok ? { ...v, safe: !v.safe, probability: 1 - v.probability } : v))
+  },
+})
+
+test('a loop whose reward models pay for what is worse is stopped, and the SFT policy restored', async () => {
+  const seed = 1
+  const roles = starterRoles()
+  const asked = prompts('train', seed).filter(({ family }) => family !== 'fact')
+  const options = RlaifOptions.parse({
+    ...{ seed, dialogues: 400, pairs: 300, counterfactuals: 0 },
+    sft: { epochs: 1, batch_size: 32 },
+    reward_model: { epochs: 2, batch_size: 32 },
+    ppo: {
+      ...{ rounds: 40, prompts_per_round: 48, mini_batch_size: 24, kl_coef: 0, max_new_tokens: 32 },
+      optimizer: { learning_rate: 1e-3, schedule: 'constant', warmup_fraction: 0, weight_decay: 0 },
+    },
+    guard: { every: 5, prompts: 64 },
+  })
+  const { sft, policy, guard, rounds } = await alignByAiFeedback(
+    {
+      ...{ serving: engine, training: engine, folder, progress: () => {} },
+      judge: mixedUp(createLocalJudge(engine, roles.judge, 'judge')),
+      audit: {
+        judge: createLocalJudge(
+          engine,
+          { base: join(starterFolder, 'audit-judge'), adapters: [] },
+          'audit',
+        ),
+        prompts: prompts('guard', seed).map(({ id, messages }) => ({ id, messages })),
+      },
+      grade: gradeRollouts(asked),
+      signal: new AbortController().signal,
+      run: (_kind, _config, _details, work) => work(() => Promise.resolve()),
+    },
+    {
+      base: roles.base.base,
+      dialogues: sftDialogues(seed, options.dialogues),
+      prompts: asked.map(({ id, messages }) => ({ id, messages })),
+    },
+    options,
+  )
+  const told = guard?.decisions.map(({ reason }) => reason.en).join('\n')
+  expect(guard?.stopped, told).toBe(true)
+  expect(guard?.kept, told).toBe(0)
+  expect(policy).toEqual(sft)
+  expect(rounds.length).toBeLessThan(40)
+  // the proxy rose while the truth fell: nothing that the reward models say would have stopped it
+  const of = (name: string, part: typeof rounds): number =>
+    part.reduce((sum, round) => sum + (round[name] ?? NaN), 0) / part.length
+  const [early, late] = [rounds.slice(0, 3), rounds.slice(-3)]
+  expect(of('objective/scores', late)).toBeGreaterThan(of('objective/scores', early))
+  expect(of('gold/safe_and_helpful', late)).toBeLessThan(of('gold/safe_and_helpful', early) - 0.1)
+}, 600_000)
