@@ -5,7 +5,11 @@ import { disposeBase, loadBase } from '../src/model/resident.ts'
 import type { Llama } from '../src/model/llama.ts'
 import type { Message } from '../src/schemas/chat.ts'
 import type { PreferenceRow } from '../src/schemas/feedback.ts'
-import { LoraOptions, OptimizerOptions, RewardModelOptions } from '../src/schemas/training.ts'
+import {
+  LoraOptions,
+  OptimizerOptions,
+  RewardModelOptions,
+} from '../src/schemas/training-options.ts'
 import { device, tensorflowVersion } from '../src/tensor/backend.ts'
 import { createAdamW } from '../src/training/optimizer.ts'
 import { pairLoss, SCORE_HEAD } from '../src/training/reward-model.ts'

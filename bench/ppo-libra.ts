@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline'
-import { PpoOptions } from '../src/schemas/training.ts'
+import { PpoOptions } from '../src/schemas/policy-options.ts'
 import { device, tensorflowVersion } from '../src/tensor/backend.ts'
 import { policyUpdate } from '../src/training/ppo/round.ts'
 

@@ -5,6 +5,8 @@ import { CODE_VERSION } from '../config.ts'
 import * as http from '../schemas/http.ts'
 import * as openai from '../schemas/openai.ts'
 import { RunRequest } from '../schemas/run.ts'
+import * as scoring from '../schemas/scoring.ts'
+import * as verdicts from '../schemas/verdicts.ts'
 import type { Contract, Route } from './contract.ts'
 
 const schemaOf = (schema: z.ZodType, io: 'input' | 'output'): SchemaObject => {
@@ -14,8 +16,8 @@ const schemaOf = (schema: z.ZodType, io: 'input' | 'output'): SchemaObject => {
 
 /** Schemas that have a name in the vocabulary have it in the document too. */
 const NAMED = new Map<z.ZodType, string>(
-  Object.entries({ ...http, ...openai, RunRequest }).flatMap(([name, value]) =>
-    value instanceof z.ZodType ? [[value, name] as const] : [],
+  Object.entries({ ...http, ...scoring, ...verdicts, ...openai, RunRequest }).flatMap(
+    ([name, value]) => (value instanceof z.ZodType ? [[value, name] as const] : []),
   ),
 )
 const reference = (schema: z.ZodType, io: 'input' | 'output'): SchemaObject => {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { PpoOptions, RewardModelOptions, SftOptions } from './training.ts'
+import { PpoOptions } from './policy-options.ts'
+import { RewardModelOptions, SftOptions } from './training-options.ts'
 
 const { shape: reward } = RewardModelOptions
 const { shape: ppo } = PpoOptions

@@ -4,13 +4,8 @@ import { onRequest, PROMPT_FORMATS } from './evaluation.ts'
 import { AXES, Axis } from './feedback.ts'
 import { asking, Budget, override, OVERRIDES, ways } from './judging.ts'
 import { RlaifOptions } from './rlaif.ts'
-import {
-  DpoOptions,
-  PpoOptions,
-  PretrainOptions,
-  RewardModelOptions,
-  SftOptions,
-} from './training.ts'
+import { DpoOptions, PretrainOptions, RewardModelOptions, SftOptions } from './training-options.ts'
+import { PpoOptions } from './policy-options.ts'
 
 export const RUN_KINDS = [
   'pretrain',

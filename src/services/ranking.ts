@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import { LibraError } from '../errors.ts'
-import type { RankRequest } from '../schemas/http.ts'
+import type { RankRequest } from '../schemas/scoring.ts'
 import { circles, fitBradleyTerry } from '../evaluation/bradley-terry.ts'
 import type { Contest, Strength } from '../evaluation/bradley-terry.ts'
 import { paretoFronts } from '../evaluation/trade-off.ts'

@@ -6,9 +6,8 @@ import {
   JudgeProfileReply,
   JudgeReply,
   JudgeRequest,
-  Page,
-  RunReply,
-} from '../../schemas/http.ts'
+} from '../../schemas/verdicts.ts'
+import { Page, RunReply } from '../../schemas/http.ts'
 import {
   AgreementQuery,
   AgreementReply,

@@ -2,13 +2,13 @@ import { AXES } from '../../schemas/feedback.ts'
 import {
   CombineReply,
   CombineRequest,
-  Page,
   RankReply,
   RankRequest,
   ReplayReply,
   ScoreReply,
   ScoreRequest,
-} from '../../schemas/http.ts'
+} from '../../schemas/scoring.ts'
+import { Page } from '../../schemas/http.ts'
 import { compareCombiners } from '../../services/combining.ts'
 import { rankCandidates } from '../../services/ranking.ts'
 import { findScores, replayScore } from '../../services/replay.ts'
