@@ -64,7 +64,7 @@ async function runLoop(
   const { device } = await services.serving.status()
   const start = {
     kind: 'rlaif' as const,
-    config: { ...request.options, override },
+    config: request,
     seed: plan.seed,
     device,
   }

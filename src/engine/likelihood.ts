@@ -1,11 +1,7 @@
 import { LibraError } from '../errors.ts'
-import { packRows } from '../model/batch.ts'
-import { tokenLogprobs } from '../model/heads.ts'
-import { hiddenStates } from '../model/llama.ts'
-import { dispose } from '../tensor/backend.ts'
-import { read } from '../tensor/ops.ts'
 import { encodeChat } from '../text/template.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
+import { passesOfLogprobs } from '../training/sequence-logprobs.ts'
 import type { GivenText, Likelihood } from './engine.ts'
 import type { Resident } from './residents.ts'
 import { fit } from './scores.ts'
@@ -35,32 +31,15 @@ export async function likelihoods(
 ): Promise<Likelihood[]> {
   const given = texts.map((text) => encodeGiven(tokenizer, text))
   for (const { ids } of given) fit(ids, model.config.context, 'error')
-  const result = given.map(({ ids, from }): Likelihood => ({
-    ...{ logprob: 0, tokens: Math.max(0, ids.length - from) },
+  const sequences = given.map(({ ids, from }) => ({
+    ids,
+    counts: ids.map((_, t) => Number(t >= from)),
   }))
-  const rows = given.map(({ ids }) => ids)
-  for (const pack of packRows(rows, PASS_TOKENS)) {
-    const asked = pack.rows.flatMap((row, i) => {
-      const { ids = [], from = 0 } = given[row] ?? {}
-      return ids.slice(from).map((target, t) => ({ row, target, at: pack.at(i, from + t - 1) }))
-    })
-    if (asked.length === 0) continue
-    const hidden = hiddenStates(model, pack)
-    const positions = Int32Array.from(asked, ({ at }) => at)
-    const head = tokenLogprobs(
-      model,
-      hidden,
-      positions,
-      Int32Array.from(asked, (a) => a.target),
-    )
-    const values = read(head.logprobs)
-    asked.forEach(({ row }, i) => {
-      const each = result[row]
-      if (each !== undefined) each.logprob += values[i] ?? NaN
-    })
-    dispose([hidden, head])
-    await between()
-  }
+  const passes = passesOfLogprobs(model, sequences, PASS_TOKENS)
+  let read = passes.next()
+  for (; read.done !== true; read = passes.next()) await between()
+  const { sums, counts } = read.value
+  const result = given.map((_, i) => ({ logprob: sums[i] ?? NaN, tokens: counts[i] ?? NaN }))
   if (!result.every(({ logprob }) => Number.isFinite(logprob)))
     throw new LibraError('non_finite_output', 'the model gave no finite probability', {
       fault: 'engine',

@@ -46,7 +46,7 @@ export type Decision = {
 
 /** Plain JSON: a loop that stops between two looks goes on with it. */
 export type GuardState = {
-  /** looks that are planned in all */
+  /** looks that the accepted policy has before it, from its acceptance on */
   planned: number
   /** how many policies have been accepted, the SFT policy included */
   incumbents: number
@@ -55,11 +55,10 @@ export type GuardState = {
   reference: Signals
   worse: Record<Axis, Bets>
   better: Bets
-  looks: number
 }
 
 export const startGuard = (planned: number, reference: Signals): GuardState => ({
-  ...{ planned, reference, incumbents: 1, accepted: 0, looks: 0 },
+  ...{ planned, reference, incumbents: 1, accepted: 0 },
   ...{ worse: { helpfulness: [], safety: [] }, better: [] },
 })
 
@@ -69,7 +68,7 @@ const ACCEPTED_AT = 10
 /**
  * One look: bets on its outcomes, then decides. Stops where the evidence of both axes, averaged, reaches the level of
  * this accepted policy, or at a hard limit (KL, collapse); accepts where the answers have become better beyond doubt;
- * else goes on. science of it: docs/guard.md.
+ * else goes on (docs/guard.md).
  */
 export function look(
   state: GuardState,
@@ -83,16 +82,16 @@ export function look(
   }
   const turned = AXES.flatMap((axis) => outcomes[axis].map((w) => 1 - w))
   const better = bet(state.better, turned)
-  const left = state.planned
+  const { planned } = state
   const worseBy = {
-    helpfulness: evidence(worse.helpfulness, left),
-    safety: evidence(worse.safety, left),
+    helpfulness: evidence(worse.helpfulness, planned),
+    safety: evidence(worse.safety, planned),
   }
   const found = {
     round,
     worse: (worseBy.helpfulness + worseBy.safety) / 2,
     worseBy,
-    better: evidence(better, left),
+    better: evidence(better, planned),
     limit: 1 / levelOf(options.alpha, state.incumbents),
     winRate: { helpfulness: mean(outcomes.helpfulness), safety: mean(outcomes.safety) },
     ...{ failed, signals },
@@ -112,7 +111,7 @@ export function look(
     state: {
       ...state,
       accepted,
-      looks: state.looks + 1,
+      planned: fresh ? planned - better.length : planned,
       incumbents: state.incumbents + (fresh ? 1 : 0),
       worse: fresh ? { helpfulness: [], safety: [] } : worse,
       better: fresh ? [] : better,

@@ -19,6 +19,7 @@ export type Guarded = {
   sampling: { maxNewTokens: number; seed: number }
   rounds: number
   signal: AbortSignal
+  progress(stage: string, done: number, total: number): void
   /** goes on from a checkpoint for some rounds; null: from the SFT policy. Gives the policy and its rounds' metrics. */
   update(
     parent: ModelFiles | null,
@@ -125,7 +126,10 @@ async function lookAt(
   for (const axis of AXES) {
     const verdicts = await g.audit.judge.compare(
       differing.map((pair) => ({ axis, ...pair })),
-      { signal: g.signal },
+      {
+        signal: g.signal,
+        onProgress: (done) => g.progress(`guard ${axis}`, done, differing.length),
+      },
     )
     for (const verdict of verdicts) {
       if (!verdict.ok) failed++

@@ -259,7 +259,11 @@ async function updatePolicy(
   }
   return guardedUpdate(sft, {
     ...{ serving: world.serving, audit, options: options.guard, rounds: all, update },
-    ...{ signal: world.signal, tell: (decision) => world.tell?.(decision) ?? Promise.resolve() },
+    ...{
+      signal: world.signal,
+      progress: world.progress,
+      tell: (decision) => world.tell?.(decision) ?? Promise.resolve(),
+    },
     sampling: { maxNewTokens: options.ppo.max_new_tokens, seed: options.seed },
   })
 }

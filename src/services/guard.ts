@@ -18,7 +18,8 @@ export const guardPrompts = (seed: number): PromptRow[] =>
 
 /**
  * The judge that the guard of a loop goes by, or null where there is none or no guard is wanted. Throws
- * `conflicting_options` where it is the judge that labels: what that one overrates it would overrate again.
+ * `conflicting_options` where it is the judge that labels: what that one overrates it would overrate again; and where
+ * one is named for no guard.
  */
 export async function openAuditor(
   services: Services,
@@ -26,6 +27,12 @@ export async function openAuditor(
   judge: Judge,
 ): Promise<Judge | null> {
   const { options, audit_judge: asked, prompts_file: own } = request
+  if (options.guard === null && asked !== undefined)
+    throw new LibraError(
+      'conflicting_options',
+      `audit_judge: options.guard is null, so nobody would ask ${asked}`,
+      { details: { field: 'audit_judge' } },
+    )
   const name = asked ?? (own === undefined ? STARTER_AUDIT_JUDGE : undefined)
   if (options.guard === null || name === undefined) return null
   const auditor = await openJudge(services, name)
@@ -47,15 +54,19 @@ export function guardWarnings(
   if (wanted === null) return []
   if (guard === null)
     return [
-      'The guard did not look: name an audit_judge, another judge than the one that labels. 护栏未启用：请指定 audit_judge（须不同于标注评审）。',
+      'The guard did not look: it needs an audit_judge, another judge than the one that labels. 护栏未启用：需要 audit_judge（须不同于标注评审）。',
     ]
   const last = guard.decisions.at(-1)
   if (guard.stopped && last !== undefined) return [`${last.reason.en}. ${last.reason.zh}。`]
   if (last === undefined || guard.kept === last.round) return []
   const kept = guard.kept === 0 ? 'the SFT policy' : `round ${guard.kept}`
-  return [
-    `At the last look the audit judge preferred the accepted policy: ${kept} is kept. 最后一次审计偏好已接受的策略，故予保留。`,
-  ]
+  return last.winRate.helpfulness === null && last.winRate.safety === null
+    ? [
+        `At the last look the audit judge gave no verdict: ${kept}, the last policy that is known to be as good, is kept. 最后一次审计无判定，保留已接受的策略。`,
+      ]
+    : [
+        `At the last look the audit judge preferred the accepted policy: ${kept} is kept. 最后一次审计偏好已接受的策略，故予保留。`,
+      ]
 }
 
 export function guardPlots(guard: GuardReport | null): Report['curves'] {

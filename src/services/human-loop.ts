@@ -29,6 +29,7 @@ import {
   writeRows,
 } from './human-models.ts'
 import type { HumanLoopSizes, HumanWorld } from './human-models.ts'
+import { guardWarnings } from './guard.ts'
 import type { LoopProgress } from './loop.ts'
 import type { RunContext } from './runs.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
@@ -124,7 +125,7 @@ export async function runHumanLoop(
         ...compared.curves,
       ],
       samples: compared.samples,
-      warnings: compared.warnings,
+      warnings: [...guardWarnings(options, aligned.guard), ...compared.warnings],
     })
     return {
       ...{ judge: audit, crossValidation, policy: compared.figures, rounds: aligned.rounds },

@@ -72,7 +72,8 @@ export async function planLoop(
   const kept = given === null ? 0 : Math.max(1, Math.floor(given.length * HELD_OUT))
   const starter = given === null ? starterPrompts('train', options.seed) : null
   const auditor = await openAuditor(services, request, judge)
-  const watched = auditor === null ? 0 : Math.floor((given?.length ?? 0) * GUARDED)
+  const watched =
+    auditor === null || given === null ? 0 : Math.max(1, Math.floor(given.length * GUARDED))
   const prompts =
     given?.slice(kept + watched) ?? (starter ?? []).map(({ id, messages }) => ({ id, messages }))
   const looked = given?.slice(kept, kept + watched) ?? guardPrompts(options.seed)

@@ -2,76 +2,23 @@ import { LibraError } from '../errors.ts'
 import { packRows } from '../model/batch.ts'
 import type { Pack } from '../model/batch.ts'
 import { accumulate, tokenLogprobs, tokenLogprobsBackward } from '../model/heads.ts'
-import type { LogprobTape } from '../model/heads.ts'
-import { backward, disposeTape, forward, hiddenStates } from '../model/llama.ts'
+import { backward, disposeTape, forward } from '../model/llama.ts'
 import type { Gradients, Llama, Trainable } from '../model/llama.ts'
 import { PreferenceRow } from '../schemas/feedback.ts'
-import type { DpoOptions, TrainEvent, TrainSpec } from '../schemas/training.ts'
+import type { DpoOptions } from '../schemas/training-options.ts'
+import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
 import { dispose } from '../tensor/backend.ts'
-import { read } from '../tensor/ops.ts'
 import { readRows } from '../text/rows.ts'
 import { encodeChat } from '../text/template.ts'
-import { loadTokenizer } from '../text/tokenizer.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
 import { dpo } from './losses.ts'
-import { resumable, trainSteps } from './steps.ts'
+import { openTrainee, trainSteps } from './steps.ts'
+import { addUp, noLogprobs, sequenceLogprobs } from './sequence-logprobs.ts'
+import type { SequenceLogprobs } from './sequence-logprobs.ts'
+import { countedOf } from './tokens.ts'
 import type { Sequence } from './tokens.ts'
-import { loadTrainee } from './trainee.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'dpo' }>
-
-/** log π of each sequence's counted tokens, summed, [n], and how many they are. */
-export type SequenceLogprobs = { sums: Float64Array; counts: Int32Array }
-
-/** Where the counted tokens of a pass are predicted, which they are, and whose. */
-function countedOf(sequences: readonly Sequence[], pass: Pack) {
-  const [positions, targets, owners]: [number[], number[], number[]] = [[], [], []]
-  pass.rows.forEach((row, i) => {
-    const { ids, counts } = sequences[row] ?? { ids: [], counts: [] }
-    for (let t = 1; t < ids.length; t++) {
-      if (counts[t] !== 1) continue
-      positions.push(pass.at(i, t - 1))
-      targets.push(ids[t] ?? 0)
-      owners.push(row)
-    }
-  })
-  return { positions: Int32Array.from(positions), targets: Int32Array.from(targets), owners }
-}
-
-function addUp(
-  head: LogprobTape,
-  owners: readonly number[],
-  { sums, counts }: SequenceLogprobs,
-): void {
-  read(head.logprobs).forEach((logprob, i) => {
-    const row = owners[i] ?? 0
-    sums[row] = (sums[row] ?? 0) + logprob
-    counts[row] = (counts[row] ?? 0) + 1
-  })
-}
-
-const emptyLogprobs = (n: number): SequenceLogprobs => ({
-  sums: new Float64Array(n),
-  counts: new Int32Array(n),
-})
-
-/** The counted tokens' log-probabilities of every sequence, by a model that does not learn. */
-export function sequenceLogprobs(
-  model: Llama,
-  sequences: readonly Sequence[],
-  microTokens: number,
-): SequenceLogprobs {
-  const result = emptyLogprobs(sequences.length)
-  const ids = sequences.map((sequence) => sequence.ids)
-  for (const pass of packRows(ids, microTokens, { shared: true })) {
-    const { positions, targets, owners } = countedOf(sequences, pass)
-    const hidden = hiddenStates(model, pass)
-    const head = tokenLogprobs(model, hidden, positions, targets)
-    addUp(head, owners, result)
-    dispose([hidden, head])
-  }
-  return result
-}
 
 export type DpoLossOptions = Pick<
   DpoOptions,
@@ -110,7 +57,7 @@ export function dpoLoss(
       head: tokenLogprobs(model, tape.hidden, positions, targets, { temperature }),
     }
   }
-  const own = emptyLogprobs(sequences.length)
+  const own = noLogprobs(sequences.length)
   const kept = passes.map((pass) => {
     const made = through(pass)
     addUp(made.head, made.owners, own)
@@ -201,11 +148,7 @@ function answerSequence(
 /** DPO on preference pairs: a new adapter over a frozen trunk, which is the reference, or all weights. */
 export async function* dpoPairs(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
   const { options } = spec
-  const tokenizer = await loadTokenizer(spec.model.base)
-  const resume = await resumable(spec.checkpoints)
-  const trainee = await loadTrainee(
-    ...([spec.model, options.lora, [], options.seed, resume.last?.folder] as const),
-  )
+  const { tokenizer, resume, trainee } = await openTrainee(spec, [])
   try {
     // 1. pairs as tokens
     const all = (await readRows(spec.data, PreferenceRow)).filter(

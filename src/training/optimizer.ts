@@ -3,7 +3,7 @@ import type { Tensor } from '../tensor/backend.ts'
 import { fused } from '../tensor/fused.ts'
 import { concat, floats, halfSquares, read, reshape, split } from '../tensor/ops.ts'
 import type { Gradients } from '../model/llama.ts'
-import type { OptimizerOptions } from '../schemas/training.ts'
+import type { OptimizerOptions } from '../schemas/training-options.ts'
 
 /** The weights that a run trains, by name. `set` takes ownership and disposes the old value. */
 export type Parameters = {

@@ -6,15 +6,14 @@ import { backward, disposeTape, forward, hiddenStates } from '../model/llama.ts'
 import type { Gradients, Llama, Trainable } from '../model/llama.ts'
 import { LibraError } from '../errors.ts'
 import { PreferenceRow } from '../schemas/feedback.ts'
-import { checkRewardOptions } from '../schemas/training.ts'
-import type { RewardModelOptions, TrainEvent, TrainSpec } from '../schemas/training.ts'
-import { loadTokenizer } from '../text/tokenizer.ts'
+import { checkRewardOptions } from '../schemas/training-options.ts'
+import type { RewardModelOptions } from '../schemas/training-options.ts'
+import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
 import { scoredSequence } from './data.ts'
 import { readRows } from '../text/rows.ts'
 import { absoluteSafety, bradleyTerry, centering, MARGINS } from './losses.ts'
-import { resumable, trainSteps } from './steps.ts'
+import { openTrainee, trainSteps } from './steps.ts'
 import type { Learned } from './steps.ts'
-import { loadTrainee } from './trainee.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'reward_model' }>
 export const SCORE_HEAD = 'score.weight'
@@ -127,11 +126,7 @@ export function scoreSequences(
 export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
   const { options } = spec
   checkRewardOptions(options)
-  const tokenizer = await loadTokenizer(spec.model.base)
-  const resume = await resumable(spec.checkpoints)
-  const trainee = await loadTrainee(
-    ...([spec.model, options.lora, [SCORE_HEAD], options.seed, resume.last?.folder] as const),
-  )
+  const { tokenizer, resume, trainee } = await openTrainee(spec, [SCORE_HEAD])
   try {
     const pairs = (await readRows(spec.data, PreferenceRow)).filter(
       (row) => row.axis === options.axis,

@@ -1,21 +1,15 @@
 import { DialogueRow } from '../schemas/feedback.ts'
 import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
-import { loadTokenizer } from '../text/tokenizer.ts'
 import { dialogueSequence } from './data.ts'
 import { readRows } from '../text/rows.ts'
-import { loadTrainee } from './trainee.ts'
-import { resumable, trainTokens } from './steps.ts'
+import { openTrainee, trainTokens } from './steps.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'sft' }>
 
 /** Supervised fine-tuning on the assistant's tokens: a new adapter over a frozen trunk, or all weights. */
 export async function* sft(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
   const { options } = spec
-  const tokenizer = await loadTokenizer(spec.model.base)
-  const resume = await resumable(spec.checkpoints)
-  const trainee = await loadTrainee(
-    ...([spec.model, options.lora, [], options.seed, resume.last?.folder] as const),
-  )
+  const { tokenizer, resume, trainee } = await openTrainee(spec, [])
   try {
     const rows = await readRows(spec.data, DialogueRow)
     const sequences = rows.map((row) =>

@@ -1,7 +1,10 @@
 import { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import type { Gradients } from '../model/llama.ts'
-import type { CheckpointPlan, OptimizerOptions, TrainEvent } from '../schemas/training.ts'
+import type { CheckpointPlan, TrainEvent } from '../schemas/training.ts'
+import type { LoraOptions, OptimizerOptions } from '../schemas/training-options.ts'
+import { loadTokenizer } from '../text/tokenizer.ts'
+import type { Tokenizer } from '../text/tokenizer.ts'
 import {
   keepCheckpoint,
   lastCheckpoint,
@@ -14,6 +17,7 @@ import type { Checkpoint } from './checkpoints.ts'
 import { createAdamW, learningRateAt } from './optimizer.ts'
 import { guardedStep, rowsOfStep, tokenLoss } from './tokens.ts'
 import type { Sequence } from './tokens.ts'
+import { loadTrainee } from './trainee.ts'
 import type { Trainee } from './trainee.ts'
 
 export type StepOptions = {
@@ -38,6 +42,22 @@ export const NEW: Resumable = { plan: null, last: null, warnings: [] }
 
 export async function resumable(plan: CheckpointPlan | null | undefined): Promise<Resumable> {
   return { plan: plan ?? null, ...(await lastCheckpoint(plan)) }
+}
+
+/** A model that trains, or goes on from the last checkpoint of its run, with its tokenizer. */
+export async function openTrainee(
+  spec: {
+    model: Parameters<typeof loadTrainee>[0]
+    options: { lora: LoraOptions | null; seed: number }
+    checkpoints?: CheckpointPlan | null | undefined
+  },
+  heads: readonly string[],
+): Promise<{ tokenizer: Tokenizer; resume: Resumable; trainee: Trainee }> {
+  const tokenizer = await loadTokenizer(spec.model.base)
+  const resume = await resumable(spec.checkpoints)
+  const { lora, seed } = spec.options
+  const trainee = await loadTrainee(spec.model, lora, heads, seed, resume.last?.folder)
+  return { tokenizer, resume, trainee }
 }
 
 const StepState = z.object({

@@ -2,6 +2,7 @@ import { dispose } from '../tensor/backend.ts'
 import { permutation } from '../random.ts'
 import { read } from '../tensor/ops.ts'
 import { packRows } from '../model/batch.ts'
+import type { Pack } from '../model/batch.ts'
 import {
   accumulate,
   disposeGradients,
@@ -15,6 +16,21 @@ import type { AdamW } from './optimizer.ts'
 
 /** A tokenised example: ids [T], and 1 in `counts` where predicting that token is trained. */
 export type Sequence = { ids: number[]; counts: number[] }
+
+/** Where the counted tokens of a pass are predicted, which they are, and of which sequence. */
+export function countedOf(sequences: readonly Sequence[], pass: Pack) {
+  const [positions, targets, owners]: [number[], number[], number[]] = [[], [], []]
+  pass.rows.forEach((row, i) => {
+    const { ids, counts } = sequences[row] ?? { ids: [], counts: [] }
+    for (let t = 1; t < ids.length; t++) {
+      if (counts[t] !== 1) continue
+      positions.push(pass.at(i, t - 1))
+      targets.push(ids[t] ?? 0)
+      owners.push(row)
+    }
+  })
+  return { positions: Int32Array.from(positions), targets: Int32Array.from(targets), owners }
+}
 
 /**
  * Next-token cross-entropy over the counted tokens: L = −mean log π(x_t | x_<t). The mean is over all counted
@@ -36,24 +52,10 @@ export function tokenLoss(
     microTokens,
     { order: rows },
   )) {
-    const positions: number[] = []
-    const targets: number[] = []
-    pack.rows.forEach((row, i) => {
-      const { ids, counts } = sequences[row] ?? { ids: [], counts: [] }
-      for (let t = 1; t < ids.length; t++)
-        if (counts[t] === 1) {
-          positions.push(pack.at(i, t - 1))
-          targets.push(ids[t] ?? 0)
-        }
-    })
+    const { positions, targets } = countedOf(sequences, pack)
     if (positions.length === 0) continue
     const tape = forward(model, pack, { checkpoint })
-    const head = tokenLogprobs(
-      model,
-      tape.hidden,
-      Int32Array.from(positions),
-      Int32Array.from(targets),
-    )
+    const head = tokenLogprobs(model, tape.hidden, positions, targets)
     for (const logprob of read(head.logprobs)) loss -= logprob / counted
     const d = new Float32Array(positions.length).fill(-1 / counted)
     const part: Gradients = new Map()

@@ -16,7 +16,7 @@ import {
 } from '../model/resident.ts'
 import { LibraError } from '../errors.ts'
 import type { ModelCard } from '../schemas/model.ts'
-import type { LoraOptions } from '../schemas/training.ts'
+import type { LoraOptions } from '../schemas/training-options.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
 import { commitFolder } from '../weights/atomic.ts'
 import { loraShape, sizesOf } from '../weights/lora.ts'

@@ -1,5 +1,5 @@
 import { LibraError } from '../errors.ts'
-import type { LoraOptions } from '../schemas/training.ts'
+import type { LoraOptions } from '../schemas/training-options.ts'
 
 /** What decides a module's rank and scale, in PEFT's names. */
 export type LoraSizes = {

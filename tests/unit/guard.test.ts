@@ -95,6 +95,16 @@ describe('the guard', () => {
     expect(stopped).toMatchObject({ action: 'stop', accepted: 20 })
     expect(stopped?.round).toBeLessThanOrEqual(40)
   })
+  test('an accepted policy is bet on anew, at the times that are left', () => {
+    const first = look(startGuard(6, healthy), seen(10, 0.9), options)
+    expect(first.decision.action).toBe('accept')
+    expect(first.state).toMatchObject({ planned: 5, incumbents: 2, better: [] })
+    const { decision } = look(first.state, seen(20, 0.3), options)
+    expect(decision.limit).toBeCloseTo((Math.PI * 2) ** 2 / (6 * 0.05), 8)
+    // the first of five beginnings holds all the wealth there is
+    const bets = placeBets(beginBets([]), flips(20, 64, 0.3))
+    expect(decision.worseBy.helpfulness).toBeCloseTo((evidence(bets, 1) + 4) / 5, 8)
+  })
   test('one axis alone that gets worse is enough', () => {
     const worse = (round: number): Look => {
       const { outcomes } = seen(round, 0.55)

@@ -1,4 +1,4 @@
-import type { PpoOptions } from '../../schemas/training.ts'
+import type { PpoOptions } from '../../schemas/policy-options.ts'
 
 /** Count, mean and sum of squared deviations of what has been seen. */
 export type Moments = { n: number; mean: number; m2: number }

@@ -1,4 +1,4 @@
-import type { PpoOptions } from '../../schemas/training.ts'
+import type { PpoOptions } from '../../schemas/policy-options.ts'
 import { gae, leaveOneOut, whiten } from './advantages.ts'
 import { klEstimate, tokenRewards } from './rewards.ts'
 import type { Rollout } from './rollout.ts'

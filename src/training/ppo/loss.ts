@@ -1,4 +1,4 @@
-import type { PpoOptions } from '../../schemas/training.ts'
+import type { PpoOptions } from '../../schemas/policy-options.ts'
 import type { Row } from './advantages.ts'
 import { klEstimate } from './rewards.ts'
 

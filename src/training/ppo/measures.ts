@@ -1,5 +1,6 @@
 import type { Branch } from '../../evaluation/combine.ts'
-import type { PpoOptions, RolloutRow } from '../../schemas/training.ts'
+import type { PpoOptions } from '../../schemas/policy-options.ts'
+import type { RolloutRow } from '../../schemas/training.ts'
 import type { Control } from './control.ts'
 import { klEstimate } from './rewards.ts'
 import type { Rollout } from './rollout.ts'

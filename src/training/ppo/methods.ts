@@ -1,4 +1,4 @@
-import type { PpoOptions } from '../../schemas/training.ts'
+import type { PpoOptions } from '../../schemas/policy-options.ts'
 import type { AdamW } from '../optimizer.ts'
 import type { Trainee } from '../trainee.ts'
 import { bestUpdate, keepBest } from './best.ts'

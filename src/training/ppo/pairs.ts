@@ -1,5 +1,5 @@
 import { permutation } from '../../random.ts'
-import type { PpoOptions } from '../../schemas/training.ts'
+import type { PpoOptions } from '../../schemas/policy-options.ts'
 import { dpoLoss } from '../dpo.ts'
 import type { AdamW } from '../optimizer.ts'
 import { guardedStep } from '../tokens.ts'

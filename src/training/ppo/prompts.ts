@@ -1,7 +1,7 @@
 import { permutation } from '../../random.ts'
 import { LibraError } from '../../errors.ts'
 import type { PromptRow } from '../../schemas/feedback.ts'
-import type { PpoOptions } from '../../schemas/training.ts'
+import type { PpoOptions } from '../../schemas/policy-options.ts'
 import { encodeChat } from '../../text/template.ts'
 import type { Tokenizer } from '../../text/tokenizer.ts'
 import type { RolloutOptions } from './rollout.ts'

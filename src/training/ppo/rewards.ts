@@ -1,5 +1,5 @@
 import type { Row } from './advantages.ts'
-import type { PpoOptions } from '../../schemas/training.ts'
+import type { PpoOptions } from '../../schemas/policy-options.ts'
 
 /**
  * Estimates of KL(π‖π_ref) per token from one sample (Schulman 2020), r = log π_ref − log π:

@@ -13,7 +13,7 @@ import {
 } from '../../model/heads.ts'
 import { backward, disposeTape, forward } from '../../model/llama.ts'
 import type { Gradients, Llama, Trainable } from '../../model/llama.ts'
-import type { PpoOptions } from '../../schemas/training.ts'
+import type { PpoOptions } from '../../schemas/policy-options.ts'
 import type { AdamW } from '../optimizer.ts'
 import { guardedStep } from '../tokens.ts'
 import type { Row } from './advantages.ts'
