@@ -25,15 +25,19 @@ const toRow = ({ at, data }: RunEvent): MetricRow => ({
 export const metricsOf = async (store: Store, run: string): Promise<MetricRow[]> =>
   (await store.metricEvents(run)).map(toRow)
 
+/** Metrics of a run; a loop's are those of its policy updates, one after another, whose steps count on. */
+async function curveEvents(store: Store, { id, kind }: Run): Promise<RunEvent[]> {
+  if (kind !== 'rlaif') return store.metricEvents(id)
+  const { data } = await store.pageRuns({ limit: 1000 }, { parent: id, kinds: ['policy_update'] })
+  const parts = await Promise.all(data.toReversed().map((part) => store.metricEvents(part.id)))
+  return parts.flat()
+}
+
 /** A run's metrics as a file: JSON Lines, CSV with a column for each metric, or a TensorBoard event file. */
-export async function exportMetrics(
-  store: Store,
-  { id, createdAt }: Run,
-  format: MetricFormat,
-): Promise<Buffer> {
-  const events = await store.metricEvents(id)
+export async function exportMetrics(store: Store, run: Run, format: MetricFormat): Promise<Buffer> {
+  const events = await curveEvents(store, run)
   if (format === 'tensorboard')
-    return Buffer.concat([eventFileHeader(createdAt), ...events.map(eventRecord)])
+    return Buffer.concat([eventFileHeader(run.createdAt), ...events.map(eventRecord)])
   const rows = events.map(toRow)
   if (format === 'jsonl') return Buffer.from(rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
   const names = [...new Set(['step', 'at', ...rows.flatMap((row) => Object.keys(row))])]
@@ -92,12 +96,12 @@ export async function compareRuns(store: Store, ids: readonly string[]): Promise
     }))
     .filter(({ values }) => new Set(values.map((value) => JSON.stringify(value))).size > 1)
   const last = await Promise.all(
-    runs.map(async ({ id }) => {
+    runs.map(async (run) => {
       const {
         at: _at,
         step: _step,
         ...row
-      } = Object.assign({}, ...(await metricsOf(store, id))) as MetricRow
+      } = Object.assign({}, ...(await curveEvents(store, run)).map(toRow)) as MetricRow
       return row as Record<string, number>
     }),
   )

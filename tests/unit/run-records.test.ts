@@ -158,6 +158,26 @@ test('metrics as CSV and JSON Lines; a metric that a step does not have leaves i
   })
 })
 
+test('a loop’s metrics are those of its policy updates, one after another', async () => {
+  const parts = ['run_91', 'run_92', 'run_93']
+  await store.runs.insert([
+    run('run_90', { kind: 'rlaif' }),
+    ...parts.map((id, i) =>
+      run(id, { kind: i === 0 ? 'sft' : 'policy_update', parent: 'run_90', createdAt: 91 + i }),
+    ),
+  ])
+  await store.appendEvents(
+    parts.map((id, step) => ({
+      ...{ run: id, seq: 1, at: step, type: 'metrics', data: { step, metrics: { kl: step } } },
+    })),
+  )
+  const loop = await store.runs.get('run_90')
+  const text = loop === null ? '' : (await exportMetrics(store, loop, 'csv')).toString()
+  expect(text).toBe('step,at,kl\r\n1,1,1\r\n2,2,2\r\n')
+  const { metrics } = await compareRuns(store, ['run_90', 'run_92'])
+  expect(metrics).toEqual([{ metric: 'kl', values: [2, 1] }])
+})
+
 test('a part of a run is on the device of the whole', async () => {
   const start = { kind: 'sft' as const, config: {}, seed: 1 }
   const parent = await recordRun(store, { ...start, device: 'gpu' }, async ({ id }) => ({

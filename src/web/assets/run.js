@@ -48,29 +48,34 @@ function note(type, data, at) {
 }
 
 const active = box.dataset.active === 'true'
-const source = new EventSource(`/v1/runs/${encodeURIComponent(box.dataset.run)}/events`)
-for (const type of ['started', 'progress', 'metrics', 'rollouts', 'checkpoint', 'done'])
-  source.addEventListener(type, (event) => {
-    const data = JSON.parse(event.data)
-    note(type, data, data.step === undefined ? '' : `${say('step')} ${data.step}`)
-    if (type !== 'metrics') return
-    for (const [name, value] of Object.entries(data.metrics)) {
-      if (!lines.has(name)) lines.set(name, new Map())
-      lines.get(name).set(data.step, value)
-    }
-    if (!waiting) {
-      waiting = true
-      setTimeout(draw, 100)
-    }
+/** Follows runs one after another: a browser holds few connections open. */
+function follow([run, ...rest]) {
+  const source = new EventSource(`/v1/runs/${encodeURIComponent(run)}/events`)
+  for (const type of ['started', 'progress', 'metrics', 'rollouts', 'checkpoint', 'done'])
+    source.addEventListener(type, (event) => {
+      const data = JSON.parse(event.data)
+      note(type, data, data.step === undefined ? '' : `${say('step')} ${data.step}`)
+      if (type !== 'metrics') return
+      for (const [name, value] of Object.entries(data.metrics)) {
+        if (!lines.has(name)) lines.set(name, new Map())
+        lines.get(name).set(data.step, value)
+      }
+      if (!waiting) {
+        waiting = true
+        setTimeout(draw, 100)
+      }
+    })
+  source.addEventListener('end', (event) => {
+    source.close()
+    const { state } = JSON.parse(event.data)
+    note('end', {}, say(state))
+    if (rest.length > 0) return follow(rest)
+    if (lines.size === 0) box.closest('section').hidden = true
+    // a page that saw the run go on is read again for its figures and its next part; a loop between two parts, soon
+    if (active) setTimeout(() => location.reload(), performance.now() < 2000 ? 5000 : 0)
   })
-source.addEventListener('end', (event) => {
-  source.close()
-  const { state } = JSON.parse(event.data)
-  note('end', {}, say(state))
-  if (lines.size === 0) box.closest('section').hidden = true
-  // a page that saw the run go on is read again for its figures
-  if (active) location.reload()
-})
+}
+follow(box.dataset.runs.split(','))
 
 const cancel = document.querySelector('#cancel')
 cancel?.addEventListener('click', async () => {

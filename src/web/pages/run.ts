@@ -22,7 +22,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
   const { run, children, configuration } = view
   const figures = figuresOf(run.summary)
   const plane = planeOf(run.summary, say)
-  const curves = run.kind === 'rlaif' ? (curvesOf(children) ?? run) : run
+  const curves = curvesOf(run, children)
   const body = html`<p class="trail">
       <a href="/">${say('runs')}</a>${
         run.parent === null ? '' : html` / <a href="/runs/${run.parent}">${shortId(run.parent)}</a>`
@@ -56,20 +56,12 @@ export function runPage(reader: Reader, view: RunView): Markup {
           </section>`
     }
     <section aria-labelledby="curves-title">
-      <h2 id="curves-title">
-        ${say('curves')}${
-          curves === run
-            ? ''
-            : html` <small
-                ><a href="/runs/${curves.id}">${say(curves.kind)} ${shortId(curves.id)}</a></small
-              >`
-        }
-      </h2>
+      <h2 id="curves-title">${say('curves')}</h2>
       <p class="exports">
         ${say('export')}:
         ${(['jsonl', 'csv', 'tensorboard'] as const).map(
           (format) =>
-            html`<a href="/v1/runs/${curves.id}/metrics?format=${format}" download
+            html`<a href="/v1/runs/${run.id}/metrics?format=${format}" download
               >${{ jsonl: 'JSONL', csv: 'CSV', tensorboard: 'TensorBoard' }[format]}</a
             > `,
         )}
@@ -77,7 +69,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
       <div
         class="charts"
         id="curves"
-        data-run="${curves.id}"
+        data-runs="${curves.map(({ id }) => id).join()}"
         data-active="${String(isActive(run))}"
       >
         <p class="empty">${say('no_metrics')}</p>
@@ -141,9 +133,12 @@ export function runPage(reader: Reader, view: RunView): Markup {
   })
 }
 
-/** A loop's curves are those of its policy update, or of whatever part goes on now. */
-const curvesOf = (children: readonly Run[]): Run | undefined =>
-  children.find(isActive) ?? children.find(({ kind }) => kind === 'policy_update') ?? children[0]
+/** A loop's curves are those of its policy updates, whose steps count on; before them of the part that goes on. */
+function curvesOf(run: Run, children: readonly Run[]): readonly Run[] {
+  if (run.kind !== 'rlaif') return [run]
+  const updates = children.filter(({ kind }) => kind === 'policy_update').toReversed()
+  return updates.length > 0 ? updates : [children.find(isActive) ?? children[0] ?? run]
+}
 
 function facts({ say, language }: Reader, { run, models }: RunView): Markup {
   const rows: [string, Markup | string][] = [
