@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import * as http from '../../src/schemas/http.ts'
+import * as verdicts from '../../src/schemas/verdicts.ts'
 import { prompts } from '../../src/starter/world.ts'
 import { scriptedServer, completion } from '../helpers/scripted-server.ts'
 import type { Scripted } from '../helpers/scripted-server.ts'
@@ -28,7 +29,7 @@ test('the same comparison again costs nothing and says so; `fresh` asks anew', a
   const ask = async (more: object = {}) => {
     const comparisons = [{ prompt: question, a: '七大洲。', b: '谁来告诉我呀' }]
     const reply = await api.post('/v1/judge').send({ comparisons, ...more })
-    return http.JudgeReply.parse(reply.body)
+    return verdicts.JudgeReply.parse(reply.body)
   }
   const [first, again, fresh] = [await ask(), await ask(), await ask({ fresh: true })]
   expect(first.data[0]).toMatchObject({ ok: true, cached: false, soft: true })
@@ -169,7 +170,7 @@ test('a judge labels nothing before an audit, nor after one that speaks against 
   expect(figure('accuracy')).toBe(1)
   expect(figure('drift: mean ∣ΔP∣')).toBe(0.5)
   expect((await label()).status).toBe(202)
-  const { data } = http.AuditList.parse((await api.get('/v1/judges/audited/audits')).body)
+  const { data } = verdicts.AuditList.parse((await api.get('/v1/judges/audited/audits')).body)
   expect(data.map(({ objections }) => objections.length > 0)).toEqual([false, true])
   await services.runner.close()
   await server.close()
@@ -177,7 +178,7 @@ test('a judge labels nothing before an audit, nor after one that speaks against 
 
 test('the starter judge comes with its own audits, of the weights that are there', async () => {
   const { version } = await services.serving.describe(starterRoles().judge)
-  const { data } = http.AuditList.parse((await api.get('/v1/judges/default/audits')).body)
+  const { data } = verdicts.AuditList.parse((await api.get('/v1/judges/default/audits')).body)
   expect(data.map(({ axis }) => axis).sort()).toEqual(['helpfulness', 'safety'])
   // another judge was trained, or its prompts changed: npm run judge:audit -- --write fixtures/starter/judge-audit.json
   for (const audit of data) expect(audit).toMatchObject({ version, objections: [] })

@@ -1,5 +1,5 @@
 import { beforeAll, expect, test } from 'vitest'
-import { CombineReply, ReplayReply, ScoreReply } from '../../src/schemas/http.ts'
+import { CombineReply, ReplayReply, ScoreReply } from '../../src/schemas/scoring.ts'
 import { service } from '../helpers/service.ts'
 
 let api: Awaited<ReturnType<typeof service>>['api']

@@ -12,6 +12,8 @@ import { createApp } from '../../src/http/app.ts'
 import { PROBES } from '../../src/schemas/checks.ts'
 import { PreferenceList } from '../../src/schemas/preferences.ts'
 import * as http from '../../src/schemas/http.ts'
+import * as scoring from '../../src/schemas/scoring.ts'
+import * as verdicts from '../../src/schemas/verdicts.ts'
 import * as openai from '../../src/schemas/openai.ts'
 import { createServices } from '../../src/services/services.ts'
 import type { Services } from '../../src/services/services.ts'
@@ -221,9 +223,9 @@ test('POST /v1/rank by each order', async () => {
     '先准备〔略〕，把〔略〕和〔略〕放好。',
     '抱歉，我不能帮这个忙，因为这很危险。',
   ]
-  for (const by of http.RANK_BY) {
+  for (const by of scoring.RANK_BY) {
     const reply = await api.post('/v1/rank').send({ prompt, candidates, by, axis: 'safety' })
-    const { data } = http.RankReply.parse(reply.body)
+    const { data } = scoring.RankReply.parse(reply.body)
     expect(data.map(({ index }) => index).sort()).toEqual([0, 1])
     if (by === 'safety') expect(data[0]?.index).toBe(1)
     if (by === 'judge') {
@@ -252,6 +254,10 @@ test('a run is refused before it is queued when what it names is not there or no
     // who labels can't audit
     [{ kind: 'rlaif', audit_judge: 'default' }, 422, 'conflicting_options'],
     [{ kind: 'rlaif', audit_judge: 'none' }, 404, 'judge_not_found'],
+    [
+      { kind: 'rlaif', audit_judge: 'starter-audit-judge', options: { guard: null } },
+      ...([422, 'conflicting_options'] as const),
+    ],
     [{ kind: 'dream' }, 422, 'invalid_request'],
   ]
   const before = (await api.get('/v1/runs?limit=1000')).body.data.length as number
@@ -327,7 +333,7 @@ test('judges: profiles', async () => {
   expect((await add({ id: 'mine', kind: 'local', model: 'starter-judge' })).status).toBe(201)
   expect((await add({ id: 'mine', kind: 'local', model: 'starter-judge' })).status).toBe(409)
   expect((await add({ id: 'far', kind: 'openai', model: 'm' })).body.code).toBe('invalid_request')
-  const list = http.JudgeProfileList.parse((await api.get('/v1/judges')).body)
+  const list = verdicts.JudgeProfileList.parse((await api.get('/v1/judges')).body)
   expect(list.data.map(({ id }) => id)).toEqual(['default', 'mine', 'starter-audit-judge'])
 })
 
@@ -342,7 +348,7 @@ test('judges on a server: used by profile, a key goes to its own origin alone', 
   const prompt = [{ role: 'user', content: 'hi' }]
   const ask = (judge: string) =>
     api.post('/v1/judge').send({ judge, comparisons: [{ prompt, a: 'x', b: 'y' }] })
-  const { data } = http.JudgeReply.parse((await ask('far')).body)
+  const { data } = verdicts.JudgeReply.parse((await ask('far')).body)
   // this server always prefers what it is shown first: undecided, and inconsistent
   const undecided = expect.closeTo(0.5, 6) as unknown
   expect(data[0]).toMatchObject({ ok: true, consistent: false, probability: undecided })

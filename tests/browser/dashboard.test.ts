@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { storePairs } from '../../src/services/preferences.ts'
 import { recordRun } from '../../src/services/runs.ts'
 import type { Services } from '../../src/services/services.ts'
-import { openWorld, picture, serious, textOf, texts, tooWide, untilText } from './world.ts'
+import { openWorld, SCREENS, serious, sweep, textOf, texts, untilText } from './world.ts'
 import type { World } from './world.ts'
 
 // Each page's main task, done by a script in a real browser against the real engine and database.
@@ -172,34 +172,43 @@ test('the keyboard alone: skip link, then the navigation', async () => {
   await page.close()
 })
 
-test.each([
-  ['light', 1200],
-  ['dark', 1200],
-  ['light', 390],
-] as const)(
+test('a loop shows the curves of all its policy updates', async () => {
+  const parts = { config: {}, seed: 1 }
+  const loop = await recordRun(services.store, { kind: 'rlaif', ...parts }, async ({ id }) => {
+    for (const step of [1, 2])
+      await recordRun(
+        services.store,
+        { kind: 'policy_update', ...parts, parent: id },
+        async ({ emit }) => {
+          await emit({ type: 'metrics', step, metrics: { 'objective/kl': step + 0.25 } })
+          return {}
+        },
+      )
+    return {}
+  })
+  const page = await open(`/runs/${loop.runId}`)
+  await untilText(page, '#curves .chart b', '2.250')
+  expect(await textOf(page, '#log')).toMatch(/1\.250.*2\.250/su)
+  await page.close()
+})
+
+test.each(SCREENS)(
   'axe finds nothing serious, %s at %i px; nothing is wider than the screen',
-  async (scheme, width) => {
-    const found: string[] = []
+  async (...screen) => {
     const [first = '', second = ''] = ids
     const paths = [
       ...['/', '/evaluations', '/models', '/playground/score', '/playground/judge', '/label'],
       ...[`/runs/${first}`, `/runs/compare?run=${first}&run=${second}`, '/?lang=zh', '/?lang=en'],
     ]
-    for (const path of paths) {
-      const page = await open(path)
-      await page.setViewport({ width, height: 844 })
-      await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }])
-      if (path.startsWith('/playground')) {
-        await page.click('.main')
-        await page.waitForSelector('section:not([hidden]) .axis')
-      }
-      found.push(...(await serious(page)).map((v) => `${path}: ${v}`))
-      const wider = await tooWide(page)
-      await picture(page, `${scheme}-${width}${path.replaceAll(/[^\w]+/g, '-').slice(0, 40)}`)
-      if (wider > 0) found.push(`${path}: ${wider} px wider than the screen`)
-      await page.close()
+    const played = async (page: Page): Promise<void> => {
+      await page.click('.main')
+      await page.waitForSelector('section:not([hidden]) .axis')
     }
-    expect(found).toEqual([])
+    const pages = paths.map((path) => ({
+      ...{ path, name: `page${path.replaceAll(/[^\w]+/g, '-').slice(0, 40)}` },
+      ...(path.startsWith('/playground') ? { first: played } : {}),
+    }))
+    expect(await sweep({ open }, screen, pages)).toEqual([])
   },
 )
 

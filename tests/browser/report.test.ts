@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { RunRequest } from '../../src/schemas/run.ts'
 import { startRun } from '../../src/services/start.ts'
-import { openWorld, picture, serious, textOf, texts, tooWide } from './world.ts'
+import { openWorld, picture, SCREENS, sweep, textOf, texts, tooWide } from './world.ts'
 import type { World } from './world.ts'
 
 // Reports of real evaluations, as people open and print them.
@@ -63,25 +63,13 @@ test('an evaluation’s page shows the front, an arena’s its ratings; 中文 t
   await page.close()
 })
 
-test.each([
-  ['light', 1200],
-  ['dark', 1200],
-  ['light', 390],
-] as const)(
+test.each(SCREENS)(
   'reports: axe finds nothing serious, %s at %i px; no wider than the screen',
-  async (scheme, width) => {
-    const found: string[] = []
-    for (const [name, id] of Object.entries(ids)) {
-      const page = await world.open(`/v1/runs/${id}/report`)
-      await page.setViewport({ width, height: 844 })
-      await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }])
-      found.push(...(await serious(page)).map((v) => `${name}: ${v}`))
-      const wider = await tooWide(page)
-      if (wider > 0) found.push(`${name}: ${wider} px wider than the screen`)
-      await picture(page, `report-${name}-${scheme}-${width}`)
-      await page.close()
-    }
-    expect(found).toEqual([])
+  async (...screen) => {
+    const pages = Object.entries(ids).map(([name, id]) => ({
+      ...{ path: `/v1/runs/${id}/report`, name: `report-${name}` },
+    }))
+    expect(await sweep(world, screen, pages)).toEqual([])
   },
 )
 

@@ -101,3 +101,30 @@ export async function picture(page: Page, name: string): Promise<void> {
   if (folder !== undefined)
     await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true })
 }
+
+export const SCREENS = [
+  ['light', 1200],
+  ['dark', 1200],
+  ['light', 390],
+] as const
+
+/** Opens pages on a screen, does what a page needs first, takes its picture, and says what is wrong with it. */
+export async function sweep(
+  { open }: Pick<World, 'open'>,
+  [scheme, width]: readonly ['light' | 'dark', number],
+  pages: readonly { path: string; name: string; first?: (page: Page) => Promise<unknown> }[],
+): Promise<string[]> {
+  const found: string[] = []
+  for (const { path, name, first } of pages) {
+    const page = await open(path)
+    await page.setViewport({ width, height: 844 })
+    await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }])
+    await first?.(page)
+    found.push(...(await serious(page)).map((v) => `${name}: ${v}`))
+    const wider = await tooWide(page)
+    if (wider > 0) found.push(`${name}: ${wider} px wider than the screen`)
+    await picture(page, `${scheme}-${width}-${name}`)
+    await page.close()
+  }
+  return found
+}

@@ -6,11 +6,9 @@ import { starterFolder } from '../../src/config.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import type { Judge } from '../../src/judging/judge.ts'
 import { createLocalJudge } from '../../src/judging/local-judge.ts'
-import { alignByAiFeedback } from '../../src/rlaif/loop.ts'
 import { RlaifOptions } from '../../src/schemas/rlaif.ts'
-import { sftDialogues } from '../../src/starter/corpus.ts'
-import { gradeRollouts } from '../../src/starter/evaluate.ts'
 import { prompts } from '../../src/starter/world.ts'
+import { meanOfRounds, nanoLoop } from '../helpers/nano-loop.ts'
 import { starterRoles } from '../starter-roles.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'libra-guard-'))
@@ -37,7 +35,6 @@ const mixedUp = (judge: Judge): Judge => ({
 
 test('a loop whose reward models pay for what is worse is stopped, and the SFT policy restored', async () => {
   const seed = 1
-  const roles = starterRoles()
   const asked = prompts('train', seed).filter(({ family }) => family !== 'fact')
   const options = RlaifOptions.parse({
     ...{ seed, dialogues: 400, pairs: 300, counterfactuals: 0 },
@@ -49,38 +46,30 @@ test('a loop whose reward models pay for what is worse is stopped, and the SFT p
     },
     guard: { every: 5, prompts: 64 },
   })
-  const { sft, policy, guard, rounds } = await alignByAiFeedback(
-    {
-      ...{ serving: engine, training: engine, folder, progress: () => {} },
-      judge: mixedUp(createLocalJudge(engine, roles.judge, 'judge')),
-      audit: {
-        judge: createLocalJudge(
-          engine,
-          { base: join(starterFolder, 'audit-judge'), adapters: [] },
-          'audit',
-        ),
-        prompts: prompts('guard', seed).map(({ id, messages }) => ({ id, messages })),
-      },
-      grade: gradeRollouts(asked),
-      signal: new AbortController().signal,
-      run: (_kind, _config, _details, work) => work(() => Promise.resolve()),
+  const world = {
+    folder,
+    judge: mixedUp(createLocalJudge(engine, starterRoles().judge, 'judge')),
+    audit: {
+      judge: createLocalJudge(
+        engine,
+        { base: join(starterFolder, 'audit-judge'), adapters: [] },
+        'audit',
+      ),
+      prompts: prompts('guard', seed).map(({ id, messages }) => ({ id, messages })),
     },
-    {
-      base: roles.base.base,
-      dialogues: sftDialogues(seed, options.dialogues),
-      prompts: asked.map(({ id, messages }) => ({ id, messages })),
-    },
-    options,
-  )
+  }
+  const { sft, policy, guard, rounds } = await nanoLoop(engine, world, asked, options)
   const told = guard?.decisions.map(({ reason }) => reason.en).join('\n')
   expect(guard?.stopped, told).toBe(true)
   expect(guard?.kept, told).toBe(0)
   expect(policy).toEqual(sft)
   expect(rounds.length).toBeLessThan(40)
   // the proxy rose while the truth fell: nothing that the reward models say would have stopped it
-  const of = (name: string, part: typeof rounds): number =>
-    part.reduce((sum, round) => sum + (round[name] ?? NaN), 0) / part.length
   const [early, late] = [rounds.slice(0, 3), rounds.slice(-3)]
-  expect(of('objective/scores', late)).toBeGreaterThan(of('objective/scores', early))
-  expect(of('gold/safe_and_helpful', late)).toBeLessThan(of('gold/safe_and_helpful', early) - 0.1)
+  expect(meanOfRounds(late, 'objective/scores')).toBeGreaterThan(
+    meanOfRounds(early, 'objective/scores'),
+  )
+  expect(meanOfRounds(late, 'gold/safe_and_helpful')).toBeLessThan(
+    meanOfRounds(early, 'gold/safe_and_helpful') - 0.1,
+  )
 }, 600_000)

@@ -4,11 +4,9 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { createLocalJudge } from '../../src/judging/local-judge.ts'
-import { alignByAiFeedback } from '../../src/rlaif/loop.ts'
 import { RlaifOptions } from '../../src/schemas/rlaif.ts'
-import { sftDialogues } from '../../src/starter/corpus.ts'
-import { gradeRollouts } from '../../src/starter/evaluate.ts'
 import { prompts } from '../../src/starter/world.ts'
+import { meanOfRounds, nanoLoop } from '../helpers/nano-loop.ts'
 import { starterRoles } from '../starter-roles.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'libra-nano-'))
@@ -22,7 +20,6 @@ afterAll(async () => {
 // loop that learns nothing, or the wrong thing, has to fail.
 test('one seed of the nano world: the proxy rises, and the truth with it', async () => {
   const seed = 1
-  const roles = starterRoles()
   const risky = ['unsafe', 'lookalike'] // where the two aims pull apart; facts would take longer
   const asked = prompts('train', seed).filter(({ family }) => risky.includes(family))
   const options = RlaifOptions.parse({
@@ -35,27 +32,14 @@ test('one seed of the nano world: the proxy rises, and the truth with it', async
       optimizer: { learning_rate: 1e-3, schedule: 'constant', warmup_fraction: 0, weight_decay: 0 },
     },
   })
-  const { rounds } = await alignByAiFeedback(
-    {
-      ...{ serving: engine, training: engine, folder, progress: () => {} },
-      judge: createLocalJudge(engine, roles.judge, 'judge'),
-      grade: gradeRollouts(asked),
-      signal: new AbortController().signal,
-      run: (_kind, _config, _details, work) => work(() => Promise.resolve()),
-    },
-    {
-      base: roles.base.base,
-      dialogues: sftDialogues(seed, options.dialogues),
-      prompts: asked.map(({ id, messages }) => ({ id, messages })),
-    },
-    options,
-  )
-  const mean = (part: readonly Record<string, number>[], name: string): number =>
-    part.reduce((sum, round) => sum + (round[name] ?? NaN), 0) / part.length
+  const judge = createLocalJudge(engine, starterRoles().judge, 'judge')
+  const { rounds } = await nanoLoop(engine, { folder, judge }, asked, options)
   const [early, late] = [rounds.slice(0, 3), rounds.slice(-5)]
-  expect(mean(late, 'objective/scores')).toBeGreaterThan(mean(early, 'objective/scores'))
+  expect(meanOfRounds(late, 'objective/scores')).toBeGreaterThan(
+    meanOfRounds(early, 'objective/scores'),
+  )
   const gold = (part: readonly Record<string, number>[]): number =>
-    mean(part, 'gold/safe_and_helpful')
+    meanOfRounds(part, 'gold/safe_and_helpful')
   expect(
     gold(late),
     rounds.map((r) => r['gold/safe_and_helpful']?.toFixed(2)).join(' '),

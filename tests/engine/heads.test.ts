@@ -5,7 +5,7 @@ import { afterAll, expect, test } from 'vitest'
 import { createLocalEngine } from '../../src/engine/local.ts'
 import { withCheckpoint } from '../../src/engine/engine.ts'
 import type { ModelFiles } from '../../src/engine/engine.ts'
-import { RewardModelOptions } from '../../src/schemas/training.ts'
+import { RewardModelOptions } from '../../src/schemas/training-options.ts'
 import { starterRoles } from '../starter-roles.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'libra-heads-'))

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import {
   appendFileSync,
   mkdtempSync,
@@ -10,13 +9,10 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
+import { hashesOf } from '../helpers/hashes.ts'
 import { createLocalEngine } from '../../src/engine/local.ts'
-import {
-  DpoOptions,
-  PpoOptions,
-  RewardModelOptions,
-  SftOptions,
-} from '../../src/schemas/training.ts'
+import { DpoOptions, RewardModelOptions, SftOptions } from '../../src/schemas/training-options.ts'
+import { PpoOptions } from '../../src/schemas/policy-options.ts'
 import type { TrainEvent, TrainSpec } from '../../src/schemas/training.ts'
 import { sftDialogues } from '../../src/starter/corpus.ts'
 import { prompts } from '../../src/starter/world.ts'
@@ -97,17 +93,6 @@ const withoutClock = (event: TrainEvent): Log[number] => {
   const metrics = Object.entries(event.metrics).filter(([name]) => !name.startsWith('time/'))
   return { ...event, metrics: Object.fromEntries(metrics) }
 }
-const hash = (output: string): Record<string, string> =>
-  Object.fromEntries(
-    readdirSync(output)
-      .sort()
-      .map((name) => [
-        name,
-        createHash('sha256')
-          .update(readFileSync(join(output, name)))
-          .digest('hex'),
-      ]),
-  )
 const told = (log: Log): Log => log.filter(({ type }) => type === 'metrics' || type === 'rollouts')
 
 test.each(Object.keys(specs))(
@@ -128,7 +113,7 @@ test.each(Object.keys(specs))(
       expect(after[0]).toMatchObject({ type: 'resumed', step: cut, done: cut, steps: steps.length })
       const kept = told(before).filter(({ step }) => Number(step) <= cut)
       expect([...kept, ...told(after)], `cut after ${cut}`).toEqual(whole)
-      expect(hash(at(`cut-${cut}`)), `cut after ${cut}`).toEqual(hash(at('whole')))
+      expect(hashesOf(at(`cut-${cut}`)), `cut after ${cut}`).toEqual(hashesOf(at('whole')))
       rmSync(at(`cut-${cut}`), { recursive: true })
     }
   },
@@ -145,7 +130,7 @@ test.each(['dpo', 'rejection_sampling'] as const)(
     const first = await run({ ...one, output: at('first') })
     const second = await run({ ...one, output: at('second'), parent: at('first') } as TrainSpec)
     expect([...told(first), ...told(second)]).toEqual(told(whole))
-    expect(hash(at('second'))).toEqual(hash(at('whole')))
+    expect(hashesOf(at('second'))).toEqual(hashesOf(at('whole')))
   },
   60_000,
 )
@@ -178,7 +163,7 @@ test('a damaged checkpoint is left out with a warning, and the one before it ser
   expect(log[1]).toMatchObject({ type: 'warning' })
   expect(log[1]?.['message']).toMatch(/checkpoint of step 3 .*optimizer\.safetensors/u)
   expect(told(log)).toEqual(whole.slice(2))
-  expect(hash(at('cut'))).toEqual(hash(at('whole')))
+  expect(hashesOf(at('cut'))).toEqual(hashesOf(at('whole')))
 })
 
 test.each(['optimizer_step', 'round', 'control'])(

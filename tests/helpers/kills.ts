@@ -1,6 +1,6 @@
+import { hashesOf } from './hashes.ts'
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, watch } from 'node:fs'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
@@ -123,16 +123,7 @@ export function server(data: string) {
       resumed: of('resumed').map(({ step }) => Number(step)),
       phases: of('metrics').map((event) => event['metrics'] as Record<string, number>),
       left: readdirSync(join(data, 'runs', id)),
-      hashes: Object.fromEntries(
-        readdirSync(folder)
-          .sort()
-          .map((name) => [
-            name,
-            createHash('sha256')
-              .update(readFileSync(join(folder, name)))
-              .digest('hex'),
-          ]),
-      ),
+      hashes: hashesOf(folder),
     }
   }
 }

@@ -19,7 +19,7 @@ import {
   loadBase,
   stackAdapters,
 } from '../../src/model/resident.ts'
-import { RewardModelOptions, SftOptions } from '../../src/schemas/training.ts'
+import { RewardModelOptions, SftOptions } from '../../src/schemas/training-options.ts'
 import { pretrainDialogues } from '../../src/starter/corpus.ts'
 import { dispose } from '../../src/tensor/backend.ts'
 import { read } from '../../src/tensor/ops.ts'

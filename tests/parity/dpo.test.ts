@@ -6,7 +6,8 @@ import { disposeBase, loadBase } from '../../src/model/resident.ts'
 import { tf } from '../../src/tensor/backend.ts'
 import type { Tensor } from '../../src/tensor/backend.ts'
 import { read } from '../../src/tensor/ops.ts'
-import { dpoLoss, sequenceLogprobs } from '../../src/training/dpo.ts'
+import { dpoLoss } from '../../src/training/dpo.ts'
+import { sequenceLogprobs } from '../../src/training/sequence-logprobs.ts'
 import type { Sequence } from '../../src/training/tokens.ts'
 
 // Expected numbers are TRL's and PyTorch's: fixtures/parity/dpo/make.py

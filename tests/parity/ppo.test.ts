@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
-import { PpoOptions } from '../../src/schemas/training.ts'
+import { PpoOptions } from '../../src/schemas/policy-options.ts'
 import { tf } from '../../src/tensor/backend.ts'
 import { entropyGrad } from '../../src/tensor/fused.ts'
 import { floats, read } from '../../src/tensor/ops.ts'

@@ -1,4 +1,4 @@
-import { LoraOptions } from '../../src/schemas/training.ts'
+import { LoraOptions } from '../../src/schemas/training-options.ts'
 import { expect, test } from 'vitest'
 import { accumulate, disposeGradients } from '../../src/model/heads.ts'
 import type { Gradients } from '../../src/model/llama.ts'

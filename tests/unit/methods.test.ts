@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { uniform } from '../../src/random.ts'
 import { checkPolicyOptions } from '../../src/schemas/policy-options.ts'
-import { PpoOptions } from '../../src/schemas/training.ts'
+import { PpoOptions } from '../../src/schemas/policy-options.ts'
 import { dpo } from '../../src/training/losses.ts'
 import { keepBest } from '../../src/training/ppo/best.ts'
 import type { Kept } from '../../src/training/ppo/best.ts'

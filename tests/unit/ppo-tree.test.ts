@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { uniform } from '../../src/random.ts'
-import { PpoOptions } from '../../src/schemas/training.ts'
+import { PpoOptions } from '../../src/schemas/policy-options.ts'
 import { gae } from '../../src/training/ppo/advantages.ts'
 import { learningRows } from '../../src/training/ppo/learning-rows.ts'
 import { klLoss, policyLoss, sequenceLoss, valueLoss } from '../../src/training/ppo/loss.ts'
