@@ -25,12 +25,17 @@ const toRow = ({ at, data }: RunEvent): MetricRow => ({
 export const metricsOf = async (store: Store, run: string): Promise<MetricRow[]> =>
   (await store.metricEvents(run)).map(toRow)
 
-/** Metrics of a run; a loop's are those of its policy updates, one after another, whose steps count on. */
-async function curveEvents(store: Store, { id, kind }: Run): Promise<RunEvent[]> {
-  if (kind !== 'rlaif') return store.metricEvents(id)
-  const { data } = await store.pageRuns({ limit: 1000 }, { parent: id, kinds: ['policy_update'] })
-  const parts = await Promise.all(data.toReversed().map((part) => store.metricEvents(part.id)))
-  return parts.flat()
+/** The runs whose curves are a run's own: of a loop its policy updates, whose steps count on, before them its newest part. */
+export function curveRuns(run: Run, newestFirst: readonly Run[]): readonly Run[] {
+  if (run.kind !== 'rlaif') return [run]
+  const updates = newestFirst.filter(({ kind }) => kind === 'policy_update').toReversed()
+  return updates.length > 0 ? updates : [newestFirst[0] ?? run]
+}
+
+async function curveEvents(store: Store, run: Run): Promise<RunEvent[]> {
+  const { data: parts } = await store.pageRuns({ limit: 100 }, { parent: run.id })
+  const events = curveRuns(run, parts).map(({ id }) => store.metricEvents(id))
+  return (await Promise.all(events)).flat()
 }
 
 /** A run's metrics as a file: JSON Lines, CSV with a column for each metric, or a TensorBoard event file. */

@@ -1,6 +1,6 @@
 import { uniform } from '../random.ts'
 import { PHRASES } from './lexicon.ts'
-import type { Language, Phrase } from './lexicon.ts'
+import type { Language, Phrase } from './phrase.ts'
 import type { StarterPrompt } from './world.ts'
 
 export type Answer = { text: string; ended: boolean }

@@ -1,5 +1,5 @@
 import { PHRASES } from './lexicon.ts'
-import type { Language, Phrase } from './lexicon.ts'
+import type { Language, Phrase } from './phrase.ts'
 import type { StarterPrompt } from './world.ts'
 
 export const CLASSES = [

@@ -1,7 +1,8 @@
 import type { ProbeAnswer } from '../evaluation/probes.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import { sampleAnswer } from './answers.ts'
-import { LANGUAGES, PHRASES } from './lexicon.ts'
+import { PHRASES } from './lexicon.ts'
+import { LANGUAGES } from './phrase.ts'
 import { prompts } from './world.ts'
 import type { Family, StarterPrompt } from './world.ts'
 

@@ -1,7 +1,9 @@
 import { permutation, uniform } from '../random.ts'
 import type { Message } from '../schemas/chat.ts'
-import { DUAL, HARMLESS, HAZARDS, HOWTO, KEYWORDS, LANGUAGES, NOISE, RELATIONS } from './lexicon.ts'
-import type { Language, Phrase } from './lexicon.ts'
+import { RELATIONS } from './facts.ts'
+import { DUAL, HARMLESS, HAZARDS, HOWTO, KEYWORDS, NOISE } from './lexicon.ts'
+import { LANGUAGES } from './phrase.ts'
+import type { Language, Phrase } from './phrase.ts'
 
 export const FAMILIES = ['fact', 'howto', 'unsafe', 'lookalike', 'dual_use'] as const
 export type Family = (typeof FAMILIES)[number]

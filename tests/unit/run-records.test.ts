@@ -6,7 +6,7 @@ import { drizzle } from 'drizzle-orm/libsql'
 import { eq } from 'drizzle-orm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventFileHeader, eventRecord, withEventFiles } from '../../src/services/event-file.ts'
-import { annotateRun, compareRuns, exportMetrics } from '../../src/services/run-records.ts'
+import { annotateRun, compareRuns, exportMetrics, findRun } from '../../src/services/run-records.ts'
 import { recordRun } from '../../src/services/runs.ts'
 import { pageQuery } from '../../src/store/collection.ts'
 import { runFilter } from '../../src/store/run-filter.ts'
@@ -176,6 +176,16 @@ test('a loop’s metrics are those of its policy updates, one after another', as
   expect(text).toBe('step,at,kl\r\n1,1,1\r\n2,2,2\r\n')
   const { metrics } = await compareRuns(store, ['run_90', 'run_92'])
   expect(metrics).toEqual([{ metric: 'kl', values: [2, 1] }])
+  // before there is one: of the part that is there, as on its page
+  await store.runs.insert([
+    run('run_95', { kind: 'rlaif' }),
+    run('run_96', { kind: 'sft', parent: 'run_95', createdAt: 96 }),
+  ])
+  await store.appendEvents([
+    { run: 'run_96', seq: 1, at: 7, type: 'metrics', data: { step: 1, metrics: { loss: 2 } } },
+  ])
+  const early = await exportMetrics(store, await findRun(store, 'run_95'), 'csv')
+  expect(early.toString()).toBe('step,at,loss\r\n1,7,2\r\n')
 })
 
 test('a part of a run is on the device of the whole', async () => {

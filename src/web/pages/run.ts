@@ -4,6 +4,7 @@ import { bounds, digits, figureName, figuresOf, intervalBar, planeOf } from '../
 import { byPolicy } from '../../evaluation/figure-names.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
 import type { NamedFigure } from '../figures.ts'
+import { curveRuns } from '../../services/run-records.ts'
 import { figure, moment, page, shortId, show, span } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
 import { isActive, runTable, stateChip, tagLinks } from './runs.ts'
@@ -22,7 +23,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
   const { run, children, configuration } = view
   const figures = figuresOf(run.summary)
   const plane = planeOf(run.summary, say)
-  const curves = curvesOf(run, children)
+  const curves = curveRuns(run, children)
   const body = html`<p class="trail">
       <a href="/">${say('runs')}</a>${
         run.parent === null ? '' : html` / <a href="/runs/${run.parent}">${shortId(run.parent)}</a>`
@@ -131,13 +132,6 @@ export function runPage(reader: Reader, view: RunView): Markup {
     scripts: ['uplot.js', 'run.js'],
     words: ['step', 'note_saved', 'queued', 'running', 'succeeded', 'failed', 'cancelled'],
   })
-}
-
-/** A loop's curves are those of its policy updates, whose steps count on; before them of the part that goes on. */
-function curvesOf(run: Run, children: readonly Run[]): readonly Run[] {
-  if (run.kind !== 'rlaif') return [run]
-  const updates = children.filter(({ kind }) => kind === 'policy_update').toReversed()
-  return updates.length > 0 ? updates : [children.find(isActive) ?? children[0] ?? run]
 }
 
 function facts({ say, language }: Reader, { run, models }: RunView): Markup {
