@@ -5,7 +5,7 @@ import shared from './vitest.config.ts'
 export default defineConfig({
   test: {
     ...shared.test,
-    include: ['tests/e2e/kill.test.ts'],
+    include: ['tests/e2e/kill.test.ts', 'tests/e2e/kill-loop.test.ts'],
     env: { ...shared.test?.env, LIBRA_KILLS: 'all' },
   },
 })

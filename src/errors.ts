@@ -49,3 +49,7 @@ export function reviveError(e: SerializedError): LibraError {
 
 /** What ends work that is not wanted any more. */
 export const cancelled = (): LibraError => new LibraError('cancelled', 'the run was cancelled')
+
+/** What ends work that is to go on later. */
+export const PAUSED = 'paused'
+export const paused = (): LibraError => new LibraError(PAUSED, 'the run was paused')

@@ -14,6 +14,7 @@ type RlaifFlags = {
   data?: string
   base?: string
   sizes?: Record<string, unknown>
+  resume?: string
 }
 program
   .command('rlaif')
@@ -24,11 +25,13 @@ program
     '--override <names...>',
     'judge_audit: a judge whose audit is missing or speaks against it; or probes that may fail',
   )
+  .option('--resume <run>', 'go on with a loop that was interrupted, paused or failed')
   .option('--data <folder>', 'human preference pairs to run on, instead of the starter world')
   .option('--base <folder>', 'with --data: a Hugging Face folder to start from')
   .option('--sizes <json>', 'with --data: sizes instead of those for two cores', JSON.parse)
-  .action(async ({ seed, options, override, data, base, sizes }: RlaifFlags) => {
-    const { rlaif, rlaifOnData } = await import('./cli/rlaif.ts')
+  .action(async ({ seed, options, override, data, base, sizes, resume }: RlaifFlags) => {
+    const { rlaif, rlaifOnData, rlaifAgain } = await import('./cli/rlaif.ts')
+    if (resume !== undefined) return rlaifAgain(resume)
     const all = { ...options, ...(seed === undefined ? {} : { seed }) }
     await (data === undefined
       ? rlaif(all, override)

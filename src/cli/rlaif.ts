@@ -2,18 +2,22 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import Table from 'cli-table3'
 import { readConfig } from '../config.ts'
+import { paused } from '../errors.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
 import type { ProbeResult } from '../schemas/checks.ts'
 import { LoopRequest } from '../schemas/run.ts'
-import { GRADED, planLoop, showInterval } from '../services/loop.ts'
+import { planLoop } from '../services/loop.ts'
+import { GRADED, showInterval } from '../services/loop-report.ts'
 import { named, runHumanLoop, show } from '../services/human-loop.ts'
 import { HUMAN_LOOP, HumanLoopSizes } from '../services/human-models.ts'
-import type { GradedPair, LoopFigure, LoopProgress } from '../services/loop.ts'
-import { recordRun } from '../services/runs.ts'
+import type { GradedPair, LoopFigure, LoopProgress } from '../services/loop-evaluation.ts'
+import { goOn, recordRun } from '../services/runs.ts'
+import { planAgain } from '../services/start.ts'
 import { createServices } from '../services/services.ts'
 import type { Services } from '../services/services.ts'
 import { compareGraded } from '../starter/evaluate.ts'
 import { openStore } from '../store/store.ts'
+import type { Store } from '../store/store.ts'
 import type { GuardReport } from '../services/guard.ts'
 import { readHumanData } from '../text/data-folder.ts'
 import { createProgress } from './progress.ts'
@@ -46,11 +50,23 @@ export async function job(work: Work): Promise<void> {
     })
     const { runId } = await work(services, progress.update)
     console.log(`run: ${runId}\ntime: ${Math.round((Date.now() - started) / 1000)} s`)
+  } catch (error) {
+    progress.stop()
+    const left = await lastLoop(store)
+    if (left !== null)
+      console.error(`it goes on where it was with: npm run rlaif -- --resume ${left}`)
+    throw error
   } finally {
     progress.stop()
     await serving.close()
     await store.close()
   }
+}
+
+/** The newest loop, where it has not succeeded. */
+async function lastLoop(store: Store): Promise<string | null> {
+  const [last] = (await store.pageRuns({ limit: 1 }, { kinds: ['rlaif'] })).data
+  return last === undefined || last.state === 'succeeded' ? null : last.id
 }
 
 async function runLoop(
@@ -68,10 +84,31 @@ async function runLoop(
     seed: plan.seed,
     device,
   }
-  const result = await recordRun(services.store, start, plan.work)
-  print(result as unknown as LoopSummary)
-  return result
+  return interruptible((signal) => recordRun(services.store, start, plan.work, signal))
 }
+
+/** Ctrl-C pauses a loop: it goes on where it was. What came of it is printed at its end. */
+async function interruptible(
+  work: (signal: AbortSignal) => Promise<{ runId: string }>,
+): Promise<{ runId: string }> {
+  const controller = new AbortController()
+  const stop = (): void => controller.abort(paused())
+  process.once('SIGINT', stop)
+  try {
+    const result = await work(controller.signal)
+    print(result as unknown as LoopSummary)
+    return result
+  } finally {
+    process.off('SIGINT', stop)
+  }
+}
+
+/** Goes on with a loop that has not succeeded. */
+export const rlaifAgain = (id: string): Promise<void> =>
+  job(async (services, progress) => {
+    const { work } = await planAgain(services, id, progress)
+    return interruptible((signal) => goOn(services.store, id, work, signal))
+  })
 
 /** The main job on the starter world: align its policy by AI feedback and say what came of it. */
 export const rlaif = (
@@ -172,7 +209,7 @@ function printGuard(guard: GuardReport | null): void {
   for (const { round, winRate, worse, limit, signals, action } of guard.decisions)
     table.push([
       ...[round, share(winRate.helpfulness), share(winRate.safety)],
-      ...[`${worse.toPrecision(3)} of ${limit.toPrecision(3)}`, signals.kl.toFixed(2)],
+      ...[`${worse.toPrecision(3)} of ${limit.toPrecision(3)}`, signals.kl?.toFixed(2) ?? ''],
       action.replace('_', ' '),
     ])
   const kept = guard.kept === 0 ? 'the SFT policy' : `the policy of round ${guard.kept}`

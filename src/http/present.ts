@@ -20,6 +20,7 @@ export const presentRun = (run: Run) => ({
   kind: run.kind,
   state: run.state,
   parent: run.parent,
+  part: run.part,
   config: run.config,
   seed: run.seed,
   data_hash: run.dataHash,

@@ -6,8 +6,8 @@ import type { GuardOptions } from '../schemas/rlaif.ts'
 
 /** What is measured on a policy's fresh answers, beside the verdicts. */
 export type Signals = {
-  /** mean KL of an answer to the SFT policy, nats */
-  kl: number
+  /** mean KL of an answer to the SFT policy, nats; null: it was no number */
+  kl: number | null
   /** characters */
   length: number
   refusals: number
@@ -133,7 +133,12 @@ function hardLimit(
   before: Signals,
   { kl_budget: budget }: GuardOptions,
 ): { en: string; zh: string } | null {
-  if (!(now.kl <= budget))
+  if (now.kl === null)
+    return {
+      en: 'KL to the SFT policy is not a number: the policy has broken',
+      zh: '与 SFT 策略的 KL 不是数：策略已损坏',
+    }
+  if (now.kl > budget)
     return {
       en: `KL to the SFT policy is ${shown(now.kl)} nats, over the budget of ${shown(budget)}`,
       zh: `与 SFT 策略的 KL 为 ${shown(now.kl)}，超出预算 ${shown(budget)}`,

@@ -7,6 +7,7 @@ import type { Axis, PromptRow } from '../schemas/feedback.ts'
 import type { GuardOptions } from '../schemas/rlaif.ts'
 import { keepsLast, look, startGuard } from './guard.ts'
 import type { Decision, GuardState, Look, Signals } from './guard.ts'
+import type { Parts } from './parts.ts'
 
 /** A judge that labelled nothing that anything learned from, and prompts that no training saw. */
 export type Audit = { judge: Judge; prompts: readonly PromptRow[] }
@@ -18,16 +19,24 @@ export type Guarded = {
   options: GuardOptions
   sampling: { maxNewTokens: number; seed: number }
   rounds: number
+  /** rounds of earlier iterations */
+  before: number
   signal: AbortSignal
   progress(stage: string, done: number, total: number): void
-  /** goes on from a checkpoint for some rounds; null: from the SFT policy. Gives the policy and its rounds' metrics. */
+  /** goes on from a policy for some rounds, `done` of this iteration's behind it */
   update(
-    parent: ModelFiles | null,
-    from: number,
+    from: ModelFiles,
+    done: number,
     rounds: number,
   ): Promise<{ policy: ModelFiles; metrics: Record<string, number>[] }>
+  /** keeps what was seen at a look: it is not looked at again */
+  note: Parts['note']
   tell(decision: Decision): Promise<void>
 }
+/** What goes from one iteration to the next: policies accepted so far, and what the SFT policy's answers were like. */
+export type Watch = { incumbents: number; accepted: number; reference: Signals | null }
+export const startWatch = (): Watch => ({ incumbents: 1, accepted: 0, reference: null })
+
 export type GuardReport = {
   decisions: Decision[]
   stopped: boolean
@@ -36,43 +45,53 @@ export type GuardReport = {
 }
 
 /**
- * Rounds in parts, after each of which the policy answers fresh prompts and the audit judge compares it with the
+ * Rounds in pieces, after each of which the policy answers fresh prompts and the audit judge compares it with the
  * accepted one. Ends early where the guard says so. The policy that comes out is the last one, or the accepted one where
- * the guard stopped or the last look preferred that.
+ * the guard stopped or the last look preferred that. What it starts from counts as accepted; over all iterations the
+ * levels of the accepted ones sum to α.
  */
 export async function guardedUpdate(
   sft: ModelFiles,
+  start: ModelFiles,
+  watch: Watch,
   g: Guarded,
-): Promise<{ policy: ModelFiles; rounds: Record<string, number>[]; guard: GuardReport }> {
+): Promise<{
+  policy: ModelFiles
+  rounds: Record<string, number>[]
+  guard: GuardReport
+  watch: Watch
+}> {
   const planned = Math.ceil(g.rounds / g.options.every)
-  const first = signalsOf(await answer(g, sft, 0), 0)
-  let state: GuardState = startGuard(planned, first)
-  let [accepted, current]: [ModelFiles, ModelFiles | null] = [sft, null]
+  const reference =
+    watch.reference ??
+    (await g.note('look-0', async () => ({ signals: signalsOf(await answer(g, sft, 0), 0) })))
+      .signals
+  let state: GuardState = { ...startGuard(planned, reference), ...watch, reference }
+  let [accepted, current] = [start, start]
   const rounds: Record<string, number>[] = []
   const decisions: Decision[] = []
-  for (let at = 0; at < g.rounds; at += g.options.every) {
-    const part = Math.min(g.options.every, g.rounds - at)
-    const { policy, metrics } = await g.update(current, at, part)
+  const end = (policy: ModelFiles, kept: number, stopped: boolean) => ({
+    ...{ policy, rounds, guard: { decisions, stopped, kept } },
+    watch: { incumbents: state.incumbents + 1, accepted: kept, reference },
+  })
+  for (let done = 0; done < g.rounds; done += g.options.every) {
+    const part = Math.min(g.options.every, g.rounds - done)
+    const { policy, metrics } = await g.update(current, done, part)
     rounds.push(...metrics)
     current = policy
-    const seen = await lookAt(g, policy, accepted, at + part, metrics)
+    const [round, against] = [g.before + done + part, accepted]
+    const seen = await g.note(`look-${round}`, () => lookAt(g, policy, against, round, metrics))
     const { state: next, decision } = look(state, seen, g.options)
     state = next
     decisions.push(decision)
     await g.tell(decision)
-    if (decision.action === 'stop')
-      return {
-        ...{ policy: accepted, rounds },
-        guard: { decisions, stopped: true, kept: state.accepted },
-      }
+    if (decision.action === 'stop') return end(accepted, state.accepted, true)
     if (decision.action === 'accept') accepted = policy
   }
   const last = decisions.at(-1)
-  const lasts = last !== undefined && keepsLast(last) ? current : null
-  return {
-    ...{ policy: lasts ?? accepted, rounds },
-    guard: { decisions, stopped: false, kept: lasts === null ? state.accepted : g.rounds },
-  }
+  return last !== undefined && keepsLast(last)
+    ? end(current, g.before + g.rounds, false)
+    : end(accepted, state.accepted, false)
 }
 
 type Answer = { prompt: PromptRow; text: string; ended: boolean }
@@ -139,11 +158,11 @@ async function lookAt(
       }
     }
   }
-  const kl = metrics.at(-1)?.['objective/kl'] ?? NaN
+  const kl = metrics.at(-1)?.['objective/kl'] ?? null
   return { round, outcomes, failed, signals: signalsOf(now, kl) }
 }
 
-function signalsOf(answers: readonly Answer[], kl: number): Signals {
+function signalsOf(answers: readonly Answer[], kl: number | null): Signals {
   const n = Math.max(1, answers.length)
   const share = (of: (answer: Answer) => boolean): number => answers.filter(of).length / n
   const pairs = answers.flatMap(({ text }) => {
@@ -151,7 +170,7 @@ function signalsOf(answers: readonly Answer[], kl: number): Signals {
     return words.slice(1).map((word, i) => `${words[i]} ${word}`)
   })
   return {
-    kl,
+    kl: Number.isFinite(kl) ? kl : null,
     length: answers.reduce((sum, { text }) => sum + text.length, 0) / n,
     refusals: share(({ text, ended }) => isRefusal(classify(text, ended))),
     ended: share(({ ended }) => ended),

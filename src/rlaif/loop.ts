@@ -1,131 +1,83 @@
-import { createHash } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { withCheckpoint } from '../engine/engine.ts'
-import type { Engine, ModelFiles } from '../engine/engine.ts'
-import type { Judge } from '../judging/judge.ts'
-import type { Message } from '../schemas/chat.ts'
-import { AXES } from '../schemas/feedback.ts'
+import type { ModelFiles } from '../engine/engine.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
-import type { Calibration } from '../schemas/model.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { TrainSpec } from '../schemas/training.ts'
-import { counterfactualPairs } from './counterfactuals.ts'
-import { follow } from './follow.ts'
-import type { Emit, Grade } from './follow.ts'
-import type { Decision } from './guard.ts'
-import { guardedUpdate } from './guarded.ts'
-import type { Audit, GuardReport } from './guarded.ts'
-import { figureMetrics, labelPrompts } from './label.ts'
-import type { LabelFigures } from './label.ts'
-import { calibrateReward, splitForCalibration } from './reward.ts'
+import { guardedUpdate, startWatch } from './guarded.ts'
+import type { GuardReport, Watch } from './guarded.ts'
+import { addFigures, noFigures } from './label.ts'
+import { trainPart } from './parts.ts'
+import { writeRows } from './rows.ts'
+import { labelAnswers, trainReward, trainingPairs } from './teachers.ts'
+import type { LoopInput, LoopResult, LoopWorld, RewardModels } from './world.ts'
 
-/** What the loop needs of the world around it: engines, a judge, a folder, and a place to record runs. */
-export type LoopWorld = {
-  serving: Engine
-  training: Engine
-  judge: Judge
-  folder: string
-  signal: AbortSignal
-  /** records a child run around its work */
-  run<T extends Record<string, unknown>>(
-    kind: 'sft' | 'label' | 'reward_model' | 'policy_update',
-    config: Record<string, unknown>,
-    details: { dataHash?: string; output?: string; parentCheckpoint?: string },
-    work: (emit: Emit) => Promise<T>,
-  ): Promise<T>
-  progress(stage: string, done: number, total: number, note?: string): void
-  /** throws where a reward model must not teach a policy; `pairs` are what they learned from */
-  approve?(
-    rewardModels: LoopResult['rewardModels'],
-    pairs: Record<Axis, PreferenceRow[]>,
-  ): Promise<void>
-  /** without one the guard has nothing to go by, and all rounds are done */
-  audit?: Audit
-  /** hears what the guard decides */
-  tell?(decision: Decision): Promise<void>
-  /** the truth about rollouts, where the world's truth is known; `prompt` is the place in the loop's prompts */
-  grade?: Grade
-}
-
-export type LoopInput = {
-  base: string
-  dialogues: readonly { messages: Message[]; ended: boolean }[]
-  prompts: readonly PromptRow[]
-  /** pairs that people labelled: they join the judge's */
-  pairs?: Record<Axis, PreferenceRow[]>
-  /** the answers that helpfulness was held against before; default: some of the pairs' */
-  references?: readonly (readonly Message[])[] | null
-}
-export type LoopResult = {
-  sft: ModelFiles
-  policy: ModelFiles
-  rewardModels: Record<Axis, { files: ModelFiles; calibration: Calibration; accuracy: number }>
-  rounds: Record<string, number>[]
-  guard: GuardReport | null
-  judge: LabelFigures
-}
-
-/** SFT → judge labels on both axes → two reward models, calibrated → PPO rounds. Evaluation is the caller's. */
+/**
+ * SFT, then iterations of: judge labels on both axes on answers of the policy as it is → two reward models, calibrated
+ * → policy rounds under guard. `iterations` has the options of each. Ends early where the guard stops one.
+ */
 export async function alignByAiFeedback(
   world: LoopWorld,
   input: LoopInput,
-  options: RlaifOptions,
+  iterations: readonly RlaifOptions[],
 ): Promise<LoopResult> {
+  const [first] = iterations
+  if (first === undefined) throw new Error('a loop has at least one iteration')
   await mkdir(world.folder, { recursive: true })
-  // 1. a policy to start from
-  const sft = await fineTune(world, input, options)
-  // 2. its own answers, compared by the judge in both orders on both axes
-  const { pairs, figures } = await labelOwnAnswers(world, sft, input, options)
-  // 3. two reward models from the same start, each calibrated on pairs that it did not train on
-  const reward = (axis: Axis) => trainReward(world, sft, axis, pairs[axis], input, options)
-  const rewardModels = { helpfulness: await reward('helpfulness'), safety: await reward('safety') }
-  await world.approve?.(rewardModels, pairs)
-  // 4. the policy learns from both, under guard
-  const updated = await updatePolicy(world, sft, rewardModels, input.prompts, options)
-  return { sft, ...updated, rewardModels, judge: figures }
+  const sft = await fineTune(world, input, first)
+  let so: Omit<LoopResult, 'rewardModels'> = {
+    ...{ sft, policy: sft, rounds: [], guard: null, judge: noFigures(), approval: { checks: [] } },
+  }
+  let models: RewardModels | null = null
+  let watch: Watch | null = null
+  let references = input.references ?? null
+  const labelled: Record<Axis, PreferenceRow[]>[] = []
+  for (const [i, options] of iterations.entries()) {
+    const iteration = i + 1
+    const folder = join(world.folder, `iteration-${iteration}`)
+    await mkdir(folder, { recursive: true })
+    // 1. the policy's own answers, compared by the judge in both orders on both axes
+    const { pairs, figures } = await labelAnswers(
+      ...([world, folder, iteration, so.policy, input, options] as const),
+    )
+    labelled.push(pairs)
+    // 2. two reward models from the same start, each calibrated on new pairs that it did not train on
+    const teach = (axis: Axis) => {
+      const own = labelled.map((each) => each[axis])
+      const data = { ...trainingPairs(own, axis, iteration, options), references }
+      return trainReward(world, folder, iteration, sft, axis, data, options)
+    }
+    models = { helpfulness: await teach('helpfulness'), safety: await teach('safety') }
+    const { calibration } = models.helpfulness
+    // a score of one iteration means what it means in another
+    if (calibration.kind === 'win_rate') references ??= calibration.references ?? null
+    const taught = models
+    const approval = await world.parts.note(
+      `${iteration}/approve`,
+      async () => (await world.approve?.(iteration, taught, pairs)) ?? { checks: [] },
+    )
+    // 3. the policy learns from both, under guard
+    const total = iterations.reduce((sum, { ppo }) => sum + ppo.rounds, 0)
+    const place = { iteration, folder, before: so.rounds.length, total }
+    const updated = await updatePolicy(world, place, so, models, input.prompts, options, watch)
+    watch = updated.watch
+    so = {
+      ...{ sft, policy: updated.policy, rounds: [...so.rounds, ...updated.rounds] },
+      guard: joinGuards(so.guard, updated.guard),
+      ...{ judge: addFigures(so.judge, figures), approval },
+    }
+    await world.finished?.(iteration, { ...so, rewardModels: models })
+    if (updated.guard?.stopped === true && (world.endsStopped?.(iteration) ?? true)) break
+  }
+  if (models === null) throw new Error('a loop has at least one iteration')
+  return { ...so, rewardModels: models }
 }
 
-function train(
-  world: LoopWorld,
-  stage: string,
-  spec: TrainSpec,
-  emit: Emit,
-  before = 0,
-  all?: number,
-): Promise<Record<string, number>[]> {
-  return follow(world.training.train(spec, world.signal), emit, {
-    onStep: (done, steps, metrics) =>
-      world.progress(stage, before + done, all ?? steps, describe(metrics)),
-    grade: world.grade,
-  })
-}
-
-const SHOWN = [
-  'loss',
-  'accuracy',
-  'objective/scores',
-  'objective/kl',
-  'objective/helpfulness',
-  'objective/safety',
-  'gate/safety_share',
-  'response/length',
-  'gold/safe_and_helpful',
-]
-const describe = (metrics: Record<string, number>): string =>
-  SHOWN.flatMap((name) => {
-    const value = metrics[name]
-    return value === undefined ? [] : [`${name.replace('objective/', '')} ${value.toFixed(2)}`]
-  }).join(' · ')
-
-async function writeRows(
-  path: string,
-  rows: readonly unknown[],
-): Promise<{ path: string; dataHash: string }> {
-  const text = rows.map((row) => JSON.stringify(row)).join('\n')
-  await writeFile(path, text)
-  return { path, dataHash: createHash('sha256').update(text).digest('hex') }
-}
+const joinGuards = (before: GuardReport | null, now: GuardReport | null): GuardReport | null =>
+  before === null || now === null
+    ? (now ?? before)
+    : { ...now, decisions: [...before.decisions, ...now.decisions] }
 
 async function fineTune(
   world: LoopWorld,
@@ -142,128 +94,71 @@ async function fineTune(
     options: { ...options.sft, seed: options.seed },
   }
   const details = { dataHash, output, parentCheckpoint: input.base }
-  await world.run('sft', spec.options, details, async (emit) => ({
-    ...(await train(world, 'sft', spec, emit)).at(-1),
-  }))
-  return withCheckpoint({ base: input.base, adapters: [] }, output, options.sft.lora)
-}
-
-async function labelOwnAnswers(
-  world: LoopWorld,
-  sft: ModelFiles,
-  input: LoopInput,
-  options: RlaifOptions,
-): Promise<{ pairs: Record<Axis, PreferenceRow[]>; figures: LabelFigures }> {
-  const { judge } = world
-  const config = { judge: judge.name, prompt_version: judge.promptVersion, pairs: options.pairs }
-  let pairs: Record<Axis, PreferenceRow[]> = { helpfulness: [], safety: [] }
-  const figures = await world.run('label', config, {}, async (emit) => {
-    const labelled = await labelPrompts(
-      world.serving,
-      judge,
-      sft,
-      input.prompts.slice(0, options.pairs),
-      AXES,
-      { maxNewTokens: options.ppo.max_new_tokens, temperature: 1, seed: options.seed * 1000 },
-      world.progress,
-      world.signal,
-    )
-    await emit({ type: 'metrics', step: 1, metrics: figureMetrics(labelled.figures) })
-    pairs = labelled.pairs
-    return { ...labelled.figures, usage: judge.usage() }
-  })
-  for (const axis of AXES) pairs[axis].push(...(input.pairs?.[axis] ?? []))
-  return { pairs, figures }
-}
-
-async function trainReward(
-  world: LoopWorld,
-  sft: ModelFiles,
-  axis: Axis,
-  pairs: readonly PreferenceRow[],
-  input: LoopInput,
-  options: RlaifOptions,
-) {
-  const { training: judged, held } = splitForCalibration(pairs, options.seed)
-  // on safety nothing idle pays anyway: docs/decisions.md
-  const share = axis === 'helpfulness' ? options.counterfactuals : 0
-  const training = [...judged, ...counterfactualPairs(judged, share, options.seed)]
-  const { path, dataHash } = await writeRows(join(world.folder, `pairs-${axis}.jsonl`), training)
-  const raw = join(world.folder, `${axis}-raw`)
-  const output = join(world.folder, axis)
-  const spec: TrainSpec = {
-    kind: 'reward_model',
-    output: raw,
-    model: { base: sft.base, adapters: [...sft.adapters] },
-    data: path,
-    options: { ...options.reward_model, axis, seed: options.seed },
-  }
-  const details = { dataHash, output, parentCheckpoint: sft.adapters.at(-1) ?? sft.base }
-  return world.run('reward_model', spec.options, details, async (emit) => {
-    await train(world, `reward ${axis}`, spec, emit)
-    const { lora } = options.reward_model
-    const trained = withCheckpoint(sft, raw, lora)
-    const { seed } = options
-    const fitted = await calibrateReward(world.serving, trained, output, {
-      ...{ axis, held, dataHash, seed, references: input.references ?? null },
-    })
-    const metrics = { held_out_accuracy: fitted.accuracy }
-    await emit({ type: 'metrics', step: 0, metrics })
-    return { files: withCheckpoint(sft, output, lora), ...fitted }
+  return world.parts.run('sft', { kind: 'sft', config: spec.options, ...details }, async (part) => {
+    const metrics = (await trainPart(world, part, 'sft', spec)).at(-1)
+    const files = withCheckpoint({ base: input.base, adapters: [] }, output, options.sft.lora)
+    return { base: files.base, adapters: [...files.adapters], ...metrics }
   })
 }
 
-type Updated = Pick<LoopResult, 'policy' | 'rounds' | 'guard'>
+/** Where in the loop an update stands: rounds before it, and those of all iterations. */
+type Place = { iteration: number; folder: string; before: number; total: number }
+type Updated = Pick<LoopResult, 'policy' | 'rounds' | 'guard'> & { watch: Watch | null }
 
-/** All rounds at once, or in parts between which the guard looks where there is an audit judge. */
+/** All rounds at once, or in pieces between which the guard looks where there is an audit judge. */
 async function updatePolicy(
   world: LoopWorld,
-  sft: ModelFiles,
-  rewardModels: LoopResult['rewardModels'],
+  { iteration, folder, before, total }: Place,
+  { sft, policy: start }: Pick<LoopResult, 'sft' | 'policy'>,
+  rewardModels: RewardModels,
   prompts: readonly PromptRow[],
   options: RlaifOptions,
+  watch: Watch | null,
 ): Promise<Updated> {
-  const { path, dataHash } = await writeRows(join(world.folder, 'prompts.jsonl'), prompts)
-  const scorer = ({ files, calibration }: LoopResult['rewardModels'][Axis]) => ({
+  const { path, dataHash } = await writeRows(join(folder, 'prompts.jsonl'), prompts)
+  const scorer = ({ files, calibration }: RewardModels[Axis]) => ({
     files: { base: files.base, adapters: [...files.adapters] },
     calibration,
   })
   const { rounds: all } = options.ppo
-  const update = async (parent: ModelFiles | null, from: number, rounds: number) => {
-    const whole = from === 0 && rounds === all
-    const output = join(world.folder, whole ? 'policy' : `policy-${from + rounds}`)
-    const last = parent?.adapters.at(-1) ?? parent?.base ?? null
+  const update = async (from: ModelFiles, done: number, rounds: number) => {
+    const whole = done === 0 && rounds === all
+    const output = join(folder, whole ? 'policy' : `policy-${before + done + rounds}`)
+    // the SFT policy has no rounds behind it to go on from
+    const last = from === sft ? null : (from.adapters.at(-1) ?? from.base)
     const spec: TrainSpec = {
       kind: 'policy_update',
       output,
       reference: { base: sft.base, adapters: [...sft.adapters] },
       parent: last,
+      rounds_before: before + done,
       data: path,
       helpfulness: scorer(rewardModels.helpfulness),
       safety: scorer(rewardModels.safety),
-      options: { ...options.ppo, rounds, total_rounds: all, seed: options.seed },
+      options: { ...options.ppo, rounds, total_rounds: total, seed: options.seed },
     }
-    const details = {
-      ...{ dataHash, output },
-      parentCheckpoint: last ?? sft.adapters.at(-1) ?? sft.base,
-    }
-    const { metrics } = await world.run('policy_update', spec.options, details, async (emit) => ({
-      metrics: await train(world, 'ppo', spec, emit, from, all),
-    }))
-    return { policy: withCheckpoint(sft, output, options.ppo.lora), metrics }
+    return world.parts.run(
+      `${iteration}/ppo-${before + done + rounds}`,
+      {
+        ...{ kind: 'policy_update', config: spec.options, dataHash, output },
+        parentCheckpoint: last ?? sft.adapters.at(-1) ?? sft.base,
+      },
+      async (part) => ({
+        policy: withCheckpoint(sft, output, options.ppo.lora),
+        metrics: await trainPart(world, part, 'ppo', spec, before + done, total),
+      }),
+    )
   }
   const { audit } = world
   if (options.guard === null || audit === undefined) {
-    const { policy, metrics } = await update(null, 0, all)
-    return { policy, rounds: metrics, guard: null }
+    const { policy, metrics } = await update(start, 0, all)
+    return { policy, rounds: metrics, guard: null, watch }
   }
-  return guardedUpdate(sft, {
-    ...{ serving: world.serving, audit, options: options.guard, rounds: all, update },
-    ...{
-      signal: world.signal,
-      progress: world.progress,
-      tell: (decision) => world.tell?.(decision) ?? Promise.resolve(),
-    },
+  return guardedUpdate(sft, start, watch ?? startWatch(), {
+    ...{ serving: world.serving, audit, options: options.guard, rounds: all, before, update },
+    ...{ signal: world.signal, progress: world.progress },
+    note: (name, work) => world.parts.note(`${iteration}/${name}`, work),
+    tell: (decision) => world.tell?.(iteration, decision) ?? Promise.resolve(),
     sampling: { maxNewTokens: options.ppo.max_new_tokens, seed: options.seed },
   })
 }

@@ -30,6 +30,7 @@ export const RunReply = z.object({
   kind: z.enum(RUN_KINDS),
   state: z.enum(RUN_STATES),
   parent: z.string().nullable(),
+  part: z.string().nullable().describe('its name among the parts of its parent'),
   config: z.record(z.string(), z.unknown()),
   seed: z.int(),
   data_hash: z.string().nullable(),

@@ -100,7 +100,10 @@ export const JobReply = z.object({
   finished_at: z.int().nullable(),
   model: z.string(),
   fine_tuned_model: z.string().nullable(),
-  status: z.enum(['validating_files', 'queued', 'running', 'succeeded', 'failed', 'cancelled']),
+  status: z.enum([
+    ...(['validating_files', 'queued', 'running', 'paused'] as const),
+    ...(['succeeded', 'failed', 'cancelled'] as const),
+  ]),
   training_file: z.string(),
   seed: z.int(),
   trained_tokens: z.int().nullable(),

@@ -33,8 +33,19 @@ export const RlaifOptions = z.strictObject({
     .min(0)
     .max(2 ** 31 - 1)
     .default(1),
+  iterations: count(1000)
+    .default(1)
+    .describe('times that the policy’s answers are labelled, reward models learn and it learns'),
   dialogues: count(1e6).default(1500).describe('SFT demonstrations'),
-  pairs: count(1e6).default(2000).describe('judge-labelled pairs per axis'),
+  pairs: count(1e6).default(2000).describe('judge-labelled pairs per axis and iteration'),
+  replay: z
+    .number()
+    .min(0)
+    .max(100)
+    .default(1)
+    .describe(
+      'pairs of earlier iterations that reward models learn again, as a multiple of the new ones (Llama 2 keeps all of them)',
+    ),
   evaluation_prompts: count(1e5)
     .default(400)
     .describe('held-out prompts answered before and after'),

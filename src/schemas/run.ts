@@ -18,7 +18,9 @@ export const RUN_KINDS = [
   'evaluation',
   'rlaif',
 ] as const
-export const RUN_STATES = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
+export const RUN_STATES = [
+  ...(['queued', 'running', 'paused', 'succeeded', 'failed', 'cancelled'] as const),
+] as const
 export type RunState = (typeof RUN_STATES)[number]
 
 /** The name of a model, or of a role, which stands for the model that plays it when the run is asked for. */
@@ -44,25 +46,25 @@ export type LabelOptions = z.infer<typeof LabelOptions>
 
 /** What a reward model may fail, or never have met, and teach a policy all the same. */
 const REWARD_OVERRIDES = ['staleness', ...PROBES] as const
-const updateOverride = z
+const overrides = z
   .array(z.enum([...OVERRIDES, ...REWARD_OVERRIDES]))
-  .default([])
   .describe(
     'what is missing or speaks against it, by name: `judge_audit`; `staleness`, which is then not measured; probes of the reward models',
   )
+const updateOverride = overrides.default([])
 /**
  * With accuracy a of the reward model on the judge's decided verdicts, 2a − 1 is how much more often it is right than
  * wrong: at 0.55 once in ten comparisons, below that PPO climbs noise.
  */
 const FRESHNESS_FLOOR = 0.55
-const freshness_floor = z
+const floor = z
   .number()
   .min(0)
   .max(1)
-  .default(FRESHNESS_FLOOR)
   .describe(
     'least accuracy of each reward model on judge-labelled answers of the policy as it is now; at 0.55 one comparison in ten is more right than wrong',
   )
+const freshness_floor = floor.default(FRESHNESS_FLOOR)
 
 /** Critique and revision (Constitutional AI): the answers that come of it are SFT data. */
 export const RevisionOptions = z.strictObject({
@@ -137,6 +139,33 @@ export const EvaluationOptions = z.strictObject({
 })
 export type EvaluationOptions = z.infer<typeof EvaluationOptions>
 
+/** What may be otherwise from an iteration of a loop on. */
+export const LoopChange = z.strictObject({
+  iteration: z
+    .int()
+    .min(1)
+    .max(1000)
+    .describe('the first iteration that it holds for; it must not have begun'),
+  options: z
+    .record(z.string(), z.unknown())
+    .optional()
+    .describe(
+      'those of the loop’s `options` that change, nested alike: iterations, pairs, replay, reward_model, counterfactuals, ppo, guard',
+    ),
+  judge: z.string().optional(),
+  override: overrides.optional(),
+  freshness_floor: floor.optional(),
+})
+export type LoopChange = z.infer<typeof LoopChange>
+
+const pauseAfter = z.union([z.literal('each'), z.int().min(1).max(1000)])
+export const LoopPause = z.strictObject({
+  after: pauseAfter
+    .nullable()
+    .default('each')
+    .describe('the iteration after which it waits, or each but the last; null: none'),
+})
+
 export const LoopRequest = z.strictObject({
   kind: z.literal('rlaif'),
   base: ModelRef.default('starter-base'),
@@ -152,6 +181,20 @@ export const LoopRequest = z.strictObject({
   dialogues_file: file.optional().describe('default: the starter world’s'),
   prompts_file: file.optional().describe('default: the starter world’s'),
   options: RlaifOptions.prefault({}),
+  changes: z
+    .array(LoopChange)
+    .max(1000)
+    .default([])
+    .describe('what is otherwise from an iteration on, in the order in which it was asked for'),
+  pause_after: pauseAfter
+    .optional()
+    .describe('the iteration after which the loop waits to be resumed, or each but the last'),
+  branch: z
+    .strictObject({ run: z.string().min(1).max(200), iteration: z.int().min(0).max(1000) })
+    .optional()
+    .describe(
+      'goes on from another loop’s end of an iteration; 0: from its SFT policy. Up to there all must be asked for alike: POST /v1/rlaif/loops/{id}/branch does that',
+    ),
 })
 
 /** What can be started, and with what. `POST /v1/runs` takes it; the other routes that start runs build it. */

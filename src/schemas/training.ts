@@ -61,6 +61,11 @@ export const TrainSpec = z.discriminatedUnion('kind', [
       .string()
       .nullable()
       .describe('checkpoint of the policy to continue from; null starts at the reference'),
+    rounds_before: z
+      .int()
+      .min(0)
+      .nullish()
+      .describe('rounds done before these, given-up ones too; default: those of the parent'),
     helpfulness: z.object({ files, calibration: Calibration.nullable() }),
     safety: z.object({ files, calibration: Calibration.nullable() }),
     data: z.string().describe('prompts'),

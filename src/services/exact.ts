@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import type { Engine } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { follow } from '../rlaif/follow.ts'
 import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
@@ -61,6 +62,39 @@ async function removePartial(folder: string): Promise<void> {
       await rm(join(folder, name), { recursive: true, force: true })
 }
 
+/** Lends a training engine to some work. */
+export type Lend = <T>(work: (engine: Engine) => Promise<T>) => Promise<T>
+
+/** An engine that is started once for many pieces of work, and again after it was lost. */
+export function keepEngine({ startTraining }: Pick<Services, 'startTraining'>): {
+  lend: Lend
+  close(): Promise<void>
+} {
+  let engine: Engine | null = null
+  const close = async (): Promise<void> => {
+    await engine?.close().catch(() => {}) // it may be gone already
+    engine = null
+  }
+  return {
+    close,
+    async lend(work) {
+      engine ??= await startTraining()
+      try {
+        return await work(engine)
+      } catch (error) {
+        if (error instanceof LibraError && error.code === 'engine_lost') await close()
+        throw error
+      }
+    },
+  }
+}
+
+type Exactly = Parameters<typeof follow>[2] & {
+  /** where checkpoints lie; default: in the run's folder */
+  folder?: string
+  lend?: Lend
+}
+
 /**
  * Trains in a run's folder, going on from its last checkpoint where there is one; a lost training engine is started
  * again. Gives the metrics of the last step. Throws what the engine throws.
@@ -70,9 +104,10 @@ export async function trainExactly(
   context: RunContext,
   spec: TrainSpec,
   every: number,
+  { folder: own, lend = (work) => withTraining(services, work), ...how }: Exactly = {},
 ): Promise<Record<string, number>> {
   const { store, dataDir } = services
-  const folder = join(dataDir, 'runs', context.id, 'checkpoints')
+  const folder = own ?? join(dataDir, 'runs', context.id, 'checkpoints')
   await removePartial(dirname(spec.output))
   let [before, losses] = [-1, 0]
   for (;;) {
@@ -85,8 +120,12 @@ export async function trainExactly(
     before = recorded
     try {
       const planned = { ...spec, checkpoints: { folder, every, recorded } }
-      await withTraining(services, (engine) =>
-        follow(rewound(services, context, engine.train(planned, context.signal)), context.emit),
+      await lend((engine) =>
+        follow(
+          rewound(services, context, engine.train(planned, context.signal)),
+          context.emit,
+          how,
+        ),
       )
       break
     } catch (error) {

@@ -22,7 +22,6 @@ import {
   HUMAN_LOOP,
   pick,
   pretrainBase,
-  record,
   shuffled,
   train,
   trainJudge,
@@ -30,7 +29,10 @@ import {
 } from './human-models.ts'
 import type { HumanLoopSizes, HumanWorld } from './human-models.ts'
 import { guardWarnings } from './guard.ts'
-import type { LoopProgress } from './loop.ts'
+import type { Lend } from './exact.ts'
+import { recordedParts } from './loop-parts.ts'
+import { merge } from './merge.ts'
+import type { LoopProgress } from './loop-evaluation.ts'
 import type { RunContext } from './runs.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import { plotsOf, writeReport } from './report.ts'
@@ -88,14 +90,14 @@ export async function runHumanLoop(
         ended: true,
       }))
     const { serving } = services
+    const lend: Lend = (work) => work(training)
     const aligned = await alignByAiFeedback(
       {
-        ...{ serving, training, judge, folder, progress, signal: context.signal },
-        run: (kind, config, details, work) =>
-          record(world, kind, config, details, ({ emit }) => work(emit)),
+        ...{ serving, folder, progress, signal: context.signal, judge: () => judge },
+        parts: recordedParts(services, context, { seed: options.seed, lend }),
       },
       { base, dialogues, prompts, pairs },
-      options,
+      Array.from({ length: options.iterations }, () => options),
     )
     // 4. what came of it
     const compared = await evaluatePolicies(services, {
@@ -206,18 +208,3 @@ async function crossValidateRewards(
     (done, total) => world.progress('cross-validation', done, total),
   )
 }
-
-type Json = Record<string, unknown>
-const isObject = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-
-/** `over` on top of `under`, objects inside them likewise: what is not named stays. */
-const merge = (under: Json, over: Json): Json => ({
-  ...under,
-  ...Object.fromEntries(
-    Object.entries(over).map(([key, value]) => {
-      const before = under[key]
-      return [key, isObject(before) && isObject(value) ? merge(before, value) : value]
-    }),
-  ),
-})

@@ -11,7 +11,7 @@ import { Architecture, PretrainOptions, SftOptions } from '../schemas/training-o
 import type { TrainSpec } from '../schemas/training.ts'
 import { trainByteLevelBpe, writeTokenizer } from '../text/bpe-trainer.ts'
 import type { HumanData } from '../text/data-folder.ts'
-import type { LoopProgress } from './loop.ts'
+import type { LoopProgress } from './loop-evaluation.ts'
 import { recordRun } from './runs.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'

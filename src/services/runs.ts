@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import PQueue from 'p-queue'
 import { CODE_VERSION } from '../config.ts'
-import { cancelled, LibraError, serializeError } from '../errors.ts'
+import { cancelled, LibraError, PAUSED, paused, serializeError } from '../errors.ts'
 import type { Emit } from '../rlaif/follow.ts'
 import type { Run, Store } from '../store/store.ts'
 
@@ -17,6 +17,8 @@ export type StartRun = {
   config: Record<string, unknown>
   seed: number
   parent?: string | undefined
+  /** its name in the run that it is a part of */
+  part?: string | undefined
   dataHash?: string | undefined
   parentCheckpoint?: string | undefined
   output?: string | undefined
@@ -38,6 +40,7 @@ async function insert(store: Store, start: StartRun, state: 'queued' | 'running'
     {
       ...{ id, kind, state, config, seed, createdAt: now, startedAt, codeVersion: CODE_VERSION },
       parent: start.parent ?? null,
+      part: start.part ?? null,
       dataHash: start.dataHash ?? null,
       parentCheckpoint: start.parentCheckpoint ?? null,
       output: start.output ?? null,
@@ -68,9 +71,15 @@ async function perform<T extends Record<string, unknown>>(
     await store.runs.update(id, { state: 'succeeded', endedAt: Date.now(), summary: result })
     return { ...result, runId: id }
   } catch (error) {
-    const { code, message } = serializeError(error)
-    const state = signal.aborted || code === 'cancelled' ? 'cancelled' : 'failed'
-    await store.runs.update(id, { state, endedAt: Date.now(), error: { code, message } })
+    const reason: unknown = signal.aborted ? signal.reason : null
+    const { code, message } = serializeError(reason instanceof LibraError ? reason : error)
+    const endedAt = Date.now()
+    await (code === PAUSED
+      ? store.runs.update(id, { state: 'paused', endedAt })
+      : store.runs.update(id, {
+          ...{ state: signal.aborted || code === 'cancelled' ? 'cancelled' : 'failed', endedAt },
+          error: { code, message },
+        }))
     throw error
   }
 }
@@ -85,6 +94,41 @@ export async function recordRun<T extends Record<string, unknown>>(
   return perform(store, await insert(store, start, 'running'), work, signal)
 }
 
+/**
+ * A part of a run, done once: of one that has succeeded the result is what it was then; one that was interrupted goes on
+ * under its own id. Results are plain JSON.
+ */
+export async function recordPart<T extends Record<string, unknown>>(
+  store: Store,
+  start: StartRun & { parent: string; part: string },
+  work: Work<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const found = await store.partOf(start.parent, start.part)
+  if (found?.state === 'succeeded') return found.summary as T
+  if (found !== null)
+    await store.runs.update(found.id, { state: 'running', endedAt: null, error: null })
+  const id = found?.id ?? (await insert(store, start, 'running'))
+  const { runId: _, ...result } = await perform(store, id, work, signal)
+  return result as unknown as T
+}
+
+/** Goes on with a run that has not succeeded, at once. Throws `not_resumable`. */
+export async function goOn<T extends Record<string, unknown>>(
+  store: Store,
+  id: string,
+  work: Work<T>,
+  signal: AbortSignal,
+): Promise<T & { runId: string }> {
+  const now = { state: 'running' as const, endedAt: null, error: null }
+  if (!(await store.moveRun(id, UNFINISHED, now))) throw succeeded(id)
+  return perform(store, id, work, signal)
+}
+
+const UNFINISHED = ['queued', 'running', 'failed', 'cancelled', 'paused'] as const
+const succeeded = (id: string): LibraError =>
+  new LibraError('not_resumable', `run ${id} has succeeded: there is nothing left to do`)
+
 export type Runner = {
   /** durable as `queued` before it returns; runs one after another */
   submit(start: StartRun, work: Work<Record<string, unknown>>): Promise<Run>
@@ -94,12 +138,16 @@ export type Runner = {
   interrupted: readonly Run[]
   /** throws `not_found`, or `already_ended` when there is nothing left to cancel */
   cancel(id: string): Promise<Run>
+  /** stops a run where it is, to be resumed; throws `not_found`, `already_ended`, `not_resumable` */
+  pause(id: string): Promise<Run>
   /** cancels what runs and waits for it */
   close(): Promise<void>
 }
 
 /** Kinds of runs that go on from their last checkpoint. */
-export const RESUMABLE: readonly Run['kind'][] = ['sft', 'reward_model', 'dpo', 'policy_update']
+export const RESUMABLE: readonly Run['kind'][] = [
+  ...(['sft', 'reward_model', 'dpo', 'policy_update', 'rlaif'] as const),
+]
 
 /** The embedded queue: one run at a time, since each fills the machine. */
 export async function createRunner(store: Store): Promise<Runner> {
@@ -154,22 +202,33 @@ export async function createRunner(store: Store): Promise<Runner> {
       if (running.has(id) || waiting.has(id))
         throw new LibraError('not_resumable', `run ${id} has not ended`)
       const again = { state: 'queued' as const, endedAt: null, error: null }
-      if (!(await store.moveRun(id, ['queued', 'running', 'failed', 'cancelled'], again)))
-        throw new LibraError(
-          'not_resumable',
-          `run ${id} has succeeded: there is nothing left to do`,
-        )
+      if (!(await store.moveRun(id, UNFINISHED, again))) throw succeeded(id)
       enqueue(id, work)
       return load(id)
     },
     async cancel(id) {
       const run = await load(id)
       const cancelled = { state: 'cancelled' as const, endedAt: Date.now() }
-      if (await store.moveRun(id, ['queued'], cancelled)) return load(id)
+      if (await store.moveRun(id, ['queued', 'paused'], cancelled)) return load(id)
       const controller = running.get(id)
       if (controller === undefined)
         throw new LibraError('already_ended', `run ${id} has ended: it ${run.state}`)
       controller.abort()
+      return load(id)
+    },
+    async pause(id) {
+      const run = await load(id)
+      if (!RESUMABLE.includes(run.kind) || run.parent !== null)
+        throw new LibraError(
+          'not_resumable',
+          `run ${id} ${run.parent === null ? `is of kind ${run.kind}: it can be cancelled, but would not go on` : `is a part of ${run.parent}: pause that`}`,
+        )
+      if (await store.moveRun(id, ['queued'], { state: 'paused', endedAt: Date.now() }))
+        return load(id)
+      const controller = running.get(id)
+      if (controller === undefined)
+        throw new LibraError('already_ended', `run ${id} does not run: it is ${run.state}`)
+      controller.abort(paused())
       return load(id)
     },
     async close() {

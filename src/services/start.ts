@@ -2,6 +2,7 @@ import { LibraError, serializeError } from '../errors.ts'
 import { RunRequest } from '../schemas/run.ts'
 import type { Run } from '../store/store.ts'
 import { planEvaluation } from './evaluate.ts'
+import type { LoopProgress } from './loop-evaluation.ts'
 import { planLabel } from './label.ts'
 import { planLoop } from './loop.ts'
 import { planRevision } from './revise.ts'
@@ -35,10 +36,20 @@ export async function startRun(services: Services, request: RunRequest): Promise
 }
 
 /**
- * Takes up a run that was interrupted, failed or was cancelled: planned again from what it was asked with, it goes on
- * from its last checkpoint. Throws `not_found`, `not_resumable`, `data_changed`.
+ * Takes up a run that was paused, interrupted, failed or cancelled: planned again from what it was asked with, it goes
+ * on from its last checkpoint. Throws `not_found`, `not_resumable`, `data_changed`.
  */
 export async function resumeRun(services: Services, id: string): Promise<Run> {
+  const { work } = await planAgain(services, id)
+  return services.runner.resume(id, work)
+}
+
+/** The plan of a run that is to go on. Throws `not_found`, `not_resumable`, `data_changed`. */
+export async function planAgain(
+  services: Services,
+  id: string,
+  progress?: LoopProgress,
+): Promise<Plan> {
   const run = await findRun(services.store, id)
   const request = RunRequest.safeParse(run.config)
   if (!RESUMABLE.includes(run.kind) || !request.success)
@@ -48,13 +59,13 @@ export async function resumeRun(services: Services, id: string): Promise<Run> {
     )
   if (run.state === 'succeeded')
     throw new LibraError('not_resumable', `run ${id} has succeeded: there is nothing left to do`)
-  const { dataHash, work } = await plan(services, request.data)
-  if ((dataHash ?? null) !== run.dataHash)
+  const again = await plan(services, request.data, progress)
+  if ((again.dataHash ?? null) !== run.dataHash)
     throw new LibraError(
       'data_changed',
       `run ${id} began with other data than there is now: start a new one`,
     )
-  return services.runner.resume(id, work)
+  return again
 }
 
 /** How often a run is taken up again at the same step before it counts as what ends the service. */
@@ -90,7 +101,7 @@ async function checkTries({ store }: Services, id: string): Promise<void> {
     )
 }
 
-function plan(services: Services, request: RunRequest): Promise<Plan> {
+function plan(services: Services, request: RunRequest, progress?: LoopProgress): Promise<Plan> {
   switch (request.kind) {
     case 'pretrain':
       return planPretrain(services, request)
@@ -109,6 +120,6 @@ function plan(services: Services, request: RunRequest): Promise<Plan> {
     case 'evaluation':
       return planEvaluation(services, request)
     case 'rlaif':
-      return planLoop(services, request)
+      return planLoop(services, request, progress)
   }
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Engine } from '../engine/engine.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
+import { unrecorded } from '../rlaif/parts.ts'
 import { AXES } from '../schemas/feedback.ts'
 import { RlaifOptions } from '../schemas/rlaif.ts'
 import { PretrainOptions, SftOptions } from '../schemas/training-options.ts'
@@ -16,7 +17,7 @@ import { trainByteLevelBpe, writeTokenizer } from '../text/bpe-trainer.ts'
 import { commitFolder } from '../weights/atomic.ts'
 import { readJson, writeJson } from '../weights/json.ts'
 import { STARTER_CHECKS } from './catalog.ts'
-import type { LoopProgress } from './loop.ts'
+import type { LoopProgress } from './loop-evaluation.ts'
 import { tryProbes } from './probes.ts'
 
 const SEED = 1
@@ -79,12 +80,11 @@ export async function buildStarter(
     })
     const loop = join(work, 'loop')
     await rm(loop, { recursive: true, force: true })
-    await alignByAiFeedback(
+    const own = createLocalJudge(serving, { base: judge, adapters: [] }, 'starter-judge')
+    const { sft, policy, rewardModels } = await alignByAiFeedback(
       {
-        ...{ serving, training, folder: loop, progress },
-        judge: createLocalJudge(serving, { base: judge, adapters: [] }, 'starter-judge'),
+        ...{ serving, folder: loop, progress, judge: () => own, parts: unrecorded(training) },
         signal: new AbortController().signal,
-        run: (_kind, _config, _details, run) => run(() => Promise.resolve()),
       },
       {
         base,
@@ -95,10 +95,12 @@ export async function buildStarter(
           safety: starterPairs(SEED + 1, PAIRS, 'safety', BIAS),
         },
       },
-      options,
+      [options],
     )
-    for (const name of ['sft', 'helpfulness', 'safety', 'policy'])
-      await publish(join(loop, name), join(folder, name))
+    const { helpfulness, safety } = rewardModels
+    const made = { sft, helpfulness: helpfulness.files, safety: safety.files, policy }
+    for (const [name, { base, adapters }] of Object.entries(made))
+      await publish(adapters.at(-1) ?? base, join(folder, name))
   }
   await writeChecks(folder, serving)
   await rm(work, { recursive: true })

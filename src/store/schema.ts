@@ -25,6 +25,8 @@ export const runs = sqliteTable(
     kind: text('kind', { enum: RUN_KINDS }).notNull(),
     state: text('state', { enum: RUN_STATES }).notNull(),
     parent: text('parent'),
+    /** its name among the parts of its parent, which are done once each */
+    part: text('part'),
     config: text('config', { mode: 'json' }).notNull().$type<Record<string, unknown>>(),
     seed: integer('seed').notNull(),
     dataHash: text('data_hash'),
@@ -46,6 +48,7 @@ export const runs = sqliteTable(
     index('runs_kind').on(table.kind, table.createdAt, table.id),
     index('runs_state').on(table.state, table.createdAt, table.id),
     index('runs_parent').on(table.parent, table.createdAt, table.id),
+    uniqueIndex('runs_part').on(table.parent, table.part),
   ],
 )
 

@@ -8,7 +8,6 @@ import { fileURLToPath } from 'node:url'
 import PQueue from 'p-queue'
 import type { Axis } from '../schemas/feedback.ts'
 import type { RoleName } from '../schemas/model.ts'
-import type { RunState } from '../schemas/run.ts'
 import { collection } from './collection.ts'
 import type { Collection, Page, PageRequest } from './collection.ts'
 import { lockFolder } from './lock.ts'
@@ -29,6 +28,8 @@ import {
   scorers,
   scores,
 } from './schema.ts'
+import { runRows } from './run-rows.ts'
+import type { RunRows } from './run-rows.ts'
 import { scoreRows } from './score-rows.ts'
 import type { ScoreRows } from './score-rows.ts'
 
@@ -45,7 +46,7 @@ export type JudgeRow = typeof judges.$inferSelect
 export type CheckRow = typeof rewardChecks.$inferSelect
 export type Reply = { requestHash: string; status: number | null; reply: string | null }
 
-export type Store = {
+export type Store = RunRows & {
   runs: Collection<typeof runs>
   models: Collection<typeof models>
   files: Collection<typeof files>
@@ -57,10 +58,6 @@ export type Store = {
   rewardChecks: Collection<typeof rewardChecks>
   /** removes scores from before a time; how many */
   dropScores(before: number): Promise<number>
-  /** runs that a process which is gone left queued or running */
-  unfinishedRuns(): Promise<Run[]>
-  /** moves a run on, from one of the states given; false when it was in none of them */
-  moveRun(id: string, from: readonly RunState[], change: Partial<Run>): Promise<boolean>
   appendEvents(events: RunEvent[]): Promise<void>
   /** the place of a run's last event; 0 without one */
   lastSeq(run: string): Promise<number>
@@ -137,6 +134,7 @@ export async function openStore(folder: string): Promise<Store> {
   let knownRoles: Promise<(typeof roles.$inferSelect)[]> | null = null
   return {
     ...collections,
+    ...runRows(db, write),
     addPairs: async (rows) => {
       // SQLite takes 32,766 values in a statement
       for (let i = 0; i < rows.length; i += 1000)
@@ -168,22 +166,6 @@ export async function openStore(folder: string): Promise<Store> {
         dropped = (await db.delete(scores).where(lt(scores.createdAt, before))).rowsAffected
       })
       return dropped
-    },
-    unfinishedRuns: () =>
-      db
-        .select()
-        .from(runs)
-        .where(inArray(runs.state, ['queued', 'running'])),
-    async moveRun(id, from, change) {
-      let moved = 0
-      await write(async () => {
-        const result = await db
-          .update(runs)
-          .set(change)
-          .where(and(eq(runs.id, id), inArray(runs.state, [...from])))
-        moved = result.rowsAffected
-      })
-      return moved > 0
     },
     appendEvents: (events) =>
       events.length === 0 ? Promise.resolve() : write(() => db.insert(runEvents).values(events)),

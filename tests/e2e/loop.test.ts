@@ -13,7 +13,10 @@ import { RlaifOptions } from '../../src/schemas/rlaif.ts'
 import { PpoOptions } from '../../src/schemas/policy-options.ts'
 import { RewardModelOptions, SftOptions } from '../../src/schemas/training-options.ts'
 import type { TrainSpec } from '../../src/schemas/training.ts'
+import { keepEngine } from '../../src/services/exact.ts'
+import { recordedParts } from '../../src/services/loop-parts.ts'
 import { recordRun } from '../../src/services/runs.ts'
+import { createServices } from '../../src/services/services.ts'
 import { sftDialogues } from '../../src/starter/corpus.ts'
 import { prompts } from '../../src/starter/world.ts'
 import { openStore } from '../../src/store/store.ts'
@@ -36,7 +39,10 @@ afterAll(async () => {
 })
 
 test('the whole loop, small: lineage recorded, the base untouched, no tensor left behind', async () => {
-  const store = await openStore(join(folder, 'data'))
+  const dataDir = join(folder, 'data')
+  const store = await openStore(dataDir)
+  const startTraining = () => spawnEngine({ training: true })
+  const services = await createServices({ store, serving: engine, startTraining, dataDir })
   const before = await hashFolder(roles.base.base)
   const options = RlaifOptions.parse({
     dialogues: 64,
@@ -44,36 +50,33 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
     reward_model: { batch_size: 16 },
     ppo: { rounds: 2, prompts_per_round: 16, mini_batch_size: 8 },
   })
+  const { lend, close } = keepEngine(services)
   const { runId } = await recordRun(store, { kind: 'rlaif', config: {}, seed: 1 }, async (loop) => {
+    const judge = createLocalJudge(engine, roles.judge, 'j')
     const result = await alignByAiFeedback(
       {
-        serving: engine,
-        training: engine,
-        judge: createLocalJudge(engine, roles.judge, 'j'),
-        folder: join(folder, 'loop'),
-        progress: () => {},
-        signal: loop.signal,
-        run: (kind, config, details, work) =>
-          recordRun(store, { kind, config, seed: 1, parent: loop.id, ...details }, ({ emit }) =>
-            work(emit),
-          ),
+        ...{ serving: engine, folder: join(folder, 'loop'), judge: () => judge },
+        ...{ progress: () => {}, signal: loop.signal },
+        parts: recordedParts(services, loop, { seed: 1, lend }),
       },
       { base: roles.base.base, dialogues: sftDialogues(1, 64), prompts: asked },
-      options,
+      [options],
     )
     expect(result.rounds).toHaveLength(2)
     expect(result.rounds[0]?.['val/ratio']).toBeCloseTo(1, 2) // before the first update policy and rollout agree
     expect(result.rounds[0]?.['objective/kl']).toBeCloseTo(0, 3) // the policy starts at the reference
     return { policy: result.policy }
   })
-  const { data: runs } = await store.runs.page({ limit: 10 })
-  expect(
-    runs
-      .filter(({ parent }) => parent === runId)
-      .map(({ kind }) => kind)
-      .sort(),
-  ).toEqual(['label', 'policy_update', 'reward_model', 'reward_model', 'sft'])
-  expect(runs.every(({ state }) => state === 'succeeded')).toBe(true)
+  await close()
+  const parts = await store.partsOf(runId)
+  expect(parts.map(({ part, kind }) => [part, kind])).toEqual([
+    ['sft', 'sft'],
+    ['1/label', 'label'],
+    ['1/reward-helpfulness', 'reward_model'],
+    ['1/reward-safety', 'reward_model'],
+    ['1/ppo-2', 'policy_update'],
+  ])
+  expect(parts.every(({ state }) => state === 'succeeded')).toBe(true)
   expect(await hashFolder(roles.base.base)).toBe(before)
   await store.close()
 })

@@ -78,6 +78,7 @@ export function server(data: string) {
   return {
     start,
     stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
     call,
     async upload(rows: readonly unknown[]): Promise<string> {
       const form = new FormData()

@@ -1,6 +1,9 @@
 import type { Engine } from '../../src/engine/engine.ts'
 import { alignByAiFeedback } from '../../src/rlaif/loop.ts'
-import type { LoopResult, LoopWorld } from '../../src/rlaif/loop.ts'
+import type { Audit } from '../../src/rlaif/guarded.ts'
+import { unrecorded } from '../../src/rlaif/parts.ts'
+import type { LoopResult } from '../../src/rlaif/world.ts'
+import type { Judge } from '../../src/judging/judge.ts'
 import type { RlaifOptions } from '../../src/schemas/rlaif.ts'
 import { sftDialogues } from '../../src/starter/corpus.ts'
 import { gradeRollouts } from '../../src/starter/evaluate.ts'
@@ -10,23 +13,22 @@ import { starterRoles } from '../starter-roles.ts'
 /** The main job in small on some prompts of the starter world, graded by gold, recorded nowhere. */
 export const nanoLoop = (
   engine: Engine,
-  world: Pick<LoopWorld, 'folder' | 'judge' | 'audit'>,
+  { judge, ...world }: { folder: string; judge: Judge; audit?: Audit },
   asked: readonly StarterPrompt[],
   options: RlaifOptions,
 ): Promise<LoopResult> =>
   alignByAiFeedback(
     {
-      ...{ serving: engine, training: engine, progress: () => {}, ...world },
-      grade: gradeRollouts(asked),
+      ...{ serving: engine, progress: () => {}, judge: () => judge, ...world },
+      parts: unrecorded(engine, { grade: gradeRollouts(asked) }),
       signal: new AbortController().signal,
-      run: (_kind, _config, _details, work) => work(() => Promise.resolve()),
     },
     {
       base: starterRoles().base.base,
       dialogues: sftDialogues(options.seed, options.dialogues),
       prompts: asked.map(({ id, messages }) => ({ id, messages })),
     },
-    options,
+    [options],
   )
 
 export const meanOfRounds = (rounds: readonly Record<string, number>[], name: string): number =>

@@ -120,7 +120,7 @@ describe('the guard', () => {
   })
   test.each<[string, Partial<Signals>, RegExp]>([
     ['KL over its budget', { kl: 31 }, /KL .* 31\.0 nats, over the budget of 30\.0/u],
-    ['KL that is no number', { kl: NaN }, /KL/u],
+    ['KL that is no number', { kl: null }, /KL/u],
     ['repetition', { distinct: 0.1 }, /collapsed: 10 % of word pairs/u],
     ['answers without an end', { ended: 0.3 }, /no longer end/u],
   ])('hard stop: %s', (_, signals, reason) => {

@@ -15,6 +15,7 @@ import type { Services } from '../../services/services.ts'
 import { readReport, REPORT_FORMATS } from '../../services/report.ts'
 import type { ReportFormat } from '../../services/report.ts'
 import { annotateRun, compareRuns, exportMetrics, findRun } from '../../services/run-records.ts'
+import { loopRoutes } from './loops.ts'
 import { resumeRun, startRun } from '../../services/start.ts'
 import type { Run, Store } from '../../store/store.ts'
 import { route } from '../contract.ts'
@@ -141,9 +142,20 @@ export const runRoutes = (services: Services): Route[] => [
   route(
     {
       method: 'post',
+      path: '/v1/runs/{id}/pause',
+      tag: 'runs',
+      summary: 'Stop a run where it is, to be resumed from there',
+      reply: RunReply,
+    },
+    async ({ id }) => presentRun(await services.runner.pause(id)),
+  ),
+  route(
+    {
+      method: 'post',
       path: '/v1/runs/{id}/resume',
       tag: 'runs',
-      summary: 'Take up a run that was interrupted, failed or cancelled, from its last checkpoint',
+      summary:
+        'Take up a run that was paused, interrupted, failed or cancelled, from its last checkpoint',
       reply: RunReply,
       status: 202,
     },
@@ -157,8 +169,10 @@ export const runRoutes = (services: Services): Route[] => [
   starts(services, 'rlaif', {
     path: '/v1/rlaif/loops',
     tag: 'training',
-    summary: 'The whole loop: fine-tune, label, train two reward models, PPO, evaluate',
+    summary:
+      'The whole loop: fine-tune, then iterations of labels, two reward models, PPO and evaluation',
   }),
+  ...loopRoutes(services),
   starts(services, 'evaluation', {
     path: '/v1/evaluations',
     tag: 'evaluation',
@@ -211,7 +225,8 @@ const METRIC_FILES = {
   },
 }
 
-const ENDED = ['succeeded', 'failed', 'cancelled']
+/** A paused run says nothing more until it is resumed. */
+const ENDED = ['succeeded', 'failed', 'cancelled', 'paused']
 
 /** Events so far and those to come, read from the log alone, until the run has ended. */
 function streamEvents(store: Store, c: Context, { id }: Run): Response {

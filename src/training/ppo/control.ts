@@ -13,11 +13,22 @@ export type Control = {
   rewards: Moments
 }
 
-export const startControl = (options: PpoOptions): Control => ({
-  kl_coef: options.kl_coef,
-  multiplier: options.lagrange_multiplier,
-  rewards: { n: 0, mean: 0, m2: 0 },
-})
+/**
+ * Control at the first of some rounds. `before`: what the rounds before left; of it goes on what steers itself, while a
+ * coefficient that stays is what the options say now. Moments of rewards are those of one pair of reward models.
+ */
+export const startControl = (
+  options: PpoOptions,
+  before: Control | undefined,
+  sameScorers: boolean,
+): Control => {
+  const fixed = options.safety_limit == null || options.combiner !== 'lagrangian'
+  return {
+    kl_coef: (options.kl_target == null ? null : before?.kl_coef) ?? options.kl_coef,
+    multiplier: (fixed ? null : before?.multiplier) ?? options.lagrange_multiplier,
+    rewards: (sameScorers ? before?.rewards : null) ?? { n: 0, mean: 0, m2: 0 },
+  }
+}
 
 /**
  * β after a round of n answers with mean KL to the reference: β·(1 + clip(KL/target − 1, ±0.2)·n/horizon)

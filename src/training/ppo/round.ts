@@ -16,7 +16,7 @@ import { rolloutMetrics, rolloutRows } from './measures.ts'
 import { encodePrompts, pickPrompts, samplingOf } from './prompts.ts'
 import { measure, sample, VALUE_HEAD } from './rollout.ts'
 import { scoreRollouts } from './scored.ts'
-import { loadScorer, referenceScales } from './scorers.ts'
+import { loadScorer, referenceScales, scorersOf } from './scorers.ts'
 import { loadState } from './state.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'policy_update' }>
@@ -53,19 +53,21 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
     const before = last === null ? parent : await loadState(last.folder)
     const moved = before?.method !== undefined && before.method !== options.method
     if (before !== null && !moved) optimizer.load(before.optimizer)
+    const scoredBy = scorersOf(spec)
+    const same = before?.scorers === scoredBy
     const scales =
-      before?.scales ??
-      (options.reward_normalization === 'reference'
-        ? await referenceScales(trainee.reference, scorers, prompts, tokenizer, options)
-        : null)
+      options.reward_normalization === 'reference'
+        ? ((same ? before.scales : null) ??
+          (await referenceScales(trainee.reference, scorers, prompts, tokenizer, options)))
+        : null
     let kl = 0
-    const control = { ...startControl(options), ...before?.control }
+    const control = startControl(options, before?.control, same)
     const kept: Kept = before?.kept ?? new Map()
     const yardstick = options.method === 'rejection_sampling' ? yardstickOf(spec) : null
     if (yardstick !== null && before?.yardstick !== yardstick)
       measureAgain(kept, scorers, options, scales, control)
-    const first = parent?.round ?? 0
-    const start = before?.round ?? 0
+    const first = spec.rounds_before ?? parent?.round ?? 0
+    const start = last === null ? first : (before?.round ?? first)
     const end = first + options.rounds
     const total = options.total_rounds ?? end
     const bad = { count: before?.bad_steps ?? 0 }
@@ -91,7 +93,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
         if (yardstick !== null) await writeKept(folder, kept)
         await writeState(folder, {
           ...{ round, step: state.step, method: options.method, bad_steps: bad.count, yardstick },
-          ...{ scales, control, reference: spec.reference },
+          ...{ scorers: scoredBy, scales, control, reference: spec.reference },
         })
       }
       return trainee.save(output, { role: 'policy' }, { extra })

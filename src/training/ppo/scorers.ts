@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { permutation } from '../../random.ts'
 import { LibraError } from '../../errors.ts'
 import type { Scale } from '../../evaluation/combine.ts'
@@ -35,6 +36,14 @@ export type Scorer = {
 }
 export type Scorers = Record<Axis, Scorer>
 export type Scales = Record<Axis, Scale>
+
+type Named = Pick<Extract<TrainSpec, { kind: 'policy_update' }>, Axis>
+/** Names a pair of reward models: what was measured on one pair's rewards says nothing about another's. */
+export const scorersOf = ({ helpfulness, safety }: Named): string =>
+  createHash('sha256')
+    .update(JSON.stringify([helpfulness, safety]))
+    .digest('hex')
+    .slice(0, 16)
 
 /** A reward model ready to score: its stack applied as one adapter on its base. */
 export async function loadScorer({

@@ -9,6 +9,8 @@ const TrainerState = z.object({
   round: z.int().min(0),
   step: z.int().min(0),
   method: z.string().optional(),
+  /** of the reward models that scales and moments are of; null: unknown, they are measured anew */
+  scorers: z.string().nullish(),
   scales: z.object({ helpfulness: scale, safety: scale }).nullable(),
   /** checkpoints of before have none: they go on with what the options say */
   control: z

@@ -77,13 +77,15 @@ function follow([run, ...rest]) {
 }
 follow(box.dataset.runs.split(','))
 
-const cancel = document.querySelector('#cancel')
-cancel?.addEventListener('click', async () => {
-  cancel.disabled = true
-  await ask(`/v1/runs/${encodeURIComponent(cancel.dataset.run)}/cancel`).catch((error) =>
-    note('cancel', {}, error.message),
-  )
-})
+for (const button of document.querySelectorAll('[data-action]'))
+  button.addEventListener('click', async () => {
+    button.disabled = true
+    const { action } = button.dataset
+    await ask(action).then(
+      () => action.endsWith('/resume') && location.reload(),
+      (error) => note(button.textContent.trim(), {}, error.message),
+    )
+  })
 
 const notes = document.querySelector('#notes')
 notes.addEventListener('submit', async (event) => {

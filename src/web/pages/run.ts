@@ -4,6 +4,7 @@ import { bounds, digits, figureName, figuresOf, intervalBar, planeOf } from '../
 import { byPolicy } from '../../evaluation/figure-names.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
 import type { NamedFigure } from '../figures.ts'
+import { RESUMABLE } from '../../services/runs.ts'
 import { curveRuns } from '../../services/run-records.ts'
 import { figure, moment, page, shortId, show, span } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
@@ -15,6 +16,13 @@ export type RunView = {
   models: readonly ModelRow[]
   configuration: Record<string, unknown>
   hasReport: boolean
+}
+
+/** What can be done to a run as it is now. */
+function actionsOf(run: Run): ('pause' | 'resume' | 'cancel')[] {
+  const goesOn = RESUMABLE.includes(run.kind) && run.parent === null
+  if (isActive(run)) return goesOn ? ['pause', 'cancel'] : ['cancel']
+  return goesOn && run.state !== 'succeeded' ? ['resume'] : []
 }
 
 /** One run: what came of it, its curves as they grow, what it was started with, what people say of it. */
@@ -33,11 +41,16 @@ export function runPage(reader: Reader, view: RunView): Markup {
       <h1>${say(run.kind)} <code>${run.id}</code></h1>
       <span id="state" data-state="${run.state}">${stateChip(run.state, say)}</span>
       <span class="actions">
-        ${
-          isActive(run)
-            ? html`<button type="button" id="cancel" data-run="${run.id}">${say('cancel')}</button>`
-            : ''
-        }
+        ${actionsOf(run).map(
+          (action) =>
+            html`<button
+              type="button"
+              class="${action === 'cancel' ? 'quiet bad' : 'quiet'}"
+              data-action="/v1/runs/${run.id}/${action}"
+            >
+              ${say(action)}
+            </button>`,
+        )}
         ${view.hasReport ? html`<a class="button" href="/v1/runs/${run.id}/report">${say('report')}</a>` : ''}
       </span>
     </div>
@@ -130,7 +143,16 @@ export function runPage(reader: Reader, view: RunView): Markup {
   return page(reader, {
     ...{ title: `${say(run.kind)} ${shortId(run.id)}`, active: '/', body },
     scripts: ['uplot.js', 'run.js'],
-    words: ['step', 'note_saved', 'queued', 'running', 'succeeded', 'failed', 'cancelled'],
+    words: [
+      'step',
+      'note_saved',
+      'queued',
+      'running',
+      'paused',
+      'succeeded',
+      'failed',
+      'cancelled',
+    ],
   })
 }
 

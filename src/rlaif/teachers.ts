@@ -1,0 +1,145 @@
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { withCheckpoint } from '../engine/engine.ts'
+import type { ModelFiles } from '../engine/engine.ts'
+import { permutation } from '../random.ts'
+import type { Message } from '../schemas/chat.ts'
+import { AXES, PreferenceRow } from '../schemas/feedback.ts'
+import type { Axis, PromptRow } from '../schemas/feedback.ts'
+import type { RlaifOptions } from '../schemas/rlaif.ts'
+import type { TrainSpec } from '../schemas/training.ts'
+import { readRows } from '../text/rows.ts'
+import { counterfactualPairs } from './counterfactuals.ts'
+import { figureMetrics, labelPrompts } from './label.ts'
+import type { LabelFigures } from './label.ts'
+import { trainPart } from './parts.ts'
+import { calibrateReward, splitForCalibration } from './reward.ts'
+import { writeRows } from './rows.ts'
+import type { LoopInput, LoopWorld, RewardModel } from './world.ts'
+
+/** What an iteration teaches the policy with: labels on its own answers, and the reward models that learn from them. */
+
+/** The prompts of an iteration: each iteration takes those that come next, from the first again after the last. */
+export const promptsOfIteration = (
+  prompts: readonly PromptRow[],
+  iteration: number,
+  count: number,
+): PromptRow[] =>
+  Array.from({ length: Math.min(count, prompts.length) }, (_, i) => {
+    return prompts[((iteration - 1) * count + i) % prompts.length]
+  }).flatMap((prompt) => prompt ?? [])
+
+/** Seeds of two iterations are further apart than the prompts that one seed is counted on over. */
+const STRIDE = 10_000_019
+
+/** Two answers of the policy as it is to each prompt, compared by the judge. People's pairs join those of the first. */
+export async function labelAnswers(
+  world: LoopWorld,
+  folder: string,
+  iteration: number,
+  policy: ModelFiles,
+  input: LoopInput,
+  options: RlaifOptions,
+): Promise<{ pairs: Record<Axis, PreferenceRow[]>; figures: LabelFigures }> {
+  const judge = world.judge(iteration)
+  const config = { judge: judge.name, prompt_version: judge.promptVersion, pairs: options.pairs }
+  const path = join(folder, 'labels.jsonl')
+  const parentCheckpoint = policy.adapters.at(-1) ?? policy.base
+  const { labels, ...figures } = await world.parts.run(
+    `${iteration}/label`,
+    { kind: 'label', config, output: path, parentCheckpoint },
+    async ({ emit }) => {
+      const labelled = await labelPrompts(
+        world.serving,
+        judge,
+        policy,
+        promptsOfIteration(input.prompts, iteration, options.pairs),
+        AXES,
+        {
+          ...{ maxNewTokens: options.ppo.max_new_tokens, temperature: 1 },
+          seed: (options.seed * 1000 + (iteration - 1) * STRIDE) % 2 ** 31,
+        },
+        world.progress,
+        world.signal,
+      )
+      const people = iteration === 1 ? input.pairs : undefined
+      const all = AXES.flatMap((axis) => [...labelled.pairs[axis], ...(people?.[axis] ?? [])])
+      await writeRows(path, all)
+      await emit({ type: 'metrics', step: 1, metrics: figureMetrics(labelled.figures) })
+      return { ...labelled.figures, usage: judge.usage(), labels: path }
+    },
+  )
+  const rows = await readRows(labels, PreferenceRow)
+  const of = (axis: Axis): PreferenceRow[] => rows.filter((row) => row.axis === axis)
+  return { pairs: { helpfulness: of('helpfulness'), safety: of('safety') }, figures }
+}
+
+/** What one reward model learns from, and what calibrates it. */
+export type TeachingData = { training: PreferenceRow[]; held: PreferenceRow[] }
+
+/**
+ * The pairs of an axis, oldest iteration first, as data of its newest reward model: the new ones, cut for calibration;
+ * `replay` times as many of what earlier iterations trained on, drawn from the seed; and counterfactual pairs. What
+ * calibrated an earlier model trains none.
+ */
+export function trainingPairs(
+  labelled: readonly (readonly PreferenceRow[])[],
+  axis: Axis,
+  iteration: number,
+  { seed, replay, counterfactuals }: RlaifOptions,
+): TeachingData {
+  const { training: fresh, held } = splitForCalibration(labelled.at(-1) ?? [], seed)
+  const old = labelled.slice(0, -1).flatMap((pairs) => splitForCalibration(pairs, seed).training)
+  const drawn = permutation(old.length, seed, 46, iteration).slice(
+    0,
+    Math.round(replay * fresh.length),
+  )
+  const judged = [...fresh, ...Array.from(drawn).flatMap((i) => old[i] ?? [])]
+  // on safety nothing idle pays anyway: docs/decisions.md
+  const share = axis === 'helpfulness' ? counterfactuals : 0
+  return { training: [...judged, ...counterfactualPairs(judged, share, seed)], held }
+}
+
+/** A reward model of one axis from the SFT policy on, calibrated on pairs that nothing trained on. */
+export async function trainReward(
+  world: LoopWorld,
+  folder: string,
+  iteration: number,
+  sft: ModelFiles,
+  axis: Axis,
+  data: TeachingData & { references: readonly (readonly Message[])[] | null },
+  options: RlaifOptions,
+): Promise<RewardModel> {
+  const { path, dataHash } = await writeRows(join(folder, `pairs-${axis}.jsonl`), data.training)
+  const raw = join(folder, `${axis}-raw`)
+  const output = join(folder, axis)
+  const { seed } = options
+  const spec: TrainSpec = {
+    kind: 'reward_model',
+    output: raw,
+    model: { base: sft.base, adapters: [...sft.adapters] },
+    data: path,
+    options: { ...options.reward_model, axis, seed },
+  }
+  const details = { dataHash, output, parentCheckpoint: sft.adapters.at(-1) ?? sft.base }
+  return world.parts.run(
+    `${iteration}/reward-${axis}`,
+    { kind: 'reward_model', config: spec.options, ...details },
+    async (part) => {
+      await trainPart(world, part, `reward ${axis}`, spec)
+      const { lora } = options.reward_model
+      // of a loop that ended while it calibrated
+      if (existsSync(output)) await rm(output, { recursive: true })
+      const fitted = await calibrateReward(world.serving, withCheckpoint(sft, raw, lora), output, {
+        axis,
+        held: data.held,
+        dataHash,
+        seed,
+        references: data.references,
+      })
+      await part.emit({ type: 'metrics', step: 0, metrics: { held_out_accuracy: fitted.accuracy } })
+      return { files: withCheckpoint(sft, output, lora), ...fitted }
+    },
+  )
+}

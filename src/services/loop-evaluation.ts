@@ -1,0 +1,93 @@
+import type { Engine } from '../engine/engine.ts'
+import type { Report, ReportSample } from '../evaluation/report.ts'
+import type { Interval } from '../evaluation/statistics.ts'
+import type { Judge } from '../judging/judge.ts'
+import type { LoopResult } from '../rlaif/world.ts'
+import type { PromptRow } from '../schemas/feedback.ts'
+import type { RlaifOptions } from '../schemas/rlaif.ts'
+import { answerAndGrade, compareGraded } from '../starter/evaluate.ts'
+import type { Graded } from '../starter/evaluate.ts'
+import { prompts as starterPrompts } from '../starter/world.ts'
+import { evaluatePolicies } from './policy-evaluation.ts'
+import type { Services } from './services.ts'
+
+/** What came of a loop: its policy beside the SFT policy that it started from. */
+
+export type LoopProgress = (stage: string, done: number, total: number, note?: string) => void
+export type LoopFigure = { figure: string; before: Interval | null; after: Interval | null } & {
+  difference: Interval
+}
+/** On the starter world: every test prompt's answers with what gold says of them. */
+export type GradedPair = { before: Graded[]; after: Graded[] }
+
+export type Evaluated = {
+  figures: LoopFigure[]
+  samples: ReportSample[]
+  plane?: Report['plane']
+  curves?: Report['curves']
+  warnings?: string[]
+  graded?: GradedPair
+}
+
+/** The starter world knows the truth: both policies answer its test prompts and gold grades them. */
+export async function evaluateStarter(
+  serving: Engine,
+  { sft, policy }: LoopResult,
+  options: RlaifOptions,
+  progress: LoopProgress,
+): Promise<Evaluated> {
+  const test = starterPrompts('test', options.seed, options.evaluation_prompts)
+  const grade = (name: string, model: typeof sft) =>
+    answerAndGrade(
+      ...([serving, model, test, options.ppo.max_new_tokens, options.seed * 7919] as const),
+      (done) => progress(`evaluate ${name}`, done, test.length),
+    )
+  const [before, after] = [await grade('sft', sft), await grade('policy', policy)]
+  return {
+    figures: compareGraded(before, after, options.seed),
+    samples: test.map((prompt, i) => ({
+      prompt: prompt.text,
+      answers: [named('before 之前', before[i]), named('after 之后', after[i])],
+    })),
+    graded: { before, after },
+  }
+}
+
+const named = (name: string, graded: Graded | undefined): ReportSample['answers'][number] => ({
+  ...{ name, text: graded?.answer ?? '' },
+  ...(graded === undefined
+    ? {}
+    : { helpfulness: graded.gold.helpfulness, safety: graded.gold.safety }),
+})
+
+/** Elsewhere nobody knows the truth: reward models and judge compare the policy with what it started from. */
+export async function evaluateGiven(
+  services: Services,
+  judge: Judge,
+  { sft, policy, rewardModels }: LoopResult,
+  prompts: readonly PromptRow[],
+  options: RlaifOptions,
+  signal: AbortSignal,
+): Promise<Evaluated> {
+  const { figures, ...shown } = await evaluatePolicies(services, {
+    policies: [
+      { name: 'before 之前', files: sft },
+      { name: 'after 之后', files: policy },
+    ],
+    judge,
+    rewards: {
+      helpfulness: rewardModels.helpfulness.files,
+      safety: rewardModels.safety.files,
+    },
+    prompts: prompts.slice(0, options.evaluation_prompts),
+    options: {
+      ...{ seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
+      ...{ samples: 1, threshold: options.ppo.gate_threshold },
+    },
+    signal,
+  })
+  const rows = figures.map(({ figure, before = null, after = null, value, low, high, n }) => ({
+    ...{ figure, before, after, difference: { value, low, high, n } },
+  }))
+  return { figures: rows, ...shown }
+}

@@ -1,0 +1,113 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Report, ReportFigure } from '../evaluation/report.ts'
+import type { Interval } from '../evaluation/statistics.ts'
+import type { LoopResult } from '../rlaif/world.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { Axis } from '../schemas/feedback.ts'
+import type { RlaifOptions } from '../schemas/rlaif.ts'
+import type { AuditRow } from '../store/store.ts'
+import { guardPlots, guardWarnings } from './guard.ts'
+import type { Evaluated, LoopFigure } from './loop-evaluation.ts'
+import { plotsOf, writeReport } from './report.ts'
+import type { RunContext } from './runs.ts'
+import type { Services } from './services.ts'
+
+/** In a loop's folder on the starter world: every test prompt's answers with what gold says of them. */
+export const GRADED = 'graded.json'
+
+type Asked = {
+  /** of the last iteration */
+  options: RlaifOptions
+  /** of the judges that labelled */
+  audits: Partial<Record<Axis, AuditRow>>
+  planned: number
+}
+
+/** The report of a loop, and its summary. */
+export async function tellLoop(
+  services: Services,
+  context: RunContext,
+  result: LoopResult,
+  evaluations: readonly Evaluated[],
+  { options, audits, planned }: Asked,
+): Promise<Record<string, unknown>> {
+  const last = evaluations.at(-1) ?? { figures: [], samples: [] }
+  const report = await writeReport(services, context.id, {
+    figures: last.figures.map(asReported),
+    curves: [
+      ...plotsOf(result.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
+      ...guardPlots(result.guard),
+      ...iterationPlots(evaluations),
+    ],
+    samples: last.samples,
+    warnings: [...guardWarnings(options, result.guard), ...(last.warnings ?? [])],
+  })
+  if (last.graded !== undefined) {
+    const path = join(services.dataDir, 'runs', context.id, GRADED)
+    await writeFile(path, JSON.stringify(last.graded))
+  }
+  const { helpfulness, safety } = result.rewardModels
+  return {
+    figures: last.figures,
+    report,
+    judge: result.judge,
+    guard: result.guard,
+    iterations: { done: evaluations.length, planned },
+    checks: result.approval.checks,
+    audit: Object.values(audits).map(({ id, axis, figures, objections }) => ({
+      ...{ id, axis, figures, objections },
+    })),
+    accuracy: { helpfulness: helpfulness.accuracy, safety: safety.accuracy },
+  }
+}
+
+/** Figures of the policy after each iteration, where there is more than one. */
+function iterationPlots(evaluations: readonly Evaluated[]): Report['curves'] {
+  if (evaluations.length < 2) return []
+  const steps = evaluations.map((_, i) => i + 1)
+  return (evaluations[0]?.figures ?? []).slice(0, 6).map(({ figure, before }) => ({
+    title: `By iteration 各轮迭代: ${figure}`,
+    curves: [
+      {
+        ...{ name: 'after 之后', steps },
+        values: evaluations.map(
+          ({ figures }) => figures.find((each) => each.figure === figure)?.after?.value ?? null,
+        ),
+      },
+      { name: 'before 之前', steps, values: steps.map(() => before?.value ?? null) },
+    ],
+  }))
+}
+
+export const showInterval = (x: Interval | null): string =>
+  x === null ? '' : `${x.value.toFixed(3)} [${x.low.toFixed(3)}, ${x.high.toFixed(3)}]`
+const asReported = ({ figure, before, after, difference }: LoopFigure): ReportFigure => ({
+  ...{ figure, before, after, ...difference },
+})
+
+/** The name of a model that a loop makes. */
+export const nameOf = (what: string, run: string, iteration: number | ''): string =>
+  `${what}-${run.replace('run_', '')}${iteration === '' ? '' : `-${iteration}`}`
+
+/** Puts what an iteration made into the catalogue, or what the loop made in the end; what is there stays. */
+export async function register(
+  { store }: Services,
+  { id: run }: RunContext,
+  { sft, policy, rewardModels }: LoopResult,
+  iteration: number | '',
+): Promise<void> {
+  const common = { run, createdAt: Date.now() }
+  const spread = ({ base, adapters }: typeof sft) => ({ base, adapters: [...adapters] })
+  const rows = [
+    { id: nameOf('sft', run, ''), kind: 'policy' as const, ...spread(sft), ...common },
+    { id: nameOf('policy', run, iteration), kind: 'policy' as const, ...spread(policy), ...common },
+    ...AXES.map((axis) => {
+      const files = spread(rewardModels[axis].files)
+      const id = nameOf(axis, run, iteration)
+      return { id, kind: 'reward_model' as const, axis, ...files, ...common }
+    }),
+  ]
+  for (const row of rows)
+    if ((await store.models.get(row.id)) === null) await store.models.insert([row])
+}

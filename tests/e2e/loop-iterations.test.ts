@@ -1,0 +1,200 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { PROBES } from '../../src/schemas/checks.ts'
+import { LoopRequest } from '../../src/schemas/run.ts'
+import { iterationPlans } from '../../src/services/loop-plan.ts'
+import type { Run } from '../../src/store/store.ts'
+import { hashesOf } from '../helpers/hashes.ts'
+import { service } from '../helpers/service.ts'
+
+// Loops of two iterations on the real engine, small: paused, resumed, changed and branched.
+const { api, services } = await service()
+const { store } = services
+
+const small = {
+  override: ['staleness', ...PROBES],
+  options: {
+    ...{ iterations: 2, dialogues: 48, pairs: 40, evaluation_prompts: 12 },
+    sft: { epochs: 1, batch_size: 16 },
+    reward_model: { epochs: 1, batch_size: 16 },
+    ppo: { rounds: 4, prompts_per_round: 12, mini_batch_size: 6, max_new_tokens: 12 },
+    guard: { every: 2, prompts: 6 },
+  },
+}
+type Json = Record<string, unknown>
+const post = async (path: string, body?: Json): Promise<{ status: number; body: Json }> =>
+  api.post(path).send(body)
+const start = async (more: Json = {}): Promise<string> => {
+  const { status, body } = await post('/v1/rlaif/loops', { ...small, ...more })
+  expect(status, JSON.stringify(body)).toBe(202)
+  return body['id'] as string
+}
+/** Waits until a loop does not run any more. */
+async function rested(id: string): Promise<Run> {
+  await api.get(`/v1/runs/${id}/events`)
+  const run = await store.runs.get(id)
+  if (run === null) throw new Error(`no run ${id}`)
+  return run
+}
+async function ended(id: string): Promise<Run> {
+  const run = await rested(id)
+  expect(run.error).toBeNull()
+  expect(run.state).toBe('succeeded')
+  return run
+}
+const sleep = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms))
+const folderOf = (run: string): string => join(services.dataDir, 'runs', run)
+const partNames = async (id: string): Promise<string[]> =>
+  (await store.partsOf(id)).map(({ part }) => part ?? '')
+
+/** All that must be the same: every part's metrics but for the clock, and the bytes of its weights. */
+async function traceOf(id: string): Promise<unknown[]> {
+  const parts = await store.partsOf(id)
+  return Promise.all(
+    parts.map(async ({ id: run, part, kind, output }) => ({
+      part,
+      metrics: (await store.metricEvents(run)).map(({ data }) => [
+        data['step'],
+        Object.entries(data['metrics'] as object).filter(([name]) => !name.startsWith('time/')),
+      ]),
+      bytes: kind === 'label' ? readFileSync(output ?? '', 'utf8') : weightsOf(output ?? ''),
+    })),
+  )
+}
+const weightsOf = (folder: string): string[] =>
+  Object.entries(hashesOf(folder)).flatMap(([file, hash]) =>
+    file.endsWith('.safetensors') ? [`${file} ${hash}`] : [],
+  )
+
+const all = [
+  ...['sft', '1/label', '1/reward-helpfulness', '1/reward-safety', '1/ppo-2', '1/ppo-4'],
+  ...['2/label', '2/reward-helpfulness', '2/reward-safety', '2/ppo-6', '2/ppo-8'],
+]
+
+test('a loop that is paused in the middle of a round and resumed ends as one that was left alone; a branch shares what came before it', async () => {
+  const whole = await start()
+  const run = await ended(whole)
+  expect(await partNames(whole)).toEqual(all)
+  expect(run.summary).toMatchObject({ iterations: { done: 2, planned: 2 } })
+  const models = (await store.modelsOf(whole)).map(({ id }) => id.replace(whole.slice(4), 'x'))
+  expect(models.sort()).toEqual([
+    ...['helpfulness-x', 'helpfulness-x-1', 'helpfulness-x-2', 'policy-x', 'policy-x-1'],
+    ...['policy-x-2', 'safety-x', 'safety-x-1', 'safety-x-2', 'sft-x'],
+  ])
+  // scores of both iterations are held against the same answers
+  const rewards = (await store.partsOf(whole)).filter(({ part }) => part?.includes('helpfulness'))
+  const [first, second] = rewards.map(({ summary }) => summary?.['calibration'] as Json)
+  expect(second?.['references']).toEqual(first?.['references'])
+  expect(second?.['anchors']).not.toEqual(first?.['anchors'])
+  // scales are those of the reward models of the iteration
+  const state = (part: string): Json => {
+    const output = join(folderOf(whole), part, 'trainer_state.json')
+    return JSON.parse(readFileSync(output, 'utf8')) as Json
+  }
+  const [one, two] = [state('iteration-1/policy-4'), state('iteration-2/policy-6')]
+  expect(two['scales']).not.toEqual(one['scales'])
+  expect(two['round']).toBe(6)
+
+  // 1. paused within a round
+  const halting = await start()
+  while (!(await partNames(halting)).includes('1/ppo-4')) await sleep(5)
+  const [update] = (await store.partsOf(halting)).slice(-1)
+  while ((await store.metricEvents(update?.id ?? '')).length < 1) await sleep(2)
+  expect((await post(`/v1/runs/${halting}/pause`)).status).toBe(200)
+  expect((await rested(halting)).state).toBe('paused')
+  expect((await store.partsOf(halting)).at(-1)?.state).toBe('paused')
+  expect((await post(`/v1/runs/${halting}/resume`)).status).toBe(202)
+  await ended(halting)
+  expect(await traceOf(halting)).toEqual(await traceOf(whole))
+  const told = async (id: string): Promise<unknown[]> =>
+    (await store.events(id, 0)).filter(({ type }) => type === 'guard').map(({ data }) => data)
+  expect(await told(halting)).toEqual(await told(whole))
+
+  // 2. branched from its first iteration, with another β
+  const other = await post(`/v1/rlaif/loops/${whole}/branch`, {
+    ...{ iteration: 2, options: { ppo: { kl_coef: 0.9 } } },
+  })
+  expect(other.status, JSON.stringify(other.body)).toBe(202)
+  const branch = other.body['id'] as string
+  await ended(branch)
+  expect(await partNames(branch)).toEqual(all.slice(6))
+  const [was, is] = [await traceOf(whole), await traceOf(branch)]
+  expect(is.slice(0, 3)).toEqual(was.slice(6, 9)) // labels and reward models do not know of β
+  expect(is[3]).not.toEqual(was[9])
+  const update6 = (await store.partsOf(branch)).find(({ part }) => part === '2/ppo-6')
+  const [round] = await store.metricEvents(update6?.id ?? '')
+  expect((round?.data['metrics'] as Json)['policy/kl_coef']).toBe(0.9)
+  expect(update6?.parentCheckpoint).toContain(whole)
+  // a branch asked for by hand must agree with what it goes on from
+  const wrong = await post('/v1/rlaif/loops', {
+    ...small,
+    options: { ...small.options, dialogues: 47 },
+    branch: { run: whole, iteration: 1 },
+  })
+  expect([wrong.status, wrong.body['code']]).toEqual([422, 'conflicting_options'])
+}, 300_000)
+
+test('a loop that waits after an iteration is changed and goes on', async () => {
+  const id = await start({ pause_after: 'each' })
+  expect((await rested(id)).state).toBe('paused')
+  expect(await partNames(id)).toEqual(all.slice(0, 6))
+  const refused = async (change: Json, code: string): Promise<string> => {
+    const { body } = await post(`/v1/rlaif/loops/${id}/changes`, change)
+    expect(body['code'], JSON.stringify(body)).toBe(code)
+    return body['detail'] as string
+  }
+  expect(await refused({ iteration: 1, options: { pairs: 20 } }, 'conflicting_options')).toMatch(
+    /iteration 1 has begun/u,
+  )
+  expect(await refused({ iteration: 2, options: { seed: 2 } }, 'conflicting_options')).toMatch(
+    /options.seed: is settled/u,
+  )
+  expect(
+    await refused({ iteration: 2, options: { ppo: { rounds: -1 } } }, 'invalid_request'),
+  ).toMatch(/options\.ppo\.rounds/u)
+  expect(await refused({ iteration: 3, options: { pairs: 20 } }, 'conflicting_options')).toMatch(
+    /2 iterations/u,
+  )
+  const changed = await post(`/v1/rlaif/loops/${id}/changes`, {
+    ...{ iteration: 2, options: { ppo: { rounds: 2 }, replay: 0 } },
+  })
+  expect(changed.status, JSON.stringify(changed.body)).toBe(200)
+  expect((await post(`/v1/runs/${id}/resume`)).status).toBe(202)
+  await ended(id)
+  expect(await partNames(id)).toEqual([...all.slice(0, 9), '2/ppo-6'])
+  const rows = (part: string): number =>
+    readFileSync(join(folderOf(id), part), 'utf8').split('\n').length
+  const rewards = ['iteration-1', 'iteration-2'].map((each) => rows(`${each}/pairs-safety.jsonl`))
+  expect(rewards[1]).toBeLessThanOrEqual(32) // 40 pairs at most, a fifth held out, none again
+  const late = await post(`/v1/rlaif/loops/${id}/changes`, { iteration: 2 })
+  expect([late.status, late.body['code']]).toEqual([409, 'already_ended'])
+}, 120_000)
+
+test('what can’t be paused or changed is told so', async () => {
+  const evaluation = { target: 'policy', limit: 1, max_new_tokens: 2 }
+  const { body } = await post('/v1/runs', { kind: 'evaluation', options: evaluation })
+  const id = body['id'] as string
+  const code = async (path: string, sent: Json = {}): Promise<unknown> =>
+    (await post(path, sent)).body['code']
+  expect(await code(`/v1/runs/${id}/pause`)).toBe('not_resumable')
+  expect(await code(`/v1/rlaif/loops/${id}/pause`)).toBe('wrong_run_kind')
+  expect(await code(`/v1/rlaif/loops/${id}/branch`, { iteration: 1 })).toBe('wrong_run_kind')
+  expect(await code('/v1/rlaif/loops/run_none/pause')).toBe('not_found')
+  await api.get(`/v1/runs/${id}/events`)
+})
+
+test('changes hold from their iteration on, and may add iterations', () => {
+  const request = LoopRequest.parse({
+    kind: 'rlaif',
+    options: { iterations: 2, pairs: 10 },
+    changes: [
+      { iteration: 2, options: { pairs: 20, iterations: 4, ppo: { kl_coef: 0.5 } } },
+      { iteration: 4, options: { pairs: 30 }, judge: 'another' },
+    ],
+  })
+  const plans = iterationPlans(request)
+  expect(plans.map(({ options }) => options.pairs)).toEqual([10, 20, 20, 30])
+  expect(plans.map(({ options }) => options.ppo.kl_coef)).toEqual([0.3, 0.5, 0.5, 0.5])
+  expect(plans.map(({ judge }) => judge)).toEqual(['default', 'default', 'default', 'another'])
+})
