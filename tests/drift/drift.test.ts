@@ -41,7 +41,7 @@ const MAY: Record<string, readonly string[]> = {
   engine: ['training', 'model', 'tensor', 'weights', 'text', 'schemas'],
   judging: ['engine', 'schemas'],
   evaluation: ['engine', 'schemas'],
-  rlaif: ['judging', 'evaluation', 'engine', 'weights', 'schemas'],
+  rlaif: ['judging', 'evaluation', 'engine', 'text', 'weights', 'schemas'],
   starter: ['judging', 'evaluation', 'engine', 'schemas'],
   store: ['schemas'],
   services: [
