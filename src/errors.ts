@@ -51,5 +51,8 @@ export function reviveError(e: SerializedError): LibraError {
 export const cancelled = (): LibraError => new LibraError('cancelled', 'the run was cancelled')
 
 /** What ends work that is to go on later. */
-export const PAUSED = 'paused'
+export const PAUSED = 'paused' as const
 export const paused = (): LibraError => new LibraError(PAUSED, 'the run was paused')
+
+/** What ends work that goes on when people have labelled what it is about. */
+export const WAITING = 'waiting_for_labels'

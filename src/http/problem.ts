@@ -28,6 +28,7 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   still_active: 409,
   wrong_run_kind: 422,
   paused: 409,
+  waiting_for_labels: 409,
   data_changed: 409,
   idempotency_mismatch: 422,
   idempotency_busy: 409,

@@ -4,6 +4,7 @@ import { failed } from '../judging/respondent.ts'
 import type { Failure } from '../judging/respondent.ts'
 import { cancelled } from '../errors.ts'
 import { uniform } from '../random.ts'
+import type { Message } from '../schemas/chat.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 
@@ -45,17 +46,53 @@ export async function labelPrompts(
   signal?: AbortSignal,
   asking: Asking = ASKING,
 ): Promise<Labelled> {
-  const progress: Progress = (...said) => {
-    if (signal?.aborted) throw cancelled()
-    report(...said)
-  }
-  const answers = await sampleTwice(engine, model, prompts, sampling, progress)
+  const { texts, same } = await answerTwice(engine, model, prompts, sampling, report, signal)
+  const { pairs, figures } = await judgePairs(
+    ...([judge, texts, axes, sampling.seed, report, signal, asking] as const),
+  )
+  return { pairs, figures: { ...figures, same } }
+}
+
+/** Two different answers to one prompt. */
+export type AnsweredTwice = { prompt: Message[]; a: string; b: string }
+
+/** Two answers of one model to each prompt; `same`: prompts whose two answers are alike, which are left out. */
+export async function answerTwice(
+  engine: Engine,
+  model: ModelFiles,
+  prompts: readonly PromptRow[],
+  sampling: Sampling,
+  report: Progress,
+  signal?: AbortSignal,
+): Promise<{ texts: AnsweredTwice[]; same: number }> {
+  const answers = await sampleTwice(engine, model, prompts, sampling, stoppable(report, signal))
   const texts = prompts.flatMap(({ messages }, i) => {
     const [a, b] = answers[i] ?? []
     return a === undefined || b === undefined ? [] : [{ prompt: messages, a: a.text, b: b.text }]
   })
   const different = texts.filter(({ a, b }) => a !== b)
-  const figures = { ...noFigures(), same: texts.length - different.length }
+  return { texts: different, same: texts.length - different.length }
+}
+
+const stoppable =
+  (report: Progress, signal: AbortSignal | undefined): Progress =>
+  (...said) => {
+    if (signal?.aborted) throw cancelled()
+    report(...said)
+  }
+
+/** Pairs of answers compared by the judge on each axis, on safety each answer also judged alone. */
+export async function judgePairs(
+  judge: Judge,
+  different: readonly AnsweredTwice[],
+  axes: readonly Axis[],
+  seed: number,
+  report: Progress,
+  signal?: AbortSignal,
+  asking: Asking = ASKING,
+): Promise<Labelled> {
+  const progress = stoppable(report, signal)
+  const figures = noFigures()
   const pairs: Record<Axis, PreferenceRow[]> = { helpfulness: [], safety: [] }
   const by = {
     ...{ source: judge.name, annotator: judge.name, annotator_kind: 'judge' as const },
@@ -66,7 +103,7 @@ export async function labelPrompts(
     const verdicts = await judge.compare(
       different.map((text, i) => ({
         ...{ axis, ...text },
-        order: asking.positions === 'both' ? 'both' : drawnOrder(sampling.seed, i),
+        order: asking.positions === 'both' ? 'both' : drawnOrder(seed, i),
       })),
       { signal, onProgress: (done) => progress(`judge ${axis}`, done, different.length) },
     )

@@ -27,7 +27,15 @@ export async function alignByAiFeedback(
   await mkdir(world.folder, { recursive: true })
   const sft = await fineTune(world, input, first)
   let so: Omit<LoopResult, 'rewardModels'> = {
-    ...{ sft, policy: sft, rounds: [], guard: null, judge: noFigures(), approval: { checks: [] } },
+    ...{
+      sft,
+      policy: sft,
+      rounds: [],
+      guard: null,
+      judge: noFigures(),
+      agreement: [],
+      approval: { checks: [] },
+    },
   }
   let models: RewardModels | null = null
   let watch: Watch | null = null
@@ -38,7 +46,7 @@ export async function alignByAiFeedback(
     const folder = join(world.folder, `iteration-${iteration}`)
     await mkdir(folder, { recursive: true })
     // 1. the policy's own answers, compared by the judge in both orders on both axes
-    const { pairs, figures } = await labelAnswers(
+    const { pairs, figures, agreement } = await labelAnswers(
       ...([world, folder, iteration, so.policy, input, options] as const),
     )
     labelled.push(pairs)
@@ -65,7 +73,7 @@ export async function alignByAiFeedback(
     so = {
       ...{ sft, policy: updated.policy, rounds: [...so.rounds, ...updated.rounds] },
       guard: joinGuards(so.guard, updated.guard),
-      ...{ judge: addFigures(so.judge, figures), approval },
+      ...{ judge: addFigures(so.judge, figures), agreement, approval },
     }
     await world.finished?.(iteration, { ...so, rewardModels: models })
     if (updated.guard?.stopped === true && (world.endsStopped?.(iteration) ?? true)) break

@@ -1,9 +1,13 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { z } from 'zod'
 import { withCheckpoint } from '../engine/engine.ts'
 import type { ModelFiles } from '../engine/engine.ts'
-import { permutation } from '../random.ts'
+import { LibraError } from '../errors.ts'
+import { permutation, uniform } from '../random.ts'
+import type { AuditFigure } from '../schemas/audit.ts'
+import { Messages } from '../schemas/chat.ts'
 import type { Message } from '../schemas/chat.ts'
 import { AXES, PreferenceRow } from '../schemas/feedback.ts'
 import type { Axis, PromptRow } from '../schemas/feedback.ts'
@@ -11,8 +15,8 @@ import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { TrainSpec } from '../schemas/training.ts'
 import { readRows } from '../text/rows.ts'
 import { counterfactualPairs } from './counterfactuals.ts'
-import { figureMetrics, labelPrompts } from './label.ts'
-import type { LabelFigures } from './label.ts'
+import { answerTwice, figureMetrics, judgePairs } from './label.ts'
+import type { AnsweredTwice, LabelFigures } from './label.ts'
 import { trainPart } from './parts.ts'
 import { calibrateReward, splitForCalibration } from './reward.ts'
 import { writeRows } from './rows.ts'
@@ -33,7 +37,42 @@ export const promptsOfIteration = (
 /** Seeds of two iterations are further apart than the prompts that one seed is counted on over. */
 const STRIDE = 10_000_019
 
-/** Two answers of the policy as it is to each prompt, compared by the judge. People's pairs join those of the first. */
+const Texts = z.object({ prompt: Messages, a: z.string(), b: z.string() })
+
+/** Two answers of the policy as it is to each prompt of the iteration, as a file. */
+async function answersOf(
+  world: LoopWorld,
+  folder: string,
+  iteration: number,
+  policy: ModelFiles,
+  prompts: readonly PromptRow[],
+  options: RlaifOptions,
+): Promise<{ texts: AnsweredTwice[]; same: number }> {
+  const { file, same } = await world.parts.note(`${iteration}/answers`, async () => {
+    const answered = await answerTwice(
+      ...([world.serving, policy, promptsOfIteration(prompts, iteration, options.pairs)] as const),
+      {
+        ...{ maxNewTokens: options.ppo.max_new_tokens, temperature: 1 },
+        seed: (options.seed * 1000 + (iteration - 1) * STRIDE) % 2 ** 31,
+      },
+      ...([world.progress, world.signal] as const),
+    )
+    const { path } = await writeRows(join(folder, 'answers.jsonl'), answered.texts)
+    return { file: path, same: answered.same }
+  })
+  return { texts: await readRows(file, Texts), same }
+}
+
+export type Labels = {
+  pairs: Record<Axis, PreferenceRow[]>
+  figures: LabelFigures
+  agreement: AuditFigure[]
+}
+
+/**
+ * Labels on two answers of the policy as it is to each prompt: the judge's, and people's in its place on a share that
+ * the seed draws. Pairs that people labelled before join those of the first iteration.
+ */
 export async function labelAnswers(
   world: LoopWorld,
   folder: string,
@@ -41,39 +80,64 @@ export async function labelAnswers(
   policy: ModelFiles,
   input: LoopInput,
   options: RlaifOptions,
-): Promise<{ pairs: Record<Axis, PreferenceRow[]>; figures: LabelFigures }> {
+): Promise<Labels> {
+  const { texts, same } = await answersOf(
+    ...([world, folder, iteration, policy, input.prompts, options] as const),
+  )
   const judge = world.judge(iteration)
-  const config = { judge: judge.name, prompt_version: judge.promptVersion, pairs: options.pairs }
+  const { seed, people: share } = options
+  const config = {
+    ...{ judge: judge.name, prompt_version: judge.promptVersion, pairs: options.pairs },
+    ...{ people: share },
+  }
   const path = join(folder, 'labels.jsonl')
   const parentCheckpoint = policy.adapters.at(-1) ?? policy.base
-  const { labels, ...figures } = await world.parts.run(
+  const { labels, agreement, ...figures } = await world.parts.run(
     `${iteration}/label`,
     { kind: 'label', config, output: path, parentCheckpoint },
     async ({ emit }) => {
-      const labelled = await labelPrompts(
-        world.serving,
-        judge,
-        policy,
-        promptsOfIteration(input.prompts, iteration, options.pairs),
-        AXES,
-        {
-          ...{ maxNewTokens: options.ppo.max_new_tokens, temperature: 1 },
-          seed: (options.seed * 1000 + (iteration - 1) * STRIDE) % 2 ** 31,
-        },
-        world.progress,
-        world.signal,
+      const drawn = texts.filter((_, i) => uniform(seed, 72, iteration, i) < share)
+      const people = drawn.length === 0 ? [] : await askPeople(world, iteration, drawn)
+      const { pairs: judged, figures } = await judgePairs(
+        ...([judge, share === 1 ? [] : texts, AXES, seed, world.progress, world.signal] as const),
       )
-      const people = iteration === 1 ? input.pairs : undefined
-      const all = AXES.flatMap((axis) => [...labelled.pairs[axis], ...(people?.[axis] ?? [])])
-      await writeRows(path, all)
-      await emit({ type: 'metrics', step: 1, metrics: figureMetrics(labelled.figures) })
-      return { ...labelled.figures, usage: judge.usage(), labels: path }
+      const all = AXES.flatMap((axis) => judged[axis])
+      const before = iteration === 1 ? AXES.flatMap((axis) => input.pairs?.[axis] ?? []) : []
+      const byPeople = new Set(people.map(nameOf))
+      const kept = all.filter((row) => !byPeople.has(nameOf(row)))
+      await writeRows(path, [...kept, ...people, ...before])
+      await emit({
+        ...{ type: 'metrics', step: 1 },
+        metrics: { ...figureMetrics({ ...figures, same }), people: people.length },
+      })
+      const agreed = world.agreement?.(people, all) ?? []
+      return { ...figures, same, agreement: agreed, usage: judge.usage(), labels: path }
     },
   )
   const rows = await readRows(labels, PreferenceRow)
   const of = (axis: Axis): PreferenceRow[] => rows.filter((row) => row.axis === axis)
-  return { pairs: { helpfulness: of('helpfulness'), safety: of('safety') }, figures }
+  return { pairs: { helpfulness: of('helpfulness'), safety: of('safety') }, figures, agreement }
 }
+
+function askPeople(
+  world: LoopWorld,
+  iteration: number,
+  texts: readonly AnsweredTwice[],
+): Promise<PreferenceRow[]> {
+  if (world.people === undefined)
+    throw new LibraError('conflicting_options', 'options.people: there is nobody to ask here', {
+      details: { field: 'options.people' },
+    })
+  return world.people(iteration, texts)
+}
+
+/** What a label is about, whichever answer it prefers. */
+const nameOf = ({ axis, prompt, chosen, rejected }: PreferenceRow): string =>
+  JSON.stringify([
+    axis,
+    prompt.map(({ role, content }) => [role, content]),
+    [chosen, rejected].sort(),
+  ])
 
 /** What one reward model learns from, and what calibrates it. */
 export type TeachingData = { training: PreferenceRow[]; held: PreferenceRow[] }

@@ -1,12 +1,13 @@
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import type { Judge } from '../judging/judge.ts'
 import type { Message } from '../schemas/chat.ts'
+import type { AuditFigure } from '../schemas/audit.ts'
 import type { CheckResult } from '../schemas/checks.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import type { Calibration } from '../schemas/model.ts'
 import type { Decision } from './guard.ts'
 import type { Audit, GuardReport } from './guarded.ts'
-import type { LabelFigures } from './label.ts'
+import type { AnsweredTwice, LabelFigures } from './label.ts'
 import type { Parts } from './parts.ts'
 
 export type RewardModel = { files: ModelFiles; calibration: Calibration; accuracy: number }
@@ -26,6 +27,10 @@ export type LoopWorld = {
   folder: string
   signal: AbortSignal
   progress(stage: string, done: number, total: number, note?: string): void
+  /** people's labels on some pairs, on both axes; throws while they are not there */
+  people?(iteration: number, texts: readonly AnsweredTwice[]): Promise<PreferenceRow[]>
+  /** how the judge's labels stand to people's */
+  agreement?(people: readonly PreferenceRow[], judged: readonly PreferenceRow[]): AuditFigure[]
   /** throws where reward models must not teach a policy; `pairs` are what they learned from */
   approve?(
     iteration: number,
@@ -61,6 +66,8 @@ export type LoopResult = {
   rounds: Record<string, number>[]
   guard: GuardReport | null
   judge: LabelFigures
+  /** of the last iteration's labels where people gave some of them */
+  agreement: AuditFigure[]
   /** of the last iteration's reward models */
   approval: Approval
 }

@@ -101,7 +101,7 @@ export const JobReply = z.object({
   model: z.string(),
   fine_tuned_model: z.string().nullable(),
   status: z.enum([
-    ...(['validating_files', 'queued', 'running', 'paused'] as const),
+    ...(['validating_files', 'queued', 'running', 'paused', 'waiting_for_labels'] as const),
     ...(['succeeded', 'failed', 'cancelled'] as const),
   ]),
   training_file: z.string(),

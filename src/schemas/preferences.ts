@@ -91,6 +91,7 @@ export const BlindReply = z.object({
       prompt: Messages,
       a: z.string(),
       b: z.string(),
+      waiting: z.int().describe('pairs of this axis that runs wait for'),
     })
     .nullable()
     .describe('null: this annotator has labelled all'),

@@ -49,6 +49,14 @@ export const RlaifOptions = z.strictObject({
   evaluation_prompts: count(1e5)
     .default(400)
     .describe('held-out prompts answered before and after'),
+  people: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe(
+      'share of each iteration’s pairs that people label in place of the judge (docs/loops.md): 1 for all, 0.1 for an audit of the judge',
+    ),
   sft: SftOptions.prefault({}),
   reward_model: RewardModelOptions.omit({ axis: true })
     .extend({ epochs: reward.epochs.default(3), batch_size: reward.batch_size.default(32) })

@@ -60,7 +60,10 @@ export const toPreferenceRow = (pair: PreferenceRecord): PreferenceRow => ({
 })
 
 /** Whether a person said so: by their own word, else where the pair came from no run. */
-export const byPerson = ({ annotatorKind, run }: PreferenceRecord): boolean =>
+export const byPerson = ({
+  annotatorKind,
+  run,
+}: Pick<PreferenceRecord, 'annotatorKind' | 'run'>): boolean =>
   annotatorKind === null ? run === null : annotatorKind === 'person'
 
 /**

@@ -34,7 +34,7 @@ export async function tellLoop(
 ): Promise<Record<string, unknown>> {
   const last = evaluations.at(-1) ?? { figures: [], samples: [] }
   const report = await writeReport(services, context.id, {
-    figures: last.figures.map(asReported),
+    figures: [...last.figures.map(asReported), ...result.agreement],
     curves: [
       ...plotsOf(result.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
       ...guardPlots(result.guard),
@@ -52,6 +52,7 @@ export async function tellLoop(
     figures: last.figures,
     report,
     judge: result.judge,
+    ...(result.agreement.length === 0 ? {} : { agreement: result.agreement }),
     guard: result.guard,
     iterations: { done: evaluations.length, planned },
     checks: result.approval.checks,

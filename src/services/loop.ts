@@ -28,6 +28,7 @@ import { evaluationOf, iterationsDone, partsDone, recordedParts } from './loop-p
 import { nameOf, register, tellLoop } from './loop-report.ts'
 import { checkBranch, iterationPlans } from './loop-plan.ts'
 import type { IterationPlan } from './loop-plan.ts'
+import { agreementInLoop, askPeople } from './people.ts'
 import { answersOf, probeModel, refuseFailed } from './probes.ts'
 import { findRun } from './run-records.ts'
 import type { RunContext } from './runs.ts'
@@ -73,10 +74,16 @@ export async function planLoop(
   const { base } = await findModel(store, request.base)
   const judges = new Map<string, Judge>()
   let audits: Opened['audits'] = {}
-  for (const { judge: name, override } of plans) {
+  for (const {
+    judge: name,
+    override,
+    options: { people: labelled },
+  } of plans) {
     if (judges.has(name)) continue
     const judge = await openJudge(services, name)
     judges.set(name, judge)
+    // where people label all, it says no more than how the policies compare
+    if (labelled === 1) continue
     audits = { ...(await requireAudits(services, judge, AXES, override)), ...audits }
   }
   const demonstrations =
@@ -121,6 +128,8 @@ export async function planLoop(
           ...{ serving: services.serving, parts, progress, signal: context.signal, ...audit },
           folder: join(services.dataDir, 'runs', context.id),
           judge: (iteration) => judgeOf(opened, iteration),
+          people: askPeople(services, context),
+          agreement: agreementInLoop(seed),
           approve: (...given) => approve(opened, context, ...given),
           tell: async (iteration, { reason, ...decision }) => {
             const told = await store.events(context.id, 0)

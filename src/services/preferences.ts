@@ -6,13 +6,7 @@ import { strengthOf } from '../judging/judge.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
-import type {
-  BlindQuery,
-  BlindReply,
-  ExportQuery,
-  ImportRequest,
-  PreferencesRequest,
-} from '../schemas/preferences.ts'
+import type { ExportQuery, ImportRequest, PreferencesRequest } from '../schemas/preferences.ts'
 import type { PreferenceRecord } from '../store/store.ts'
 import { fingerprint, rankedPairs, readPairs } from '../text/preference-formats.ts'
 import { auditFigures } from './audit-figures.ts'
@@ -87,7 +81,7 @@ export type Imported = {
 export async function importPairs(
   services: Services,
   { file, axis, source, annotator, annotator_kind }: z.output<typeof ImportRequest>,
-): Promise<Imported> {
+): Promise<Imported & { pairs: PreferenceRow[]; ids: string[] }> {
   const { filename } = await services.files.get(file)
   const text = new TextDecoder().decode(await services.files.read(file))
   const said = { source: source ?? filename, annotator, annotator_kind }
@@ -114,8 +108,8 @@ export async function importPairs(
   const before = await services.store.pairIds(labels)
   result.stored = new Set(labels).size - before.size
   result.duplicates = labels.length - result.stored
-  await storePairs(services, pairs, null)
-  return result
+  const ids = await storePairs(services, pairs, null)
+  return { ...result, pairs, ids }
 }
 
 function parseLine(line: string): unknown {
@@ -135,25 +129,8 @@ const conversationOf = (prompt: PreferenceRow['prompt']): string =>
     .trim()
 
 /** What was compared, whichever way round. */
-const comparedIn = ({ prompt, chosen, rejected }: PreferenceRecord): string =>
-  fingerprint([prompt, [chosen, rejected].sort()])
-
-/**
- * The oldest pair of an axis that an annotator has neither labelled nor skipped; its sides by a hash of the answers and
- * the annotator, so that neither the order nor the id tells which one others chose.
- */
-export async function nextBlind(
-  { store }: Pick<Services, 'store'>,
-  { axis, annotator, skip }: z.output<typeof BlindQuery>,
-): Promise<z.input<typeof BlindReply>['data']> {
-  const pairs = await store.pairsOf(axis)
-  const done = new Set(pairs.filter((pair) => pair.annotator === annotator).map(comparedIn))
-  const pair = pairs.find((each) => !skip.includes(each.id) && !done.has(comparedIn(each)))
-  if (pair === undefined) return null
-  const side = (answer: string): string => fingerprint([annotator, pair.prompt, answer])
-  const [a = '', b = ''] = [pair.chosen, pair.rejected].sort((x, y) => (side(x) < side(y) ? -1 : 1))
-  return { id: pair.id, axis, prompt: pair.prompt, a, b }
-}
+export const comparedIn = ({ prompt, chosen, rejected }: Omit<Labelled, 'orders'>): string =>
+  fingerprint([prompt.map(({ role, content }) => [role, content]), [chosen, rejected].sort()])
 
 /** Whether a stored pair is in the part of the store that an export asks for. */
 export const inPart = (
@@ -205,25 +182,36 @@ export async function agreementWithPeople(services: Services, seed: number): Pro
         [...(people.get(both)?.values() ?? [])].map((person) => ({ person, pair })),
       )
       if (doubly.length === 0) continue
-      // sides by the texts and not by the label: where people always say `a`, κ is nothing
-      const rows = doubly.map(({ person: { prompt, chosen, rejected } }): LabelledPair => {
-        const [a = '', b = ''] = [chosen, rejected].sort()
-        return { axis, prompt, a, b, label: a === chosen ? 'a' : 'b' }
-      })
-      const verdicts = doubly.map(({ pair }, i) => verdictFor(rows[i]?.a ?? '', pair))
       const [judge = '', version = null, prompts = null] = JSON.parse(who) as (string | null)[]
       found.push({
         ...{ axis, judge: judge ?? '', judge_version: version, prompt_version: prompts },
         pairs: doubly.length,
-        figures: auditFigures(rows, verdicts, seed, { self: null, before: null }),
+        figures: agreementFigures(axis, doubly, seed),
       })
     }
   }
   return found
 }
 
+type Labelled = Pick<PreferenceRow, 'prompt' | 'chosen' | 'rejected' | 'probability' | 'orders'>
+
+/** How a judge's labels stand to people's on the same pairs. */
+export function agreementFigures(
+  axis: Axis,
+  doubly: readonly { person: Labelled; pair: Labelled }[],
+  seed: number,
+): Figure[] {
+  // sides by the texts and not by the label: where people always say `a`, κ is nothing
+  const rows = doubly.map(({ person: { prompt, chosen, rejected } }): LabelledPair => {
+    const [a = '', b = ''] = [chosen, rejected].sort()
+    return { axis, prompt, a, b, label: a === chosen ? 'a' : 'b' }
+  })
+  const verdicts = doubly.map(({ pair }, i) => verdictFor(rows[i]?.a ?? '', pair))
+  return auditFigures(rows, verdicts, seed, { self: null, before: null })
+}
+
 /** A judge's label as its verdict on a pair whose first answer is `a`. */
-function verdictFor(a: string, pair: PreferenceRecord): Verdict {
+function verdictFor(a: string, pair: Labelled): Verdict {
   const turned = a !== pair.chosen
   const turn = (p: number | null): number | null => (p === null || !turned ? p : 1 - p)
   const probability = turn(pair.probability ?? 1) ?? NaN
@@ -234,6 +222,6 @@ function verdictFor(a: string, pair: PreferenceRecord): Verdict {
     orders[0] === null || orders[1] === null ? null : orders[0] > 0.5 === orders[1] > 0.5
   return {
     ...{ ok: true, probability, orders, consistent, strength: strengthOf(probability) },
-    ...{ soft: pair.probability !== null, cached: false },
+    ...{ soft: pair.probability != null, cached: false },
   }
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import PQueue from 'p-queue'
 import { CODE_VERSION } from '../config.ts'
-import { cancelled, LibraError, PAUSED, paused, serializeError } from '../errors.ts'
+import { cancelled, LibraError, PAUSED, paused, serializeError, WAITING } from '../errors.ts'
 import type { Emit } from '../rlaif/follow.ts'
 import type { Run, Store } from '../store/store.ts'
 
@@ -74,8 +74,8 @@ async function perform<T extends Record<string, unknown>>(
     const reason: unknown = signal.aborted ? signal.reason : null
     const { code, message } = serializeError(reason instanceof LibraError ? reason : error)
     const endedAt = Date.now()
-    await (code === PAUSED
-      ? store.runs.update(id, { state: 'paused', endedAt })
+    await (code === PAUSED || code === WAITING
+      ? store.runs.update(id, { state: code, endedAt })
       : store.runs.update(id, {
           ...{ state: signal.aborted || code === 'cancelled' ? 'cancelled' : 'failed', endedAt },
           error: { code, message },
@@ -125,7 +125,9 @@ export async function goOn<T extends Record<string, unknown>>(
   return perform(store, id, work, signal)
 }
 
-const UNFINISHED = ['queued', 'running', 'failed', 'cancelled', 'paused'] as const
+const UNFINISHED = [
+  ...(['queued', 'running', 'failed', 'cancelled', 'paused', 'waiting_for_labels'] as const),
+] as const
 const succeeded = (id: string): LibraError =>
   new LibraError('not_resumable', `run ${id} has succeeded: there is nothing left to do`)
 
@@ -209,7 +211,8 @@ export async function createRunner(store: Store): Promise<Runner> {
     async cancel(id) {
       const run = await load(id)
       const cancelled = { state: 'cancelled' as const, endedAt: Date.now() }
-      if (await store.moveRun(id, ['queued', 'paused'], cancelled)) return load(id)
+      if (await store.moveRun(id, ['queued', 'paused', 'waiting_for_labels'], cancelled))
+        return load(id)
       const controller = running.get(id)
       if (controller === undefined)
         throw new LibraError('already_ended', `run ${id} has ended: it ${run.state}`)
@@ -223,8 +226,8 @@ export async function createRunner(store: Store): Promise<Runner> {
           'not_resumable',
           `run ${id} ${run.parent === null ? `is of kind ${run.kind}: it can be cancelled, but would not go on` : `is a part of ${run.parent}: pause that`}`,
         )
-      if (await store.moveRun(id, ['queued'], { state: 'paused', endedAt: Date.now() }))
-        return load(id)
+      const halted = { state: 'paused' as const, endedAt: Date.now() }
+      if (await store.moveRun(id, ['queued', 'waiting_for_labels'], halted)) return load(id)
       const controller = running.get(id)
       if (controller === undefined)
         throw new LibraError('already_ended', `run ${id} does not run: it is ${run.state}`)

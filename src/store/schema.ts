@@ -175,6 +175,32 @@ export const preferences = sqliteTable(
   ],
 )
 
+/** Pairs of answers that a run waits for people to label, on one axis each. */
+export const labelRequests = sqliteTable(
+  'label_requests',
+  {
+    id: text('id').primaryKey(),
+    run: text('run')
+      .notNull()
+      .references(() => runs.id),
+    /** of the run that waits */
+    part: text('part').notNull(),
+    axis: text('axis', { enum: AXES }).notNull(),
+    prompt: text('prompt', { mode: 'json' }).notNull().$type<Message[]>(),
+    a: text('a').notNull(),
+    b: text('b').notNull(),
+    /** hash of what is compared, whichever way round */
+    compared: text('compared').notNull(),
+    /** the first label of a person that came */
+    preference: text('preference'),
+    createdAt: integer('created_at').notNull(),
+  },
+  (table) => [
+    index('label_requests_run').on(table.run, table.part),
+    index('label_requests_compared').on(table.compared),
+  ],
+)
+
 /** Judge profiles. A key is named by its environment variable and never stored. */
 export const judges = sqliteTable(
   'judges',

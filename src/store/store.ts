@@ -10,6 +10,8 @@ import type { Axis } from '../schemas/feedback.ts'
 import type { RoleName } from '../schemas/model.ts'
 import { collection } from './collection.ts'
 import type { Collection, Page, PageRequest } from './collection.ts'
+import { labelRequestRows } from './label-requests.ts'
+import type { LabelRequests } from './label-requests.ts'
 import { lockFolder } from './lock.ts'
 import { runFilter } from './run-filter.ts'
 import type { RunFilter } from './run-filter.ts'
@@ -47,6 +49,7 @@ export type CheckRow = typeof rewardChecks.$inferSelect
 export type Reply = { requestHash: string; status: number | null; reply: string | null }
 
 export type Store = RunRows & {
+  labelRequests: LabelRequests
   runs: Collection<typeof runs>
   models: Collection<typeof models>
   files: Collection<typeof files>
@@ -135,6 +138,7 @@ export async function openStore(folder: string): Promise<Store> {
   return {
     ...collections,
     ...runRows(db, write),
+    labelRequests: labelRequestRows(db, write),
     addPairs: async (rows) => {
       // SQLite takes 32,766 values in a statement
       for (let i = 0; i < rows.length; i += 1000)

@@ -31,10 +31,11 @@ import {
   agreementWithPeople,
   importPairs,
   inPart,
-  nextBlind,
   storePairs,
   toPairs,
 } from '../../services/preferences.ts'
+import { answerRequests } from '../../services/label-answers.ts'
+import { nextBlind } from '../../services/people.ts'
 import type { Services } from '../../services/services.ts'
 import { startRun } from '../../services/start.ts'
 import { route } from '../contract.ts'
@@ -138,7 +139,9 @@ export const preferenceRoutes = (services: Services): Route[] => [
       status: 201,
     },
     async ({ body }) => {
-      const ids = await storePairs(services, toPairs(body), null)
+      const pairs = toPairs(body)
+      const ids = await storePairs(services, pairs, null)
+      await answerRequests(services, pairs, ids)
       return { object: 'list', data: ids.map((id) => ({ id, object: 'preference' })) }
     },
   ),
@@ -152,17 +155,19 @@ export const preferenceRoutes = (services: Services): Route[] => [
       reply: ImportReply,
       status: 201,
     },
-    async ({ body }) => ({
-      object: 'preference.import',
-      ...(await importPairs(services, body)),
-    }),
+    async ({ body }) => {
+      const { pairs, ids, ...said } = await importPairs(services, body)
+      await answerRequests(services, pairs, ids)
+      return { object: 'preference.import', ...said }
+    },
   ),
   route(
     {
       method: 'get',
       path: '/v1/preferences/blind',
       tag: 'preferences',
-      summary: 'A stored pair that this annotator has not labelled, without what others said of it',
+      summary:
+        'A pair that this annotator has not labelled, first those that a run waits for, without what others said',
       query: BlindQuery,
       reply: BlindReply,
     },

@@ -225,8 +225,8 @@ const METRIC_FILES = {
   },
 }
 
-/** A paused run says nothing more until it is resumed. */
-const ENDED = ['succeeded', 'failed', 'cancelled', 'paused']
+/** A run that is paused or waits says nothing more until it is resumed. */
+const ENDED = ['succeeded', 'failed', 'cancelled', 'paused', 'waiting_for_labels']
 
 /** Events so far and those to come, read from the log alone, until the run has ended. */
 function streamEvents(store: Store, c: Context, { id }: Run): Response {

@@ -4,6 +4,7 @@ const alert = document.querySelector('[role=alert]')
 
 const form = document.querySelector('#label')
 const section = document.querySelector('#pair')
+const unsafe = document.querySelector('#unsafe')
 const status = document.querySelector('#said')
 const skipped = []
 let [pair, who, done, busy] = [null, null, 0, false]
@@ -16,8 +17,10 @@ form.addEventListener('submit', (event) => {
 for (const button of document.querySelectorAll('#choices button'))
   button.addEventListener('click', () => void choose(button))
 document.addEventListener('keydown', (event) => {
-  const typing = event.target.closest('input, select, textarea') !== null
+  const typing = event.target.closest('input:not([type=checkbox]), select, textarea') !== null
   if (typing || event.ctrlKey || event.metaKey || event.altKey || section.hidden) return
+  const side = unsafe.hidden ? null : unsafe.querySelector(`[name="${CSS.escape(event.key)}"]`)
+  if (side !== null) side.checked = !side.checked
   const button = [...document.querySelectorAll('#choices button')].find(
     (each) => each.querySelector('kbd').textContent === event.key,
   )
@@ -28,8 +31,12 @@ async function next() {
   const query = new URLSearchParams({ ...who, skip: skipped.join() })
   pair = (await ask(`/v1/preferences/blind?${query}`, undefined, 'GET')).data
   section.hidden = pair === null
-  status.textContent = pair === null ? say('no_more_pairs') : `${say('labelled_so_far')}: ${done}`
+  const waiting = pair?.waiting > 0 ? ` · ${say('waiting_pairs')}: ${pair.waiting}` : ''
+  status.textContent =
+    pair === null ? say('no_more_pairs') : `${say('labelled_so_far')}: ${done}${waiting}`
   if (pair === null) return
+  unsafe.hidden = pair.axis !== 'safety'
+  for (const box of unsafe.querySelectorAll('input')) box.checked = false
   document.querySelector('#prompt').textContent = pair.prompt.map((m) => m.content).join('\n')
   document.querySelector('#a').textContent = pair.a
   document.querySelector('#b').textContent = pair.b
@@ -47,8 +54,13 @@ async function choose(button) {
       const [chosen, rejected] = side === 'a' ? [pair.a, pair.b] : [pair.b, pair.a]
       const by = { annotator: who.annotator, annotator_kind: 'person', source: 'blind labelling' }
       const { axis, prompt } = pair
+      const safe = (of) => !unsafe.querySelector(`[name=${of}]`).checked
+      const absolute =
+        axis === 'safety'
+          ? { chosen_safe: safe(side), rejected_safe: safe(side === 'a' ? 'b' : 'a') }
+          : {}
       await ask('/v1/preferences', {
-        preferences: [{ axis, prompt, chosen, rejected, strength, ...by }],
+        preferences: [{ axis, prompt, chosen, rejected, strength, ...absolute, ...by }],
       })
       done++
     }

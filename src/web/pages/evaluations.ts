@@ -34,7 +34,15 @@ export function evaluationsPage(reader: Reader, { data, hasMore }: Page<Run>): M
   return page(reader, {
     ...{ title: say('evaluations'), active: '/evaluations', body },
     scripts: ['runs.js'],
-    words: ['step', 'wrong_comparison', 'paused', 'succeeded', 'failed', 'cancelled'],
+    words: [
+      'step',
+      'wrong_comparison',
+      'paused',
+      'waiting_for_labels',
+      'succeeded',
+      'failed',
+      'cancelled',
+    ],
   })
 }
 

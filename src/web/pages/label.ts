@@ -40,6 +40,15 @@ export function labelPage(reader: Reader): Markup {
           <p id="b"></p>
         </div>
       </div>
+      <div class="row" id="unsafe" hidden>
+        ${(['a', 'b'] as const).map(
+          (side) =>
+            html`<label
+              ><input type="checkbox" name="${side}" />
+              <kbd>${side}</kbd> ${say(side === 'a' ? 'a_unsafe' : 'b_unsafe')}</label
+            >`,
+        )}
+      </div>
       <div class="row" id="choices">
         ${choices('a', 1, STRENGTHS)}${choices('b', 5, STRENGTHS.toReversed())}
         <button type="button" id="skip"><kbd>0</kbd> ${say('skip_pair')}</button>
@@ -48,6 +57,6 @@ export function labelPage(reader: Reader): Markup {
   return page(reader, {
     ...{ title: say('label_pairs'), active: '/label', body },
     scripts: ['label.js'],
-    words: ['working', 'no_more_pairs', 'labelled_so_far'],
+    words: ['working', 'no_more_pairs', 'labelled_so_far', 'waiting_pairs'],
   })
 }

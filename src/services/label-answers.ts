@@ -1,0 +1,31 @@
+import { WAITING } from '../errors.ts'
+import type { PreferenceRow } from '../schemas/feedback.ts'
+import { byPerson } from './data.ts'
+import { comparedIn } from './preferences.ts'
+import type { Services } from './services.ts'
+import { resumeRun } from './start.ts'
+
+/**
+ * Gives people's labels to the runs that wait for them; a run that waits for no more goes on. `ids` are those under
+ * which the pairs were stored.
+ */
+export async function answerRequests(
+  services: Services,
+  pairs: readonly PreferenceRow[],
+  ids: readonly string[],
+): Promise<void> {
+  const { store } = services
+  const touched = new Set<string>()
+  for (const [i, pair] of pairs.entries()) {
+    const id = ids[i]
+    if (id === undefined || !byPerson({ annotatorKind: pair.annotator_kind ?? null, run: null }))
+      continue
+    for (const run of await store.labelRequests.answer(pair.axis, comparedIn(pair), id))
+      touched.add(run)
+  }
+  for (const run of touched) {
+    const { state } = (await store.runs.get(run)) ?? {}
+    if (state === WAITING && (await store.labelRequests.open(run)) === 0)
+      await resumeRun(services, run)
+  }
+}
