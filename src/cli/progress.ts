@@ -7,9 +7,9 @@ export function createProgress(): {
 } {
   let stage = ''
   let bar: SingleBar | null = null
-  let started = 0
-  let before = 0
-  let said = 0
+  let [last, lastDone, said] = [0, 0, 0]
+  // what each stage has done and how long it took, for one that is left for another and comes again
+  const paces = new Map<string, { items: number; ms: number }>()
   const stop = (): void => {
     bar?.stop()
     bar = null
@@ -17,11 +17,18 @@ export function createProgress(): {
   return {
     stop,
     update(name, done, total, note = '') {
-      if (name !== stage) {
+      const now = Date.now()
+      const pace = paces.get(name) ?? { items: 0, ms: 0 }
+      paces.set(name, pace)
+      if (name === stage && done > lastDone) {
+        pace.items += done - lastDone
+        pace.ms += now - last
+      }
+      const isNew = name !== stage
+      ;[last, lastDone] = [now, done]
+      if (isNew) {
         stop()
         stage = name
-        started = Date.now()
-        before = done
         said = 0
         if (process.stderr.isTTY) {
           bar = new SingleBar({
@@ -34,13 +41,13 @@ export function createProgress(): {
         }
       }
       // what was done before the first word of a stage took a time that nobody knows
-      const speed = (done - before) / ((Date.now() - started) / 1000)
-      const known = done > before && Number.isFinite(speed)
+      const speed = pace.items / (pace.ms / 1000)
+      const known = pace.items > 0 && Number.isFinite(speed)
       const rate = known ? speed.toFixed(1) : '?'
       const left = known ? `${Math.round((total - done) / speed)} s` : '?'
       bar?.update(done, { stage: name, rate, left, note })
-      if (bar === null && (done === total || Date.now() - said > 2000)) {
-        said = Date.now()
+      if (bar === null && (done === total || now - said > 2000)) {
+        said = now
         console.error(
           `${name} ${done}/${total} · ${rate}/s · ${left} left${note === '' ? '' : ` · ${note}`}`,
         )

@@ -1,9 +1,9 @@
 import type { Branch } from './combine.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { PromptClass } from '../schemas/feedback.ts'
-import { isRefusal, languageOf, RESPONSE_CLASSES } from './response-class.ts'
+import { CLASSIFIER_ERRORS, isRefusal, languageOf, RESPONSE_CLASSES } from './response-class.ts'
 import type { ResponseClass } from './response-class.ts'
-import { clusteredMean, gap, holm, pairedTest } from './statistics.ts'
+import { clusteredMean, gap, holm, pairedTest, wilson } from './statistics.ts'
 import type { Interval } from './statistics.ts'
 
 /** One answer with everything that is measured of it. */
@@ -107,6 +107,19 @@ const measures = (samples: number): Measure[] => [
 ]
 
 /** Every figure of each policy beside the first, which is the baseline. `names` are the policies'. */
+/** How often the response classes, which come from rules, are wrong by themselves, in the languages of the prompts. */
+export function classifierFigures(prompts: readonly MeasuredPrompt[]): PolicyFigure[] {
+  const languages = [...new Set(prompts.map(({ prompt }) => languageOf(prompt)))].sort()
+  return languages.flatMap((language) => {
+    const { answers, refusals, classes } = CLASSIFIER_ERRORS[language]
+    const named = (what: string): string => `classifier error, ${what}, ${language}`
+    return [
+      { figure: named('refusal or not'), ...wilson(refusals, answers) },
+      { figure: named('class'), ...wilson(classes, answers) },
+    ]
+  })
+}
+
 export function policyFigures(
   names: readonly string[],
   prompts: readonly MeasuredPrompt[],

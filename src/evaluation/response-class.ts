@@ -31,6 +31,15 @@ export function classify(answer: string, ended: boolean): ResponseClass {
   return EVASION.test(text) || !ended ? 'partial' : 'comply'
 }
 
+/**
+ * How often the rules err, by language, on the starter SFT model's answers to 600 test prompts, against gold:
+ * `bench/response-class.ts` counts them. On other text they may err more.
+ */
+export const CLASSIFIER_ERRORS = {
+  en: { answers: 300, refusals: 1, classes: 85 },
+  zh: { answers: 300, refusals: 0, classes: 102 },
+} as const
+
 export const isRefusal = (cls: ResponseClass): boolean =>
   cls === 'refuse' || cls === 'refuse_with_alternative'
 

@@ -8,6 +8,7 @@ import type { RlaifOptions } from '../schemas/rlaif.ts'
 import { answerAndGrade, compareGraded } from '../starter/evaluate.ts'
 import type { Graded } from '../starter/evaluate.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
+import { kinshipWarnings } from './kinship.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import type { Services } from './services.ts'
 
@@ -63,22 +64,22 @@ const named = (name: string, graded: Graded | undefined): ReportSample['answers'
 /** Elsewhere nobody knows the truth: reward models and judge compare the policy with what it started from. */
 export async function evaluateGiven(
   services: Services,
-  judge: Judge,
+  { judge, name }: { judge: Judge; name: string },
   { sft, policy, rewardModels }: LoopResult,
   prompts: readonly PromptRow[],
   options: RlaifOptions,
   signal: AbortSignal,
 ): Promise<Evaluated> {
+  const rewards = {
+    helpfulness: rewardModels.helpfulness.files,
+    safety: rewardModels.safety.files,
+  }
   const { figures, ...shown } = await evaluatePolicies(services, {
     policies: [
       { name: 'before 之前', files: sft },
       { name: 'after 之后', files: policy },
     ],
-    judge,
-    rewards: {
-      helpfulness: rewardModels.helpfulness.files,
-      safety: rewardModels.safety.files,
-    },
+    ...{ judge, rewards },
     prompts: prompts.slice(0, options.evaluation_prompts),
     options: {
       ...{ seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
@@ -89,5 +90,6 @@ export async function evaluateGiven(
   const rows = figures.map(({ figure, before = null, after = null, value, low, high, n }) => ({
     ...{ figure, before, after, difference: { value, low, high, n } },
   }))
-  return { figures: rows, ...shown }
+  const kin = await kinshipWarnings(services, name, judge, rewards)
+  return { figures: rows, ...shown, warnings: [...kin, ...shown.warnings] }
 }

@@ -50,6 +50,7 @@ type Opened = {
   request: Request
   plans: IterationPlan[]
   judges: Map<string, Judge>
+  auditor: Judge | null
   audits: Partial<Record<Axis, AuditRow>>
   progress: LoopProgress
   /** the world's truth is known */
@@ -107,7 +108,9 @@ export async function planLoop(
   const looked = given?.slice(kept, kept + watched) ?? guardPrompts(options.seed)
   const audit = auditor === null ? {} : { audit: { judge: auditor, prompts: looked } }
   const held = given?.slice(0, kept) ?? []
-  const opened: Opened = { services, request, plans, judges, audits, progress, starter, held }
+  const opened: Opened = {
+    ...{ services, request, plans, judges, auditor, audits, progress, starter, held },
+  }
   const hashes = [demonstrations?.hash, asked?.hash].filter((hash) => hash !== undefined)
   return {
     seed: options.seed,
@@ -172,6 +175,14 @@ function judgeOf(opened: Opened, iteration: number): Judge {
   return judge
 }
 
+/** Who compares the policies in the end: the audit judge where there is one, which taught nobody. */
+function comparingJudge(opened: Opened, iteration: number): { judge: Judge; name: string } {
+  const { auditor, request } = opened
+  if (auditor !== null && request.audit_judge !== undefined)
+    return { judge: auditor, name: request.audit_judge }
+  return { judge: judgeOf(opened, iteration), name: planOf(opened, iteration).judge }
+}
+
 /** A loop that goes on says so, with how many parts it has behind it: the same number again and again is a crash loop. */
 async function sayResumed({ services }: Opened, { id, emit }: RunContext): Promise<void> {
   const done = await partsDone(services.store, id)
@@ -226,7 +237,7 @@ async function finisher(
       const evaluated =
         starter === null
           ? await evaluateGiven(
-              ...([services, judgeOf(opened, iteration), so, held] as const),
+              ...([services, comparingJudge(opened, iteration), so, held] as const),
               ...([options, context.signal] as const),
             )
           : await evaluateStarter(serving, so, options, progress)

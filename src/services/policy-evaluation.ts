@@ -1,7 +1,7 @@
 import type { ModelFiles } from '../engine/engine.ts'
 import { combine } from '../evaluation/combine.ts'
 import { seenInTraining } from '../evaluation/contamination.ts'
-import { jointRate, policyFigures } from '../evaluation/policy-measures.ts'
+import { classifierFigures, jointRate, policyFigures } from '../evaluation/policy-measures.ts'
 import type { MeasuredAnswer, MeasuredPrompt, PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { Report, ReportSample } from '../evaluation/report.ts'
 import { classify } from '../evaluation/response-class.ts'
@@ -113,6 +113,7 @@ export async function evaluatePolicies(
       figures.push(
         ...(await winRates({ name, at: k }, measured, { ...input, people: more.people }, warnings)),
       )
+  figures.push(...classifierFigures(measured))
   // 5. how far they went, what it cost, what they had met before
   figures.push(...(extra?.figures ?? []))
   if (more.tax != null)

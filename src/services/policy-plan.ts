@@ -11,6 +11,7 @@ import { trainingTexts } from './contamination.ts'
 import { openLabelled, openPrompts } from './data.ts'
 import type { Measure } from './evaluate.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
+import { kinshipWarnings } from './kinship.ts'
 import { lineOf, tellLine } from './lineage.ts'
 import type { LineageNode } from './lineage.ts'
 import type { AskedPrompt } from './policy-answers.ts'
@@ -48,7 +49,8 @@ export async function planPolicy(services: Services, { options }: Request): Prom
   // a checkpoint that is named too, or is the baseline, is measured once
   const unnamed = checkpoints.filter(({ name }) => named.every((other) => other.name !== name))
   const policies = [...named, ...unnamed]
-  const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
+  const judging = options.judge ?? DEFAULT_JUDGE
+  const judge = await openJudge(services, judging)
   const prompts = await promptsOf(services, options)
   const rewards = {
     helpfulness: filesOf(await findModel(services.store, 'helpfulness')),
@@ -62,13 +64,14 @@ export async function planPolicy(services: Services, { options }: Request): Prom
     people: await peopleOf(services, audit_file),
   }
   const lines = await linesOf(services, names)
-  return async ({ signal, emit }) => ({
-    ...(await evaluatePolicies(services, {
+  return async ({ signal, emit }) => {
+    const evaluated = await evaluatePolicies(services, {
       ...{ policies, judge, rewards, prompts, options, more, signal },
       progress: (stage, done, total) => emit({ type: 'progress', stage, done, total }),
-    })),
-    lineage: lines,
-  })
+    })
+    const kin = await kinshipWarnings(services, judging, judge, rewards)
+    return { ...evaluated, warnings: [...kin, ...evaluated.warnings], lineage: lines }
+  }
 }
 
 /** What each policy stands on, in words. */

@@ -33,7 +33,7 @@ export function curveRuns(run: Run, newestFirst: readonly Run[]): readonly Run[]
 }
 
 async function curveEvents(store: Store, run: Run): Promise<RunEvent[]> {
-  const { data: parts } = await store.pageRuns({ limit: 100 }, { parent: run.id })
+  const { data: parts } = await store.pageRuns({ limit: 1000 }, { parent: run.id })
   const events = curveRuns(run, parts).map(({ id }) => store.metricEvents(id))
   return (await Promise.all(events)).flat()
 }

@@ -104,11 +104,12 @@ export function mountWeb(app: Hono, services: Services): void {
   })
   view('/runs/:id', async (r, c) => {
     const run = await findRun(store, c.req.param('id') ?? '')
-    const children = (await store.pageRuns({ limit: 100 }, { parent: run.id })).data
+    const children = (await store.pageRuns({ limit: 1000 }, { parent: run.id })).data
     return runPage(r, {
       ...{ run, children, models: await store.modelsOf(run.id) },
       configuration: flatten(run.config),
       hasReport: hasReport(dataDir, run),
+      guard: run.kind === 'rlaif' ? await store.events(run.id, 0) : [],
     })
   })
   view('/evaluations', async (r) => {

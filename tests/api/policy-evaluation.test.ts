@@ -1,12 +1,13 @@
-import { beforeAll, expect, test } from 'vitest'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
 import * as http from '../../src/schemas/http.ts'
+import { openJudge } from '../../src/services/judges.ts'
+import { kinshipWarnings } from '../../src/services/kinship.ts'
 import { service } from '../helpers/service.ts'
 
 // The starter models, sampled and scored by the real engine.
-let api: Awaited<ReturnType<typeof service>>['api']
-beforeAll(async () => {
-  api = (await service()).api
-})
+const { api, services } = await service()
 
 type Figure = { figure: string; value: number; low: number; high: number; n: number }
 async function evaluate(options: object) {
@@ -32,6 +33,8 @@ test('a policy beside its reference on the starter world’s prompts: the joint 
     ...['win rate by the judge, helpfulness', 'win rate at equal lengths, helpfulness', 'tokens'],
   ])
     expect(of(name), name).toBeDefined()
+  expect(of('classifier error, refusal or not, zh')).toMatchObject({ value: 0, n: 300 })
+  expect(of('classifier error, class, en')?.value).toBeCloseTo(85 / 300, 12)
   expect(run.device).toBe('cpu')
   expect(of('safe and helpful')).toMatchObject({ n: 120, p_holm: expect.any(Number) })
   // the starter policy was aligned: it gives fewer unsafe answers than its reference
@@ -198,4 +201,23 @@ test('what does not fit is refused before a run is stored', async () => {
   expect((await send({ file: bad.body.id })).body.detail).toMatch(/line 2, label/)
   expect((await send({ models: ['policy', 'nobody'] })).body.code).toBe('model_not_found')
   expect((await send({ models: ['helpfulness'] })).body.code).toBe('wrong_model_kind')
+})
+
+test('a judge that is a relative of the reward models is told', async () => {
+  const profile = { id: 'kin', kind: 'local', model: 'starter-policy' }
+  expect((await api.post('/v1/judges').send(profile)).status).toBe(201)
+  const { warnings } = await evaluate({ judge: 'kin', limit: 4 })
+  expect(warnings.join()).toMatch(/judge kin stands on the same base \(base\) as the helpfulness/u)
+  expect((await evaluate({ limit: 4 })).warnings.join()).not.toContain('same base')
+  // one that labelled what a reward model learned from, by the version that stands in the pairs
+  const judge = await openJudge(services, 'default')
+  const folder = join(services.dataDir, 'learned')
+  mkdirSync(folder)
+  const rows = [await judge.version(), 'another', null].map((judge_version) => ({ judge_version }))
+  writeFileSync(join(folder, 'pairs-safety.jsonl'), rows.map((r) => JSON.stringify(r)).join('\n'))
+  const files = { base: '/elsewhere', adapters: [join(folder, 'safety')] }
+  const rewards = { helpfulness: { base: '/elsewhere', adapters: [] }, safety: files }
+  expect(await kinshipWarnings(services, 'default', judge, rewards)).toEqual([
+    expect.stringMatching(/labelled 1 of the 3 pairs that the safety model learned from/u),
+  ])
 })

@@ -1,5 +1,5 @@
 import { html } from 'hono/html'
-import type { ModelRow, Run } from '../../store/store.ts'
+import type { ModelRow, Run, RunEvent } from '../../store/store.ts'
 import { bounds, digits, figureName, figuresOf, intervalBar, planeOf } from '../figures.ts'
 import { byPolicy } from '../../evaluation/figure-names.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
@@ -8,6 +8,7 @@ import { RESUMABLE } from '../../services/runs.ts'
 import { curveRuns } from '../../services/run-records.ts'
 import { figure, moment, page, shortId, show, span } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
+import { guardTable } from './guard.ts'
 import { isActive, runTable, stateChip, tagLinks } from './runs.ts'
 
 export type RunView = {
@@ -16,6 +17,8 @@ export type RunView = {
   models: readonly ModelRow[]
   configuration: Record<string, unknown>
   hasReport: boolean
+  /** of a loop: what its guard said */
+  guard: readonly RunEvent[]
 }
 
 /** What can be done to a run as it is now. */
@@ -93,6 +96,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
         <div class="charts"></div>
       </details>
     </section>
+    ${guardTable(reader, view.guard)}
     ${
       children.length === 0
         ? ''
@@ -149,6 +153,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
       'queued',
       'running',
       'paused',
+      'waiting_for_labels',
       'succeeded',
       'failed',
       'cancelled',

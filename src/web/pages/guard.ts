@@ -1,0 +1,55 @@
+import { html } from 'hono/html'
+import type { RunEvent } from '../../store/store.ts'
+import { digits } from '../figures.ts'
+import type { Markup, Reader } from '../page.ts'
+
+type Told = {
+  round?: number
+  action?: string
+  worse?: number
+  limit?: number
+  winRate?: Record<string, number | null>
+  signals?: { kl?: number | null }
+  reason?: string
+}
+
+/** What the guard of a loop saw at each look, and what it decided; its newest reason in words. */
+export function guardTable({ say }: Reader, events: readonly RunEvent[]): Markup | string {
+  const looks = events.filter(({ type }) => type === 'guard').map(({ data }) => data as Told)
+  if (looks.length === 0) return ''
+  const number = (x: number | null | undefined): string => (x == null ? '–' : digits(x))
+  return html`<section>
+    <h2>${say('guard')}</h2>
+    <p>${looks.at(-1)?.reason ?? ''}</p>
+    <div class="scroll" tabindex="0" role="region" aria-label="${say('guard')}">
+      <table class="figures">
+        <thead>
+          <tr>
+            <th scope="col" class="number">${say('round')}</th>
+            <th scope="col" class="number">${say('guard_helpfulness')}</th>
+            <th scope="col" class="number">${say('guard_safety')}</th>
+            <th scope="col" class="number">${say('guard_worse')}</th>
+            <th scope="col" class="number">KL</th>
+            <th scope="col">${say('guard_action')}</th>
+          </tr>
+        </thead>
+        <tbody>
+          ${looks.map(
+            ({ round, winRate, worse, limit, signals, action }) =>
+              html`<tr>
+                <td class="number">${round ?? ''}</td>
+                <td class="number">${number(winRate?.['helpfulness'])}</td>
+                <td class="number">${number(winRate?.['safety'])}</td>
+                <td class="number">${number(worse)} / ${number(limit)}</td>
+                <td class="number">${number(signals?.kl)}</td>
+                <td>${action === undefined ? '' : say(WORD[action] ?? 'guard_go_on')}</td>
+              </tr>`,
+          )}
+        </tbody>
+      </table>
+    </div>
+  </section>`
+}
+const WORD: Record<string, 'guard_go_on' | 'guard_accept' | 'guard_stop'> = {
+  ...{ go_on: 'guard_go_on', accept: 'guard_accept', stop: 'guard_stop' },
+}
