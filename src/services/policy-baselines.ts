@@ -1,4 +1,5 @@
 import type { ModelFiles } from '../engine/engine.ts'
+import { bestOfKlBound } from '../evaluation/best-of.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import { languageOf } from '../evaluation/response-class.ts'
 import { clusteredMean } from '../evaluation/statistics.ts'
@@ -35,7 +36,7 @@ type Beside = { name: string; answers: Answer[][] }
  */
 export function samplesAtKl(kl: number): number {
   let n = 1
-  while (n < MOST && Math.log(n) - (n - 1) / n < kl) n++
+  while (n < MOST && bestOfKlBound(n) < kl) n++
   return n
 }
 
@@ -81,13 +82,13 @@ export async function baselinesBeside(
   if (options.baselines.includes('best_of_n')) {
     const kl = went[0] ?? NaN
     const n = samplesAtKl(kl)
-    if (Math.log(n) - (n - 1) / n < kl)
+    const bound = bestOfKlBound(n)
+    if (bound < kl)
       warnings.push(
         `best of ${n} stays below the policy’s KL of ${kl.toFixed(2)}: no more than ${MOST} answers are sampled`,
       )
     const name = `best of ${n}`
     beside.push({ name, answers: await bestOf(services, n, reference, input) })
-    const bound = Math.log(n) - (n - 1) / n
     tell(name, new Array<number>(prompts.length).fill(bound))
   }
   if (options.baselines.includes('system_prompt')) {
