@@ -63,21 +63,18 @@ const AxisScore = z.object({
     .describe('calibrated; null where the model has no calibration'),
   score: z.number().nullable().describe('100 × probability'),
 })
+/** A stored score, of one conversation. */
+export const Score = z.object({
+  id: z.string(),
+  helpfulness: AxisScore.optional(),
+  safety: AxisScore.optional(),
+  combined: z.object({ reward: z.number(), branch: z.string(), threshold: z.number() }).nullable(),
+  truncated: z.boolean(),
+})
 export const ScoreReply = z.object({
   object: z.literal('list'),
   model: z.object({ helpfulness: z.string().optional(), safety: z.string().optional() }),
-  data: z.array(
-    z.object({
-      index: z.int(),
-      id: z.string(),
-      helpfulness: AxisScore.optional(),
-      safety: AxisScore.optional(),
-      combined: z
-        .object({ reward: z.number(), branch: z.string(), threshold: z.number() })
-        .nullable(),
-      truncated: z.boolean(),
-    }),
-  ),
+  data: z.array(z.object({ index: z.int(), ...Score.shape })),
   usage,
 })
 

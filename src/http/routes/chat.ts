@@ -1,8 +1,9 @@
 import type { Context } from 'hono'
 import { streamSSE } from 'hono/streaming'
 import type { z } from 'zod'
-import type { Completion } from '../../engine/engine.ts'
+import type { Completion, GenerateRequest } from '../../engine/engine.ts'
 import { ChatReply, ChatRequest } from '../../schemas/openai.ts'
+import { sampleBestOf } from '../../services/best-of.ts'
 import { filesOf, findModel } from '../../services/catalog.ts'
 import { newId } from '../../services/runs.ts'
 import type { Services } from '../../services/services.ts'
@@ -23,44 +24,45 @@ export const chatRoutes = (services: Services): Route[] => [
       reply: ChatReply,
     },
     async ({ c, body }) => {
-      const completions = await complete(services, body, c.req.raw.signal)
+      const request = await requestOf(services, body)
+      const { signal } = c.req.raw
       const head = { id: newId('chatcmpl'), created: seconds(Date.now()), model: body.model }
-      if (body.stream) return stream(c, head, completions, body)
-      return {
-        ...head,
-        object: 'chat.completion',
-        system_fingerprint: null,
-        choices: completions.map((completion, index) => ({
-          index,
-          message: { role: 'assistant', content: completion.text, refusal: null },
-          finish_reason: completion.finish,
-          logprobs: body.logprobs ? logprobsOf(completion) : null,
-        })),
-        usage: usageOf(completions),
+      const whole = { ...head, object: 'chat.completion', system_fingerprint: null }
+      const choiceOf = (completion: Completion, index: number) => ({
+        index,
+        message: { role: 'assistant', content: completion.text, refusal: null },
+        finish_reason: completion.finish,
+        logprobs: body.logprobs ? logprobsOf(completion) : null,
+      })
+      if (typeof body.best_of === 'number' && !body.stream) {
+        const asked = { request: { ...request, n: body.best_of }, keep: body.n }
+        const { best, sampled, distinct, klBound } = await sampleBestOf(services, asked, signal)
+        return {
+          ...whole,
+          choices: best.map(({ completion, score: { index: _, ...score } }, index) => ({
+            ...choiceOf(completion, index),
+            score,
+          })),
+          best_of: { sampled: sampled.length, distinct, kl_bound: klBound },
+          usage: usageOf(sampled),
+        }
       }
+      const [completions = []] = await services.admission.admit(body.n, () =>
+        services.serving.generate(request, signal),
+      )
+      if (body.stream) return stream(c, head, completions, body)
+      return { ...whole, choices: completions.map(choiceOf), usage: usageOf(completions) }
     },
   ),
 ]
 
-async function complete(
-  { store, serving, admission }: Services,
-  body: Request,
-  signal: AbortSignal,
-): Promise<Completion[]> {
+async function requestOf({ store }: Services, body: Request): Promise<GenerateRequest> {
   const model = filesOf(await findModel(store, body.model))
   const stop = typeof body.stop === 'string' ? [body.stop] : body.stop
   const maxTokens = body.max_completion_tokens ?? body.max_tokens
   const { temperature, top_p: topP, seed } = body
   const sampling = { maxTokens, temperature, topP, topK: 0, seed, stop }
-  const asked = {
-    model,
-    prompts: [body.messages],
-    n: body.n,
-    onTooLong: 'error' as const,
-    sampling,
-  }
-  const [completions = []] = await admission.admit(body.n, () => serving.generate(asked, signal))
-  return completions
+  return { model, prompts: [body.messages], n: body.n, onTooLong: 'error', sampling }
 }
 
 const logprobsOf = ({ tokens, logprobs }: Completion) => ({
