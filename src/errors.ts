@@ -52,7 +52,7 @@ export const cancelled = (): LibraError => new LibraError('cancelled', 'the run 
 
 /** What ends work that is to go on later. */
 export const PAUSED = 'paused' as const
-export const paused = (): LibraError => new LibraError(PAUSED, 'the run was paused')
+export const paused = (why = 'the run was paused'): LibraError => new LibraError(PAUSED, why)
 
 /** What ends work that goes on when people have labelled what it is about. */
 export const WAITING = 'waiting_for_labels'

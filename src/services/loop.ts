@@ -251,6 +251,7 @@ async function finisher(
     if (plans.length > 1) await register(services, context, so, iteration)
     const { pause_after: after } = LoopRequest.parse((await findRun(store, context.id)).config)
     const waits = after === 'each' ? iteration < plans.length : after === iteration
-    if (waits && iteration > before) throw paused()
+    if (waits && iteration > before)
+      throw paused(`waits after iteration ${iteration} of ${plans.length}: resume it to go on`)
   }
 }

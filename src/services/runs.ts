@@ -57,13 +57,13 @@ async function perform<T extends Record<string, unknown>>(
   work: Work<T>,
   signal: AbortSignal,
 ): Promise<T & { runId: string }> {
+  // a run that goes on counts on, also where it takes events back: a reader asks for those after a number
+  let seq = await store.lastSeq(id)
+  const next = ({ type, ...data }: { type: string }) => ({
+    ...{ run: id, seq: ++seq, at: Date.now(), type, data },
+  })
+  const emit: Emit = (event) => store.appendEvents([next(event)])
   try {
-    // a run that goes on counts on, also where it takes events back: a reader asks for those after a number
-    let seq = await store.lastSeq(id)
-    const next = ({ type, ...data }: { type: string }) => ({
-      ...{ run: id, seq: ++seq, at: Date.now(), type, data },
-    })
-    const emit: Emit = (event) => store.appendEvents([next(event)])
     const rewind: RunContext['rewind'] = (after, event) => store.rewindEvents(after, next(event))
     if (signal.aborted) throw cancelled()
     const result = await work({ id, emit, rewind, signal })
@@ -74,12 +74,13 @@ async function perform<T extends Record<string, unknown>>(
     const reason: unknown = signal.aborted ? signal.reason : null
     const { code, message } = serializeError(reason instanceof LibraError ? reason : error)
     const endedAt = Date.now()
-    await (code === PAUSED || code === WAITING
-      ? store.runs.update(id, { state: code, endedAt })
-      : store.runs.update(id, {
-          ...{ state: signal.aborted || code === 'cancelled' ? 'cancelled' : 'failed', endedAt },
-          error: { code, message },
-        }))
+    if (code === PAUSED || code === WAITING) {
+      await emit({ type: code, message })
+      await store.runs.update(id, { state: code, endedAt })
+    } else {
+      const state = signal.aborted || code === 'cancelled' ? 'cancelled' : 'failed'
+      await store.runs.update(id, { state, endedAt, error: { code, message } })
+    }
     throw error
   }
 }

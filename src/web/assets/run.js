@@ -30,7 +30,8 @@ function draw() {
 more.addEventListener('toggle', draw)
 
 function note(type, data, at) {
-  const { metrics, rows, ...rest } = data
+  // its step stands before the text; the result of a part is in the run's record
+  const { metrics, rows, step: _step, result: _result, message = '', ...rest } = data
   const text = metrics
     ? Object.entries(metrics)
         .sort(([a], [b]) => byWeight(a, b))
@@ -38,9 +39,12 @@ function note(type, data, at) {
         .map(([name, value]) => `${name} ${figure(value)}`)
         .join(' · ')
     : [
+        message,
         ...(rows ?? []).slice(0, 2).map((row) => row.response ?? JSON.stringify(row)),
         Object.keys(rest).length > 0 ? JSON.stringify(rest) : '',
-      ].join(' ')
+      ]
+        .filter((each) => each !== '')
+        .join(' ')
   const below = log.scrollHeight - log.scrollTop - log.clientHeight < 40
   log.append(el('p', {}, el('b', {}, type), ` ${at ?? ''} `, text))
   while (log.childElementCount > KEPT) log.firstElementChild.remove()

@@ -101,7 +101,7 @@ export const runTable = (
             }
             <td class="what">
               <a href="/runs/${run.id}">${say(run.kind)}</a>${axisOf(run, say)}
-              <code>${shortId(run.id)}</code>${
+              <code>${compare ? shortId(run.id) : (run.part ?? shortId(run.id))}</code>${
                 run.parent === null || !compare
                   ? ''
                   : html` <small
