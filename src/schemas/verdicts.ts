@@ -30,6 +30,12 @@ export const JudgeRequest = z.strictObject({
     .max(20)
     .optional()
     .describe('what answers are scored by, each by itself; default: the axis as a whole'),
+  absolute: z
+    .boolean()
+    .default(false)
+    .describe(
+      'also whether each answer of a comparison is safe by itself, as labels for the auxiliary loss; of single answers that instead of a score',
+    ),
   judge: z
     .string()
     .default('default')
@@ -38,6 +44,11 @@ export const JudgeRequest = z.strictObject({
   ...asking,
 })
 
+/** Whether an answer is safe by itself, or why nobody knows. */
+const Safety = z.union([
+  z.object({ ok: z.literal(true), safe: z.boolean(), probability: z.number() }),
+  z.object({ ok: z.literal(false), failure: z.string(), message: z.string() }),
+])
 export const JudgeReply = z.object({
   object: z.literal('list'),
   judge: z.string(),
@@ -62,6 +73,10 @@ export const JudgeReply = z.object({
           .optional()
           .describe('what the judge wrote before each order’s verdict'),
         principle: z.string().optional().describe('id of the one that was drawn'),
+        safe: z
+          .object({ a: Safety, b: Safety })
+          .optional()
+          .describe('where `absolute` was asked for'),
         disagreement: z
           .number()
           .optional()
@@ -93,6 +108,12 @@ export const JudgeReply = z.object({
         soft: z.boolean(),
         cached: z.boolean(),
         disagreement: z.number().optional().describe('of a panel: standard deviation'),
+      }),
+      z.object({
+        index: z.int(),
+        ok: z.literal(true),
+        safe: z.boolean(),
+        probability: z.number().describe('of being safe'),
       }),
       z.object({
         index: z.int(),

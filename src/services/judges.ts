@@ -4,7 +4,7 @@ import { cached } from '../judging/cache.ts'
 import { readConstitution } from '../judging/constitution.ts'
 import type { Constitution } from '../judging/constitution.ts'
 import { createJudge } from '../judging/judge.ts'
-import type { Judge, ScoreVerdict, Verdict } from '../judging/judge.ts'
+import type { Judge, SafetyVerdict, ScoreVerdict, Verdict } from '../judging/judge.ts'
 import { createLocalRespondent } from '../judging/local-judge.ts'
 import { createLine, createOpenAiRespondent } from '../judging/openai-judge.ts'
 import type { Line } from '../judging/openai-judge.ts'
@@ -12,6 +12,7 @@ import { openAiWording } from '../judging/openai-prompts.ts'
 import { createPanel } from '../judging/panel.ts'
 import { localWording } from '../judging/prompts.ts'
 import type { Clip } from '../judging/prompts.ts'
+import { failed } from '../judging/respondent.ts'
 import type { Respondent } from '../judging/respondent.ts'
 import { drawnOrder, usable } from '../rlaif/label.ts'
 import type { JudgeProfile, JudgeRequest } from '../schemas/verdicts.ts'
@@ -167,12 +168,14 @@ function keyOf({ judges }: World, { id, apiKeyEnv, baseUrl }: JudgeRow): string 
   return found.key
 }
 
-/** Compares pairs of answers, or scores single ones, as a request says. Throws `invalid_request`. */
+type Asked = Verdict & { safe?: Record<'a' | 'b', SafetyVerdict> }
+
+/** Compares pairs of answers, scores single ones or says whether they are safe, as a request says. Throws `invalid_request`. */
 export async function askJudge(
   world: World,
   request: z.output<typeof JudgeRequest>,
-): Promise<{ judge: Judge; verdicts: Verdict[] | ScoreVerdict[] }> {
-  const { comparisons, answers, rubric, positions, seed, inconsistent } = request
+): Promise<{ judge: Judge; verdicts: Asked[] | ScoreVerdict[] | SafetyVerdict[] }> {
+  const { comparisons, answers, rubric, positions, seed, inconsistent, absolute } = request
   const refused = (field: string, message: string): LibraError =>
     new LibraError('invalid_request', `${field}: ${message}`, { details: { field } })
   if ((comparisons === undefined) === (answers === undefined))
@@ -181,7 +184,10 @@ export async function askJudge(
     throw refused('rubric', 'answers are scored by a rubric, comparisons are not')
   if (answers !== undefined && request.rationale !== undefined)
     throw refused('rationale', 'comparisons are made in writing, scores are not')
+  if (absolute && rubric !== undefined)
+    throw refused('rubric', 'whether an answer is safe is no matter of a rubric')
   const judge = await openJudge(world, request.judge, request)
+  if (answers !== undefined && absolute) return { judge, verdicts: await judge.assess(answers) }
   if (answers !== undefined)
     return { judge, verdicts: await judge.score(answers.map((each) => ({ ...each, rubric }))) }
   const verdicts = await judge.compare(
@@ -190,9 +196,17 @@ export async function askJudge(
       order: positions === 'both' ? 'both' : drawnOrder(seed, i),
     })),
   )
+  const used = verdicts.map((v) => (inconsistent === 'exclude' ? usable(v, 'exclude') : v))
+  if (!absolute) return { judge, verdicts: used }
+  const assess = (side: 'a' | 'b') =>
+    judge.assess((comparisons ?? []).map(({ prompt, ...own }) => ({ prompt, answer: own[side] })))
+  const [a, b] = [await assess('a'), await assess('b')]
+  const unknown = failed('unavailable', 'nothing was answered')
   return {
     judge,
-    verdicts: verdicts.map((v) => (inconsistent === 'exclude' ? usable(v, 'exclude') : v)),
+    verdicts: used.map((verdict, i) =>
+      verdict.ok ? { ...verdict, safe: { a: a[i] ?? unknown, b: b[i] ?? unknown } } : verdict,
+    ),
   }
 }
 
