@@ -65,7 +65,14 @@ export type ScoreVerdict =
       ok: true
       score: number
       /** P(1) … P(10) of each criterion; without a rubric of one that is named as the axis */
-      criteria: { name: string; weight: number; score: number; probabilities: readonly number[] }[]
+      criteria: {
+        name: string
+        weight: number
+        score: number
+        probabilities: readonly number[]
+        /** what was written before, where it was asked for */
+        rationale?: string
+      }[]
       soft: boolean
       cached: boolean
       /** of a panel: the standard deviation of its judges' scores */
@@ -89,6 +96,9 @@ export type Judge = {
   usage(): Usage
 }
 
+/** A question that is answered in prose; what was said as a turn; the turn after it, which is answered with an option. */
+export type InWriting = { question: Message[]; said(text: string): Message; verdict: Message }
+
 /** How a judge words its questions. Options: `A` and `B`. */
 export type Wording = {
   /** changes with every word: labels of different versions are never mixed unseen */
@@ -109,9 +119,11 @@ export type Wording = {
     a: string,
     b: string,
     principle?: string,
-  ): { question: Message[]; said(text: string): Message; verdict: Message }
+  ): InWriting
   /** answered with `1` to `10` */
   score(aim: Aim, prompt: readonly Message[], answer: string): Message[]
+  /** the same in prose first, as of a comparison */
+  explainOne(aim: Aim, prompt: readonly Message[], answer: string): InWriting
 }
 
 /** A comparison in writing before the verdict. `clamp`: how far from ½ its label may be; its strength is not clamped. */
@@ -174,7 +186,7 @@ export function createJudge(
         return { ok: true, safe: probability >= 0.5, probability }
       })
     },
-    score: (answers, watch) => scoreAnswers(respondent, wording, answers, watch),
+    score: (answers, watch) => scoreAnswers(respondent, wording, answers, rationale, watch),
   }
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Message } from '../schemas/chat.ts'
 import type { Axis } from '../schemas/feedback.ts'
-import type { Aim, Wording } from './judge.ts'
+import type { Aim, InWriting, Wording } from './judge.ts'
 import { languageOf } from './language.ts'
 import { OPENAI_WORDS as WORDS } from './openai-words.ts'
 
@@ -74,7 +74,7 @@ function explain(
   a: string,
   b: string,
   principle?: string,
-): ReturnType<Wording['explain']> {
+): InWriting {
   const words = WORDS[languageOf(prompt)]
   const criterion = principle === undefined ? words.criterion[axis] : words.principle(principle)
   const which = principle === undefined ? words.which[axis] : words.whichByPrinciple
@@ -100,6 +100,25 @@ function score({ axis, criterion }: Aim, prompt: readonly Message[], answer: str
   ]
 }
 
+/** What is good and bad about one answer in writing, and the turn that asks for the number after it. */
+function explainOne(
+  { axis, criterion }: Aim,
+  prompt: readonly Message[],
+  answer: string,
+): InWriting {
+  const words = WORDS[languageOf(prompt)]
+  const aim =
+    criterion === undefined ? words.aim[axis] : words.named(criterion.name, criterion.description)
+  return {
+    question: [
+      system(`${words.assess} ${aim}\n${words.rules}`),
+      user(fenced({ dialogue: turns(prompt), answer }, words.explainOne)),
+    ],
+    said: (text) => ({ role: 'assistant', content: escaped(text) }),
+    verdict: user(words.scale),
+  }
+}
+
 /** The wording for large instruction-tuned models. */
 export const openAiWording: Wording = {
   version: OPENAI_PROMPT_VERSION,
@@ -107,4 +126,5 @@ export const openAiWording: Wording = {
   assess: openAiSafetyPrompt,
   explain,
   score,
+  explainOne,
 }

@@ -1,4 +1,4 @@
-import type { Comparison, Rationale, Scored, ScoreVerdict, Wording } from './judge.ts'
+import type { Comparison, InWriting, Rationale, Scored, ScoreVerdict, Wording } from './judge.ts'
 import { failed } from './respondent.ts'
 import type { Choice, Respondent, Watch } from './respondent.ts'
 
@@ -33,11 +33,51 @@ export const compareAtOnce =
       watch,
     )
 
-/** A comparison in writing, decoded greedily; then the letter, given what was written (Lee et al. 2023, section 2.1). */
+/**
+ * Questions that are first answered in prose, decoded greedily, and then with one of `options`, given what was written.
+ * Where one question of an item has no prose, the item's others are not paid for.
+ */
+async function answerInWriting(
+  respondent: Respondent,
+  asked: readonly (readonly InWriting[])[],
+  options: readonly string[],
+  maxTokens: number,
+  watch: Watch = {},
+): Promise<Answered[][]> {
+  const written = await respondent.write(
+    asked.flat().map(({ question }) => ({ messages: question, maxTokens })),
+    { signal: watch.signal },
+  )
+  let at = 0
+  const texts = asked.map(({ length }) => written.slice(at, (at += length)))
+  const open = texts.flatMap((own, i) => (own.every(({ ok }) => ok) ? [i] : []))
+  const choices = await respondent.choose(
+    open.map((i) =>
+      (asked[i] ?? []).map(({ question, said, verdict }, k) => {
+        const text = texts[i]?.[k]
+        const turn = said(text?.ok === true ? text.text : '')
+        return { messages: [...question, turn, verdict], options }
+      }),
+    ),
+    watch,
+  )
+  const answers = texts.map((own): Answered[] => own.filter((text) => !text.ok))
+  open.forEach((i, n) => {
+    answers[i] = (choices[n] ?? []).map((choice, k) => {
+      const text = texts[i]?.[k]
+      if (!choice.ok || text?.ok !== true) return choice
+      const cached = choice.cached === true && text.cached === true
+      return { ...choice, cached, rationale: text.text }
+    })
+  })
+  return answers
+}
+
+/** A comparison in writing, then the letter (Lee et al. 2023, section 2.1). */
 export const compareInWriting =
   (respondent: Respondent, wording: Wording, { maxTokens, clamp }: Rationale): Compare =>
-  async (comparisons, watch = {}) => {
-    const explained = comparisons.map((comparison) =>
+  async (comparisons, watch) => {
+    const asked = comparisons.map((comparison) =>
       shown(comparison).map(([first, second]) =>
         wording.explain(
           ...([comparison.axis, comparison.prompt, first, second] as const),
@@ -45,55 +85,38 @@ export const compareInWriting =
         ),
       ),
     )
-    const { signal } = watch
-    const written = await respondent.write(
-      explained.flat().map(({ question }) => ({ messages: question, maxTokens })),
-      { signal },
-    )
-    let at = 0
-    const texts = explained.map(({ length }) => written.slice(at, (at += length)))
-    // a comparison without its rationale in one order has no verdict: its other order is not paid for
-    const open = texts.flatMap((own, i) => (own.every(({ ok }) => ok) ? [i] : []))
-    const choices = await respondent.choose(
-      open.map((i) =>
-        (explained[i] ?? []).map(({ question, said, verdict }, k) => {
-          const text = texts[i]?.[k]
-          const turn = said(text?.ok === true ? text.text : '')
-          return { messages: [...question, turn, verdict], options: LETTERS }
-        }),
-      ),
-      watch,
-    )
-    const answers = texts.map((own): Answered[] => own.filter((text) => !text.ok))
-    open.forEach((i, n) => {
-      answers[i] = (choices[n] ?? []).map((choice, k) => {
-        const text = texts[i]?.[k]
-        if (!choice.ok || text?.ok !== true) return choice
-        const cached = choice.cached === true && text.cached === true
-        return { ...choice, cached, rationale: text.text, clamp }
-      })
-    })
-    return answers
+    const answers = await answerInWriting(respondent, asked, LETTERS, maxTokens, watch)
+    return answers.map((own) => own.map((answer) => (answer.ok ? { ...answer, clamp } : answer)))
   }
 
 const SCORES = ['1', '2', '3', '4', '5', '6', '7', '8', '9', '10'] as const
 
-/** One question for each answer and criterion; those of one answer are answered together or not at all. */
+/** One question for each answer and criterion, on request answered in writing first; those of one answer are answered together or not at all. */
 export async function scoreAnswers(
   respondent: Respondent,
   wording: Wording,
   answers: readonly Scored[],
+  rationale: Rationale | undefined,
   watch?: Watch,
 ): Promise<ScoreVerdict[]> {
-  const choices = await respondent.choose(
-    answers.map(({ axis, prompt, answer, rubric }) =>
-      (rubric?.map((criterion) => ({ axis, criterion })) ?? [{ axis }]).map((aim) => ({
-        messages: wording.score(aim, prompt, answer),
-        options: SCORES,
-      })),
+  const asked = answers.map(({ axis, prompt, answer, rubric }) =>
+    (rubric?.map((criterion) => ({ axis, criterion })) ?? [{ axis }]).map(
+      (aim) => [aim, prompt, answer] as const,
     ),
-    watch,
   )
+  const choices: Answered[][] =
+    rationale === undefined
+      ? await respondent.choose(
+          asked.map((own) =>
+            own.map((each) => ({ messages: wording.score(...each), options: SCORES })),
+          ),
+          watch,
+        )
+      : await answerInWriting(
+          respondent,
+          asked.map((own) => own.map((each) => wording.explainOne(...each))),
+          ...([SCORES, rationale.maxTokens, watch] as const),
+        )
   return choices.map((given, i): ScoreVerdict => {
     const { axis = 'helpfulness', rubric = undefined } = answers[i] ?? {}
     const criteria: Extract<ScoreVerdict, { ok: true }>['criteria'] = []
@@ -101,7 +124,10 @@ export async function scoreAnswers(
       if (!choice.ok) return choice
       const { name, weight } = rubric?.[k] ?? { name: axis, weight: 1 }
       const { probabilities } = choice
-      criteria.push({ name, weight, score: expectedScore(probabilities), probabilities })
+      criteria.push({
+        ...{ name, weight, score: expectedScore(probabilities), probabilities },
+        ...(choice.rationale === undefined ? {} : { rationale: choice.rationale }),
+      })
     }
     if (criteria.length === 0) return failed('unavailable', 'nothing was answered')
     const all = criteria.reduce((sum, { weight }) => sum + weight, 0)

@@ -103,6 +103,7 @@ export const JudgeReply = z.object({
             weight: z.number(),
             score: z.number(),
             probabilities: z.array(z.number()).length(10).describe('P(1) … P(10)'),
+            rationale: z.string().optional().describe('what the judge wrote before'),
           }),
         ),
         soft: z.boolean(),

@@ -182,10 +182,15 @@ export async function askJudge(
     throw refused('comparisons', 'either comparisons or answers are asked about')
   if (comparisons !== undefined && rubric !== undefined)
     throw refused('rubric', 'answers are scored by a rubric, comparisons are not')
-  if (answers !== undefined && request.rationale !== undefined)
-    throw refused('rationale', 'comparisons are made in writing, scores are not')
+  if (answers !== undefined && request.rationale?.clamp !== undefined)
+    throw refused(
+      'rationale.clamp',
+      'holds the label of a comparison near one half; a score is none',
+    )
   if (absolute && rubric !== undefined)
     throw refused('rubric', 'whether an answer is safe is no matter of a rubric')
+  if (absolute && answers !== undefined && request.rationale !== undefined)
+    throw refused('rationale', 'whether an answer is safe is said at once')
   const judge = await openJudge(world, request.judge, request)
   if (answers !== undefined && absolute) return { judge, verdicts: await judge.assess(answers) }
   if (answers !== undefined)

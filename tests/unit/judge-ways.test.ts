@@ -71,6 +71,31 @@ test('in writing first: each order has its rationale, which the letter is asked 
   await server.close()
 })
 
+test('a score in writing first: the number is asked after what was written', async () => {
+  const server = await scriptedServer((request) => {
+    const turns = request.body['messages'] as { role: string; content: string }[]
+    if (turns.length === 2) {
+      expect(turns[1]?.content).toContain('先不要给出分数')
+      return completion('It is right, and short.')
+    }
+    expect(turns.map(({ role }) => role)).toEqual(['system', 'user', 'assistant', 'user'])
+    expect(turns[2]?.content).toBe('It is right, and short.')
+    return completion('9', { '9': 0.75, '5': 0.25 })
+  })
+  const options = { baseUrl: server.baseUrl, model: 'm', apiKey: null }
+  const judge = createJudge(createOpenAiRespondent(options), openAiWording, {
+    rationale: { maxTokens: 64 },
+  })
+  const [score] = await judge.score([about])
+  expect(score).toMatchObject({
+    ...{ ok: true, soft: true, cached: false },
+    criteria: [{ name: 'helpfulness', rationale: 'It is right, and short.' }],
+  })
+  expect(score?.ok === true && score.score).toBeCloseTo(8, 9)
+  expect(server.received).toHaveLength(2)
+  await server.close()
+})
+
 test('a rationale that was refused is a failure, and its comparison costs no letter', async () => {
   const server = await scriptedServer(() => completion("I'm sorry, I can't compare these."))
   const options = { baseUrl: server.baseUrl, model: 'm', apiKey: null, maxRetries: 0 }
