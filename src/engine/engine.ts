@@ -25,6 +25,8 @@ export type ModelInfo = {
   calibration: Calibration | null
   /** SHA-256 over the base weights, the adapters and the tokenizer: what a score row names. */
   version: string
+  /** SHA-256 of each file that it is made of, by path */
+  files: Record<string, string>
 }
 
 export type ScoreRequest = {

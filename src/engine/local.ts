@@ -119,7 +119,7 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
   }
 }
 
-function describe({ model, calibration, version, pairs }: Resident): Promise<ModelInfo> {
+function describe({ model, calibration, version, files, pairs }: Resident): Promise<ModelInfo> {
   const count = (tensors: Iterable<Tensor>): number => [...tensors].reduce((n, t) => n + t.size, 0)
   return Promise.resolve({
     parameters: count(model.weights.values()),
@@ -127,7 +127,6 @@ function describe({ model, calibration, version, pairs }: Resident): Promise<Mod
     contextLength: model.config.context,
     vocabularySize: model.config.vocabularySize,
     hasScoreHead: model.weights.has(SCORE_HEAD),
-    calibration,
-    version,
+    ...{ calibration, version, files },
   })
 }

@@ -19,7 +19,9 @@ import { verifyFolder } from '../weights/atomic.ts'
 import { readCard } from '../weights/folder.ts'
 import type { ModelFiles } from './engine.ts'
 
-type Base = { model: Llama; tokenizer: Tokenizer; hash: string }
+type Base = { model: Llama; tokenizer: Tokenizer; hash: string; files: Files }
+/** SHA-256 of each file that a model is made of, by its path. */
+type Files = Record<string, string>
 
 /** A base with its stack of adapters, ready for work. */
 export type Resident = {
@@ -29,6 +31,7 @@ export type Resident = {
   /** tokens that it reads, counted from the end: what it was trained on */
   window: number
   version: string
+  files: Files
   pairs: Map<string, LoraPair>
   heads: Map<string, Tensor>
 }
@@ -109,11 +112,11 @@ export function createResidents(limit = Infinity): Residents {
 
   const takeBase = (folder: string): Entry<Base> =>
     take(bases, folder, [folder], async () => {
-      const hash = await verifyFolder(folder)
+      const { hash, files } = await verifyFolder(folder)
       const tokenizer = await loadTokenizer(folder)
       const model = await loadBase(folder)
       return {
-        value: { tokenizer, model, hash },
+        value: { tokenizer, model, hash, files: within(folder, files) },
         tensors: model.weights.values(),
         dispose: () => disposeBase(model),
       }
@@ -161,11 +164,17 @@ export function createResidents(limit = Infinity): Residents {
   }
 }
 
+const within = (folder: string, files: Files): Files =>
+  Object.fromEntries(Object.entries(files).map(([name, sum]) => [join(folder, name), sum]))
+
 async function stack({ model, tokenizer, ...base }: Base, files: ModelFiles): Promise<Resident> {
   const hash = createHash('sha256').update(base.hash)
+  const all: Files = { ...base.files }
   const loaded = []
   for (const folder of files.adapters) {
-    hash.update(await verifyFolder(folder))
+    const own = await verifyFolder(folder)
+    hash.update(own.hash)
+    Object.assign(all, within(folder, own.files))
     loaded.push(await loadAdapter(model, folder))
   }
   const card = await readCard(files.adapters.at(-1) ?? files.base)
@@ -178,6 +187,7 @@ async function stack({ model, tokenizer, ...base }: Base, files: ModelFiles): Pr
     calibration: card?.calibration ?? null,
     window: card?.max_length ?? model.config.context,
     version: hash.digest('hex'),
+    files: all,
     pairs,
     heads,
   }

@@ -130,6 +130,11 @@ export const ReplayReply = z.object({
       difference: z.number().describe('0 at the same place, on the same machine and build'),
       scorer: z.string().describe('version of the model that gave it'),
       scorer_now: z.string().describe('version that its files have now'),
+      moved: z
+        .array(z.string())
+        .describe(
+          'what is otherwise than then, in words: files by name, TensorFlow, device, Libra',
+        ),
       same_place: z.boolean().describe('in a pass of the same shape as then'),
     }),
   ),

@@ -6,6 +6,7 @@ import { LibraError } from '../errors.ts'
 import type { CombineReply, CombineRequest } from '../schemas/scoring.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Combiner } from '../schemas/model.ts'
+import { versionOf } from './scorers.ts'
 import type { ScoreRow, Store } from '../store/store.ts'
 import { findScores } from './replay.ts'
 import type { StoredScore } from './replay.ts'
@@ -29,7 +30,9 @@ export async function compareCombiners(
     )
   const [helpfulness, safety] = await Promise.all(
     AXES.map(async (axis) => {
-      const versions = [...new Set(scores.map((score) => score[axis].modelVersion))]
+      const scorers = [...new Set(scores.map((score) => score[axis].modelVersion))]
+      const of = await Promise.all(scorers.map((scorer) => versionOf(store, scorer)))
+      const versions = [...new Set(of)]
       const [version, other] = versions
       if (version === undefined || other !== undefined)
         throw new LibraError(
@@ -37,7 +40,7 @@ export async function compareCombiners(
           `scores: of ${versions.length} versions of the ${axis} model; name those of one in \`scores\``,
           { details: { versions } },
         )
-      return (await store.scorers.get(version))?.calibration ?? null
+      return (await store.scorers.get(scorers[0] ?? ''))?.calibration ?? null
     }),
   )
   const scales = scalesOf(helpfulness ?? null, safety ?? null)

@@ -1,10 +1,13 @@
 import { LibraError } from '../errors.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { ScoreRow, Store } from '../store/store.ts'
+import { movedSince, versionOf } from './scorers.ts'
 import type { Services } from './services.ts'
 
 /** A stored score with the conversation that it is of. */
 export type StoredScore = Omit<ScoreRow, 'messages'> & {
+  /** of the model's files */
+  version: string
   messages: NonNullable<ScoreRow['messages']>
 }
 
@@ -19,8 +22,14 @@ export async function findScores(store: Store, id: string): Promise<StoredScore[
   const messages = rows.flatMap((row) => row.messages ?? [])
   const wanted = rows.filter((row) => axis === undefined || row.axis === axis)
   if (wanted.length === 0) throw new LibraError('not_found', `no score ${id}`)
-  // rows from before conversations were kept once have their own
-  return wanted.map((row) => ({ ...row, messages: row.messages ?? messages }))
+  return Promise.all(
+    wanted.map(async (row) => ({
+      ...row,
+      version: await versionOf(store, row.modelVersion),
+      // rows from before conversations were kept once have their own
+      messages: row.messages ?? messages,
+    })),
+  )
 }
 
 export type Replayed = {
@@ -31,6 +40,8 @@ export type Replayed = {
   scorer: string
   /** the version that its files have now */
   scorer_now: string
+  /** what is otherwise than when the score was given: files by name, TensorFlow, device, Libra */
+  moved: string[]
   /** the same place in a pass of the same size: the same machine and build give the same bits */
   same_place: boolean
 }
@@ -55,14 +66,19 @@ export async function replayScore(
       ...{ models, conversations: [messages], onTooLong: 'truncate' },
       ...(placed === null || placed.models !== part.length ? {} : { placed }),
     })
-    return part.map((row, i) => {
-      const replayed = again[i]?.scores[0]?.logit ?? NaN
-      return {
-        ...{ axis: row.axis, logit: row.logit, replayed, difference: replayed - row.logit },
-        ...{ scorer: row.modelVersion, scorer_now: again[i]?.version ?? '' },
-        same_place: placed !== null && placed.models === part.length,
-      }
-    })
+    return Promise.all(
+      part.map(async (row, i) => {
+        const replayed = again[i]?.scores[0]?.logit ?? NaN
+        const scorer = await store.scorers.get(row.modelVersion)
+        const now = await serving.describe(models[i] ?? { base: '', adapters: [] })
+        return {
+          ...{ axis: row.axis, logit: row.logit, replayed, difference: replayed - row.logit },
+          ...{ scorer: row.version, scorer_now: now.version },
+          moved: scorer === null ? [] : await movedSince(serving, scorer, now),
+          same_place: placed !== null && placed.models === part.length,
+        }
+      }),
+    )
   }
   const all = together
     ? await replay(team)

@@ -1,4 +1,3 @@
-import { CODE_VERSION } from '../config.ts'
 import { calibrate } from '../evaluation/calibration.ts'
 import { combine, scalesOf } from '../evaluation/combine.ts'
 import type { RawScore } from '../engine/engine.ts'
@@ -8,6 +7,7 @@ import type { Calibration } from '../schemas/model.ts'
 import { filesOf, findModel } from './catalog.ts'
 import type { ModelRow } from '../store/store.ts'
 import { newId } from './runs.ts'
+import { rememberScorer } from './scorers.ts'
 import type { Services } from './services.ts'
 
 export type AxisScore = { logit: number; probability: number | null; score: number | null }
@@ -74,10 +74,10 @@ export async function scoreConversations(
   for (const [at, { version, calibration, scores }] of read.entries()) {
     const axis = request.axes[at] as Axis
     const model = models[axis] as ModelRow
-    await rememberScorer({ serving, store }, model, version, calibration)
+    const scorer = await rememberScorer({ serving, store }, model, version, calibration)
     store.scores.append(
       data.map((row, i) => ({
-        ...{ id: `${row.id}_${axis}`, axis, model: model.id, modelVersion: version },
+        ...{ id: `${row.id}_${axis}`, axis, model: model.id, modelVersion: scorer },
         ...{ calibration: calibration?.version ?? null, createdAt, request: asker },
         logit: scores[i]?.logit ?? NaN,
         branch: row.combined?.branch ?? null,
@@ -87,20 +87,4 @@ export async function scoreConversations(
     )
   }
   return { data, tokens, models: versions }
-}
-
-/** Notes what gave a score, the first time that it does. */
-async function rememberScorer(
-  { serving, store }: Pick<Services, 'serving' | 'store'>,
-  { id: model, base, adapters }: ModelRow,
-  version: string,
-  calibration: Calibration | null,
-): Promise<void> {
-  if ((await store.scorers.get(version)) !== null) return
-  const { device, tensorflow } = await serving.status()
-  const made = { device, tensorflow, codeVersion: CODE_VERSION, createdAt: Date.now() }
-  const row = { id: version, model, base, adapters, calibration, ...made }
-  await store.scorers.insert([row]).catch(async (error: unknown) => {
-    if ((await store.scorers.get(version)) === null) throw error // else another request was faster
-  })
 }

@@ -91,9 +91,13 @@ export const scores = sqliteTable(
   (table) => [index('scores_created').on(table.createdAt, table.id)],
 )
 
-/** What gave scores, by version: a hash over base, adapters, heads, tokenizer and template. */
+/** What gave scores: a model's files by the build that ran them. Rows of before migration 0009 have the version as id. */
 export const scorers = sqliteTable('scorers', {
   id: text('id').primaryKey(),
+  /** a hash over base, adapters, heads, tokenizer and template */
+  version: text('version'),
+  /** SHA-256 of each of its files */
+  files: text('files', { mode: 'json' }).$type<Record<string, string>>(),
   model: text('model').notNull(),
   base: text('base').notNull(),
   adapters: text('adapters', { mode: 'json' }).notNull().$type<string[]>(),

@@ -56,10 +56,12 @@ async function hashFiles(folder: string): Promise<Record<string, string>> {
 }
 
 /**
- * Compares a folder with its manifest, where it has one. Gives one SHA-256 over the names and contents of its files.
- * Throws `damaged_checkpoint` naming the first file that differs.
+ * Compares a folder with its manifest, where it has one. Gives one SHA-256 over the names and contents of its files, and
+ * that of each file. Throws `damaged_checkpoint` naming the first file that differs.
  */
-export async function verifyFolder(folder: string): Promise<string> {
+export async function verifyFolder(
+  folder: string,
+): Promise<{ hash: string; files: Record<string, string> }> {
   const path = join(folder, MANIFEST)
   const found = await hashFiles(folder)
   const expected = existsSync(path)
@@ -71,7 +73,7 @@ export async function verifyFolder(folder: string): Promise<string> {
         'damaged_checkpoint',
         `${join(folder, name)} is ${found[name] === undefined ? 'missing' : 'not what was written'}`,
       )
-  return hashOf(found)
+  return { hash: hashOf(found), files: found }
 }
 
 /** One SHA-256 over the names and contents of a folder's files. */

@@ -60,7 +60,7 @@ describe('POST /v1/score', () => {
     expect(stored.body).toMatchObject({
       axis: 'safety',
       logit: first.safety.logit,
-      modelVersion: reply.body.model.safety,
+      version: reply.body.model.safety,
     })
   })
 

@@ -78,6 +78,39 @@ test('what has moved is seen, also for a row that knows no place', async () => {
   expect(await services.store.scores.get(row.id)).toBeNull()
 })
 
+test('a score by another build or other files names them, and new scores name the new ones', async () => {
+  const score = async () => {
+    const reply = await api.post('/v1/score').send({ inputs: inputs.slice(0, 1) })
+    const [{ id } = { id: '' }] = ScoreReply.parse(reply.body).data
+    return id
+  }
+  const id = await score()
+  expect((await replay(id)).map(({ moved }) => moved)).toEqual([[], []])
+  const row = await services.store.scores.get(`${id}_safety`)
+  const scorer = await services.store.scorers.get(row?.modelVersion ?? '')
+  if (row === null || scorer === null) throw new Error('no row')
+  expect(Object.keys(scorer.files ?? {}).some((name) => name.endsWith('safety/libra.json'))).toBe(
+    true,
+  )
+  // as it was given by another TensorFlow, before one file of the adapter was written anew and one came
+  const [changed = '', added = ''] = Object.keys(scorer.files ?? {})
+  const { [added]: _, ...files } = { ...scorer.files, [changed]: 'other', '/gone.json': 'x' }
+  const before = { ...scorer, id: 'before', tensorflow: '2.20.0', files }
+  await services.store.scorers.insert([before])
+  const old = { ...row, id: 'score_before_safety', modelVersion: 'before' }
+  services.store.scores.append([{ ...old, messages: inputs[0]?.messages as typeof row.messages }])
+  const [found] = await replay('score_before_safety')
+  expect(found?.moved.toSorted()).toEqual(
+    [
+      ...['/gone.json is gone', `${changed} has changed`, `${added} is new`],
+      `TensorFlow: 2.20.0 → ${scorer.tensorflow}`,
+    ].toSorted(),
+  )
+  // two builds of the same files may be combined
+  const again = await services.store.scores.get(`${await score()}_safety`)
+  expect(again?.modelVersion).toBe(row.modelVersion)
+})
+
 test('combiners side by side on stored scores', async () => {
   const messages = (prompt: string, answer: string) => ({
     messages: [
