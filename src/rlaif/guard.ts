@@ -119,10 +119,14 @@ export function look(
   }
 }
 
-/** At the end of all rounds: the current policy is kept where the last look's verdicts did not prefer the accepted one. */
-export function keepsLast({ winRate }: Decision): boolean {
-  const rates = AXES.flatMap((axis) => winRate[axis] ?? [])
-  return rates.length > 0 && (mean(rates) ?? 0) >= 0.5
+/**
+ * At the end of all rounds: the current policy is kept where no more of the evidence since the accepted one was accepted
+ * speaks for worse (on average over the axes: one that got worse is enough) than for better (on both together). One
+ * look alone has too few differing answers to say so.
+ */
+export function keepsLast({ better, worse, winRate }: Decision): boolean {
+  const judged = AXES.some((axis) => winRate[axis] !== null)
+  return judged && better >= worse
 }
 
 /** Shares of what the SFT policy shows under which an answer is no answer any more. */

@@ -65,7 +65,7 @@ export function guardWarnings(
         `At the last look the audit judge gave no verdict: ${kept}, the last policy that is known to be as good, is kept. 最后一次审计无判定，保留已接受的策略。`,
       ]
     : [
-        `At the last look the audit judge preferred the accepted policy: ${kept} is kept. 最后一次审计偏好已接受的策略，故予保留。`,
+        `More of the audit judge's verdicts since ${kept} was accepted speak for it than for what came after: it is kept. 自接受以来的审计判定多偏向已接受的策略，故予保留。`,
       ]
 }
 

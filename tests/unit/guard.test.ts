@@ -133,4 +133,18 @@ describe('the guard', () => {
     expect(decision).toMatchObject({ action: 'go_on', worse: 1, better: 1, failed: 128 })
     expect(keepsLast(decision)).toBe(false)
   })
+  test('the last policy is kept by all evidence since the accepted one, not by its last look', () => {
+    const at = (...rates: number[]) => {
+      let state = startGuard(rates.length, healthy)
+      let decision: ReturnType<typeof look>['decision'] | undefined
+      for (const [i, rate] of rates.entries()) {
+        const won = Array.from({ length: 40 }, (_, k) => Number(k < 40 * rate))
+        const outcomes = { helpfulness: won, safety: new Array<number>(40).fill(0.5) }
+        ;({ state, decision } = look(state, seen(10 * (i + 1), 0, { outcomes }), options))
+      }
+      return decision === undefined ? null : keepsLast(decision)
+    }
+    expect(at(0.6, 0.65, 0.475)).toBe(true) // the last look alone preferred the accepted one
+    expect(at(0.35, 0.4, 0.55)).toBe(false)
+  })
 })
