@@ -1,5 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { distanceOf, fitGao } from '../evaluation/overoptimisation.ts'
 import type { Report, ReportFigure } from '../evaluation/report.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { LoopResult } from '../rlaif/world.ts'
@@ -33,11 +34,13 @@ export async function tellLoop(
   { options, audits, planned }: Asked,
 ): Promise<Record<string, unknown>> {
   const last = evaluations.at(-1) ?? { figures: [], samples: [] }
+  const gao = gaoOf(result, evaluations.length)
   const report = await writeReport(services, context.id, {
-    figures: [...last.figures.map(asReported), ...result.agreement],
+    figures: [...last.figures.map(asReported), ...result.agreement, ...gao.figures],
     curves: [
       ...plotsOf(result.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
       ...guardPlots(result.guard),
+      ...gao.curves,
       ...iterationPlots(evaluations),
     ],
     samples: last.samples,
@@ -60,6 +63,47 @@ export async function tellLoop(
       ...{ id, axis, figures, objections },
     })),
     accuracy: { helpfulness: helpfulness.accuracy, safety: safety.accuracy },
+  }
+}
+
+const GOLD = 'gold/safe_and_helpful'
+
+/**
+ * Gold against √KL with Gao's curve and its interval, where the truth is known and one pair of reward models taught:
+ * refreshed ones void the fit. Nothing where there are too few rounds or the policy stayed too near.
+ */
+function gaoOf({ rounds }: LoopResult, iterations: number): Pick<Report, 'curves' | 'figures'> {
+  const points = rounds.map((round) => ({
+    kl: round['objective/kl'] ?? NaN,
+    gold: round[GOLD] ?? NaN,
+  }))
+  const fit = iterations > 1 ? null : fitGao(points)
+  if (fit === null) return { curves: [], figures: [] }
+  const sorted = points
+    .map(({ kl, gold }) => ({ d: distanceOf(kl), gold }))
+    .toSorted((a, b) => a.d - b.d)
+  const steps = sorted.map(({ d }) => d)
+  const line = (name: string, of: (row: { d: number; gold: number }) => number) => ({
+    ...{ name, steps },
+    values: sorted.map(of),
+  })
+  return {
+    curves: [
+      {
+        title: 'Gold against √KL, Gao’s curve 真值与 √KL：Gao 曲线',
+        curves: [
+          line('rounds 各轮', ({ gold }) => gold),
+          line('fit 拟合', ({ d }) => fit.at(d).value),
+          line('low', ({ d }) => fit.at(d).low),
+          line('high', ({ d }) => fit.at(d).high),
+        ],
+      },
+    ],
+    figures: [
+      { figure: 'Gao’s curve: α', ...fit.alpha },
+      { figure: 'Gao’s curve: β', ...fit.beta },
+      ...(fit.peak === null ? [] : [{ figure: 'Gao’s curve: √KL of the most gold', ...fit.peak }]),
+    ],
   }
 }
 
