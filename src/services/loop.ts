@@ -6,7 +6,7 @@ import type { Judge } from '../judging/judge.ts'
 import { paused } from '../errors.ts'
 import { permutation } from '../random.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
-import type { Approval, LoopResult, LoopWorld } from '../rlaif/world.ts'
+import type { Approval, LoopInput, LoopResult, LoopWorld } from '../rlaif/world.ts'
 import { AXES, DialogueRow, PromptRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import { LoopRequest } from '../schemas/run.ts'
@@ -19,6 +19,7 @@ import { requireAudits } from './audit.ts'
 import { findModel } from './catalog.ts'
 import { openData } from './data.ts'
 import { keepEngine } from './exact.ts'
+import type { Lend } from './exact.ts'
 import { refuseBelow, STALENESS } from './freshness.ts'
 import { guardPrompts, openAuditor } from './guard.ts'
 import { openJudge } from './judges.ts'
@@ -53,10 +54,67 @@ type Opened = {
   auditor: Judge | null
   audits: Partial<Record<Axis, AuditRow>>
   progress: LoopProgress
-  /** the world's truth is known */
-  starter: ReturnType<typeof starterPrompts> | null
-  /** of given prompts those that nothing trains on */
+  /** folder */
+  base: string
+  dialogues: LoopInput['dialogues']
+  /** those that are trained on */
+  prompts: readonly PromptRow[]
+  /** those of the guard's looks */
+  looked: readonly PromptRow[]
+  /** of given prompts those of the evaluation */
   held: readonly PromptRow[]
+  /** the prompts of the starter world, whose truth is known; null: others were given */
+  starter: ReturnType<typeof starterPrompts> | null
+  /** of what was given; null: nothing */
+  dataHash: string | null
+}
+
+/** Opens what a loop is about. Throws what is wrong with the request, before anything is done. */
+async function openLoop(
+  services: Services,
+  request: Request,
+  progress: LoopProgress,
+): Promise<Opened> {
+  const plans = iterationPlans(request)
+  await checkBranch(services.store, request)
+  const { seed, dialogues: demonstrations } = request.options
+  const { base } = await findModel(services.store, request.base)
+  const judges = new Map<string, Judge>()
+  let audits: Opened['audits'] = {}
+  for (const { judge: name, override, options } of plans) {
+    if (judges.has(name)) continue
+    const judge = await openJudge(services, name)
+    judges.set(name, judge)
+    // where people label all, it says no more than how the policies compare
+    if (options.people === 1) continue
+    audits = { ...(await requireAudits(services, judge, AXES, override)), ...audits }
+  }
+  let auditor: Judge | null = null
+  for (const judge of judges.values()) auditor = await openAuditor(services, request, judge)
+  const file = { dialogues: request.dialogues_file, prompts: request.prompts_file }
+  const own = {
+    dialogues: file.dialogues && (await openData(services, file.dialogues, DialogueRow)),
+    prompts: file.prompts && (await openData(services, file.prompts, PromptRow)),
+  }
+  const hashes = Object.values(own).flatMap((data) => (data ? [data.hash] : []))
+  const common = {
+    ...{ services, request, plans, judges, auditor, audits, progress, base },
+    dialogues: own.dialogues ? own.dialogues.rows : sftDialogues(seed, demonstrations),
+    dataHash: hashes.length === 0 ? null : createHash('sha256').update(hashes.join()).digest('hex'),
+  }
+  if (!own.prompts) {
+    const starter = starterPrompts('train', seed)
+    const prompts = starter.map(({ id, messages }) => ({ id, messages }))
+    return { ...common, starter, prompts, looked: guardPrompts(seed), held: [] }
+  }
+  const given = shuffled(own.prompts.rows, seed)
+  const share = (of: number): number => Math.max(1, Math.floor(given.length * of))
+  const kept = share(HELD_OUT)
+  const watched = auditor === null ? 0 : share(GUARDED)
+  return {
+    ...{ ...common, starter: null, held: given.slice(0, kept) },
+    ...{ looked: given.slice(kept, kept + watched), prompts: given.slice(kept + watched) },
+  }
 }
 
 /**
@@ -68,93 +126,62 @@ export async function planLoop(
   request: Request,
   progress: LoopProgress = () => {},
 ): Promise<Plan> {
-  const { store } = services
-  const plans = iterationPlans(request)
-  await checkBranch(store, request)
-  const { options } = request
-  const { base } = await findModel(store, request.base)
-  const judges = new Map<string, Judge>()
-  let audits: Opened['audits'] = {}
-  for (const {
-    judge: name,
-    override,
-    options: { people: labelled },
-  } of plans) {
-    if (judges.has(name)) continue
-    const judge = await openJudge(services, name)
-    judges.set(name, judge)
-    // where people label all, it says no more than how the policies compare
-    if (labelled === 1) continue
-    audits = { ...(await requireAudits(services, judge, AXES, override)), ...audits }
-  }
-  const demonstrations =
-    request.dialogues_file === undefined
-      ? null
-      : await openData(services, request.dialogues_file, DialogueRow)
-  const dialogues = demonstrations?.rows ?? sftDialogues(options.seed, options.dialogues)
-  const asked =
-    request.prompts_file === undefined
-      ? null
-      : await openData(services, request.prompts_file, PromptRow)
-  const given = asked === null ? null : shuffled(asked.rows, options.seed)
-  const kept = given === null ? 0 : Math.max(1, Math.floor(given.length * HELD_OUT))
-  const starter = given === null ? starterPrompts('train', options.seed) : null
-  let auditor: Judge | null = null
-  for (const judge of judges.values()) auditor = await openAuditor(services, request, judge)
-  const watched =
-    auditor === null || given === null ? 0 : Math.max(1, Math.floor(given.length * GUARDED))
-  const prompts =
-    given?.slice(kept + watched) ?? (starter ?? []).map(({ id, messages }) => ({ id, messages }))
-  const looked = given?.slice(kept, kept + watched) ?? guardPrompts(options.seed)
-  const audit = auditor === null ? {} : { audit: { judge: auditor, prompts: looked } }
-  const held = given?.slice(0, kept) ?? []
-  const opened: Opened = {
-    ...{ services, request, plans, judges, auditor, audits, progress, starter, held },
-  }
-  const hashes = [demonstrations?.hash, asked?.hash].filter((hash) => hash !== undefined)
+  const opened = await openLoop(services, request, progress)
+  const { base, dialogues, prompts, dataHash, plans } = opened
   return {
-    seed: options.seed,
-    parentCheckpoint: base,
-    ...(hashes.length === 0
-      ? {}
-      : { dataHash: createHash('sha256').update(hashes.join()).digest('hex') }),
+    ...{ seed: request.options.seed, parentCheckpoint: base },
+    ...(dataHash === null ? {} : { dataHash }),
     async work(context) {
-      const engine = keepEngine(services)
-      const branch = request.branch ?? null
-      const { seed } = options
-      const grade = starter === null ? undefined : gradeRollouts(starter)
-      const parts = recordedParts(services, context, { seed, lend: engine.lend, grade, branch })
       await sayResumed(opened, context)
+      const engine = keepEngine(services)
       try {
         const evaluations: Evaluated[] = []
-        const world: LoopWorld = {
-          ...{ serving: services.serving, parts, progress, signal: context.signal, ...audit },
-          folder: join(services.dataDir, 'runs', context.id),
-          judge: (iteration) => judgeOf(opened, iteration),
-          people: askPeople(services, context),
-          agreement: agreementInLoop(seed),
-          approve: (...given) => approve(opened, context, ...given),
-          tell: async (iteration, { reason, ...decision }) => {
-            const told = await store.events(context.id, 0)
-            if (told.some(({ type, data }) => type === 'guard' && data['round'] === decision.round))
-              return
-            await context.emit({
-              ...{ type: 'guard', iteration, ...decision, reason: `${reason.en} ${reason.zh}` },
-            })
-          },
-          endsStopped: (iteration) => iteration > (branch?.iteration ?? 0),
-          finished: await finisher(opened, context, parts, evaluations),
-        }
-        const plan = plans.map((each) => each.options)
-        const result = await alignByAiFeedback(world, { base, dialogues, prompts }, plan)
+        const world = await worldOf(opened, context, engine.lend, evaluations)
+        const options = plans.map((each) => each.options)
+        const result = await alignByAiFeedback(world, { base, dialogues, prompts }, options)
         await register(services, context, result, '')
-        const { options: last } = planOf(opened, evaluations.length)
-        const told = { options: last, audits, planned: plans.length }
-        return await tellLoop(services, context, result, evaluations, told)
+        return await tellLoop(services, context, result, evaluations, {
+          ...{ options: planOf(opened, evaluations.length).options, planned: plans.length },
+          audits: opened.audits,
+        })
       } finally {
         await engine.close()
       }
     },
+  }
+}
+
+/** What the loop needs of the world around it, recorded under a run. */
+async function worldOf(
+  opened: Opened,
+  context: RunContext,
+  lend: Lend,
+  evaluations: Evaluated[],
+): Promise<LoopWorld> {
+  const { services, request, starter, auditor, looked, progress } = opened
+  const { serving, store, dataDir } = services
+  const { seed } = request.options
+  const branch = request.branch ?? null
+  const grade = starter === null ? undefined : gradeRollouts(starter)
+  const parts = recordedParts(services, context, { seed, lend, grade, branch })
+  return {
+    ...{ serving, parts, progress, signal: context.signal },
+    ...(auditor === null ? {} : { audit: { judge: auditor, prompts: looked } }),
+    folder: join(dataDir, 'runs', context.id),
+    judge: (iteration) => judgeOf(opened, iteration),
+    people: askPeople(services, context),
+    agreement: agreementInLoop(seed),
+    approve: (...given) => approve(opened, context, ...given),
+    async tell(iteration, { reason, ...decision }) {
+      const told = await store.events(context.id, 0)
+      if (told.some(({ type, data }) => type === 'guard' && data['round'] === decision.round))
+        return
+      await context.emit({
+        ...{ type: 'guard', iteration, ...decision, reason: `${reason.en} ${reason.zh}` },
+      })
+    },
+    endsStopped: (iteration) => iteration > (branch?.iteration ?? 0),
+    finished: await finisher(opened, context, parts, evaluations),
   }
 }
 
@@ -183,12 +210,19 @@ function comparingJudge(opened: Opened, iteration: number): { judge: Judge; name
   return { judge: judgeOf(opened, iteration), name: planOf(opened, iteration).judge }
 }
 
-/** A loop that goes on says so, with how many parts it has behind it: the same number again and again is a crash loop. */
-async function sayResumed({ services }: Opened, { id, emit }: RunContext): Promise<void> {
-  const done = await partsDone(services.store, id)
-  const log = await services.store.events(id, 0)
-  if (log.length > 0 || done.length > 0) await emit({ type: 'resumed', step: done.length })
-  else await emit({ type: 'started' })
+/**
+ * A loop that goes on says so, with how many parts it has behind it and how many steps of the one that it is in: the
+ * same number again and again is a crash loop.
+ */
+async function sayResumed(
+  { services: { store } }: Opened,
+  { id, emit }: RunContext,
+): Promise<void> {
+  if ((await store.events(id, 0)).length === 0) return emit({ type: 'started' })
+  const done = (await partsDone(store, id)).length
+  const open = (await store.partsOf(id)).find(({ state }) => state !== 'succeeded')
+  const steps = open === undefined ? 0 : (await store.metricEvents(open.id)).length
+  await emit({ type: 'resumed', step: done + steps })
 }
 
 /** Probes both reward models and asks whether they know the policy's answers as they are now. */
