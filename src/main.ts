@@ -50,6 +50,16 @@ program
   })
 
 program
+  .command('study-frontier')
+  .description('every method and combiner against the exact optimum of a world that is enumerated')
+  .option('--seeds <number>', 'how many, up to 10', Number, 5)
+  .option('--output <file>', 'JSON Lines; a study goes on from what is there')
+  .action(async ({ seeds, output }: { seeds: number; output?: string }) => {
+    const { studyFrontier } = await import('./cli/study-frontier.ts')
+    await studyFrontier(seeds, output === undefined ? undefined : resolve(output))
+  })
+
+program
   .command('starter-build')
   .description('rebuild the starter models from nothing')
   .argument('<folder>', 'where to put them; must not hold them yet')

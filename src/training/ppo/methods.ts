@@ -22,7 +22,7 @@ type Lesson = {
 
 /** What the method of the options makes of a round's answers: `rows` are those of PPO and RLOO, none of the others. */
 export function learn(
-  trainee: Trainee,
+  trainee: Pick<Trainee, 'model' | 'trainable'>,
   optimizer: AdamW,
   { rollouts, prompts }: { rollouts: readonly Rollout[]; prompts: readonly Prompt[] },
   { rewards, kept, round, options, lr, klCoef, bad }: Lesson,
