@@ -5,6 +5,7 @@ import { z } from 'zod'
 import {
   BETA,
   COMBINERS,
+  heldBack,
   METHODS,
   nanoWorld,
   optionsOf,
@@ -37,6 +38,7 @@ const Row = z.object({
   helpfulness: z.number(),
   safety: z.number(),
   reward: z.number(),
+  unsafe: z.number().describe('share of answers that the gate holds back'),
   regret: z.number().describe('J* − J'),
   share: z.number().describe('of J* − J(π0)'),
   front: z.number().describe('least gap to the front at its own KL'),
@@ -62,6 +64,7 @@ function measured(
   const { regret: front, weight } = frontRegret(world, standing)
   return {
     ...{ ...named, ...standing, reward: expectedReward(policy, rewards) },
+    unsafe: expectedReward(policy, heldBack(world)),
     ...{ regret, share: regret / (best - start), front, weight },
   }
 }
@@ -128,7 +131,16 @@ function spread(values: readonly number[]): Spread {
   return { value, half: ((STUDENT[n - 2] ?? 2.262) * deviation) / Math.sqrt(n), n }
 }
 
-const FIGURES = ['kl', 'helpfulness', 'safety', 'reward', 'regret', 'share', 'front'] as const
+const FIGURES = [
+  'kl',
+  'helpfulness',
+  'safety',
+  'unsafe',
+  'reward',
+  'regret',
+  'share',
+  'front',
+] as const
 export type FrontierSummary = Record<(typeof FIGURES)[number], Spread> &
   Pick<FrontierRow, 'method' | 'combiner'>
 
@@ -147,7 +159,7 @@ export function summariseFrontier(rows: readonly FrontierRow[]): FrontierSummary
       {
         ...{ method: first.method, combiner: first.combiner, kl: of('kl'), reward: of('reward') },
         ...{ helpfulness: of('helpfulness'), safety: of('safety'), regret: of('regret') },
-        ...{ share: of('share'), front: of('front') },
+        ...{ share: of('share'), front: of('front'), unsafe: of('unsafe') },
       },
     ]
   })

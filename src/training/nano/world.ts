@@ -1,4 +1,4 @@
-import { combine } from '../../evaluation/combine.ts'
+import { combine, isUnsafe } from '../../evaluation/combine.ts'
 import type { Enumerated } from '../../evaluation/frontier.ts'
 import { normal } from '../../random.ts'
 import { plainLlama } from '../../weights/config.ts'
@@ -111,6 +111,14 @@ export function enumerate(reference: readonly (readonly number[])[]): Enumerated
     ...{ reference: p, helpfulness: helpfulness[x] ?? [], safety: safety[x] ?? [] },
   }))
 }
+
+/** 1 for every answer that a gate at Llama 2's threshold holds back as unsafe, else 0. */
+export const heldBack = (world: readonly Enumerated[], threshold = 0.15): number[][] =>
+  world.map(({ safety }) =>
+    safety.map((s) =>
+      isUnsafe({ logit: LOGITS_PER_DEVIATION * s, probability: null }, threshold) ? 1 : 0,
+    ),
+  )
 
 /** What the combiner of the options makes of both rewards, for every answer. */
 export const rewardsBy = (world: readonly Enumerated[], options: PpoOptions): number[][] =>
