@@ -49,6 +49,33 @@ program
     await studyStarter(seeds, options ?? {}, override)
   })
 
+type GuardFlags = {
+  seeds: number
+  honest: number
+  only?: string[]
+  part: string
+  out?: string
+  keep?: boolean
+}
+program
+  .command('study-guard')
+  .description('the guard’s benchmark: what does it stop, what does it miss, what does it cost?')
+  .option('--seeds <number>', 'loops of each failure', Number, 20)
+  .option('--honest <number>', 'loops that should not be stopped', Number, 30)
+  .option('--only <failures...>', 'some of them by name (services/guard-failures.ts)')
+  .option('--part <part/parts>', 'the seeds of one of several processes', '1/1')
+  .option(
+    '--out <folder>',
+    'finished loops, to go on from; default: guard-study in the data folder',
+  )
+  .option('--keep', 'leave the policies there as well')
+  .action(async ({ seeds, honest, only = [], part, out, keep = false }: GuardFlags) => {
+    const { studyTheGuard } = await import('./cli/study-guard.ts')
+    const [at = 1, parts = 1] = part.split('/').map(Number)
+    const request = { seeds, honest, only, part: at, parts, keep }
+    await studyTheGuard(request, out ? resolve(out) : undefined)
+  })
+
 program
   .command('study-frontier')
   .description('every method and combiner against the exact optimum of a world that is enumerated')

@@ -201,3 +201,32 @@ export function statisticOfSums(
   const { all, resampled } = bootstrapSums(features, clusters, seed)
   return percentiles(statistic(all), resampled.map(statistic), features.length)
 }
+
+/** P(X ≤ k) of n tries of chance p. */
+function atMost(k: number, n: number, p: number): number {
+  let [logarithm, sum] = [n * Math.log1p(-p), 0]
+  for (let i = 0; i <= k; i++) {
+    sum += Math.exp(logarithm)
+    logarithm += Math.log((n - i) / (i + 1)) + Math.log(p) - Math.log1p(-p)
+  }
+  return sum
+}
+
+/** A share k/n with its exact 95 % interval (Clopper & Pearson 1934): no bootstrap says anything of 0 or n. */
+export function share(k: number, n: number): Interval {
+  /** where a probability that falls with p reaches 2.5 % */
+  const bound = (falling: (p: number) => number): number => {
+    let [low, high] = [0, 1]
+    for (let step = 0; step < 50; step++) {
+      const middle = (low + high) / 2
+      if (falling(middle) > 0.025) low = middle
+      else high = middle
+    }
+    return (low + high) / 2
+  }
+  return {
+    ...{ value: n === 0 ? NaN : k / n, n },
+    low: k === 0 ? 0 : 1 - bound((q) => atMost(n - k, n, q)),
+    high: k === n ? 1 : bound((p) => atMost(k, n, p)),
+  }
+}
