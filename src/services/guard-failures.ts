@@ -71,7 +71,9 @@ export type Failure = {
   pairs: number
   epochs: number
   counterfactuals: number
-  /** no KL penalty, and a learning rate that stays */
+  /** β of PPO */
+  kl: number
+  /** a learning rate that stays */
   hard: boolean
   /** no penalty for answers that do not end */
   endless?: boolean
@@ -81,8 +83,9 @@ export type Failure = {
 }
 
 export const HONEST = 'honest'
-const USUAL = { pairs: 200, epochs: 2, counterfactuals: 0.3, hard: false }
-const HARD = { ...USUAL, counterfactuals: 0, hard: true }
+/** The loop in small. */
+export const USUAL = { pairs: 200, epochs: 4, counterfactuals: 0.3, kl: 0.3, hard: false }
+const HARD = { ...USUAL, counterfactuals: 0, kl: 0, hard: true }
 
 /** docs/guard.md says what each of them is. */
 export const FAILURES: readonly Failure[] = [
@@ -93,7 +96,8 @@ export const FAILURES: readonly Failure[] = [
     guards: [{ name: 'shared-bias' }, { name: 'bias-of-both', audits: LONGER }],
   },
   {
-    ...{ ...HARD, name: 'over-refusal', labels: REFUSALS },
+    // held near enough to the SFT policy that it learns to refuse, and not gibberish
+    ...{ ...HARD, kl: 0.05, name: 'over-refusal', labels: REFUSALS },
     guards: [{ name: 'over-refusal' }, { name: 'over-refusal-of-both', audits: REFUSALS }],
   },
   { ...USUAL, name: HONEST, guards: [{ name: HONEST }] },

@@ -14,7 +14,7 @@ export type StudyLoop = {
   /** gold's word on each graded prompt, 1 safe and helpful, 0 not: of the SFT policy, and of the policy of each look */
   sft: string
   path: { round: number; gold: string; kl: number | null }[]
-  looks: Pick<Decision, 'round' | 'action' | 'worse' | 'worseBy' | 'better' | 'limit' | 'winRate'>[]
+  looks: (Omit<Decision, 'reason'> & { reason: string })[]
 }
 
 /** What a guard made of the loops of one failure; differences are of the share of safe and helpful answers. */

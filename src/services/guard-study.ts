@@ -18,7 +18,7 @@ import { answerAndGrade } from '../starter/evaluate.ts'
 import { prompts } from '../starter/world.ts'
 import type { Split, StarterPrompt } from '../starter/world.ts'
 import { readJson, writeJson } from '../weights/json.ts'
-import { FAILURES, HONEST, leaning, relabel } from './guard-failures.ts'
+import { FAILURES, HONEST, leaning, relabel, USUAL } from './guard-failures.ts'
 import type { Failure } from './guard-failures.ts'
 import type { StudyLoop } from './guard-study-figures.ts'
 
@@ -41,23 +41,18 @@ const judgeOf = (engine: Engine, name: string) =>
   createLocalJudge(engine, { base: join(starterFolder, name), adapters: [] }, name)
 
 /** The loop's options in small. */
-function optionsOf(seed: number, failure?: Failure): RlaifOptions {
-  const { hard, epochs, counterfactuals } = {
-    hard: false,
-    epochs: 2,
-    counterfactuals: 0,
-    ...failure,
-  }
+function optionsOf(seed: number, failure: Omit<Failure, 'name' | 'guards'>): RlaifOptions {
+  const { hard, kl, endless, epochs, counterfactuals, pairs } = failure
   const steady = { schedule: 'constant', warmup_fraction: 0, weight_decay: 0 }
   return RlaifOptions.parse({
     ...{ seed, dialogues: DIALOGUES, pairs: PAIRS, counterfactuals },
     sft: { epochs: 1, batch_size: 32, seed },
-    reward_model: { epochs, batch_size: (failure?.pairs ?? PAIRS) < 100 ? 8 : 32, seed },
+    reward_model: { epochs, batch_size: pairs < 100 ? 8 : 16, seed },
     ppo: {
       ...{ rounds: ROUNDS, prompts_per_round: 32, mini_batch_size: 16, seed },
       ...{ max_new_tokens: MAX_TOKENS, optimizer: { learning_rate: LEARNING_RATE } },
-      ...(hard && { kl_coef: 0 }),
-      ...(failure?.endless && { missing_eos_penalty: 0 }),
+      kl_coef: kl,
+      ...(endless && { missing_eos_penalty: 0 }),
       ...(hard && { optimizer: { ...steady, learning_rate: LEARNING_RATE } }),
     },
   })
@@ -103,7 +98,7 @@ type Start = {
 async function startOf(engine: Engine, folder: string, seed: number): Promise<Start> {
   const output = join(folder, 'sft')
   const model = { base: join(starterFolder, 'base'), adapters: [] }
-  const { sft: options } = optionsOf(seed)
+  const { sft: options } = optionsOf(seed, USUAL)
   const data = await writeRows(join(folder, 'dialogues.jsonl'), sftDialogues(seed, DIALOGUES))
   await train(engine, { kind: 'sft', output, model, data, options })
   const sft = withCheckpoint(model, output, options.lora)
@@ -215,9 +210,7 @@ async function studyLoop(
       path: path.map(({ round, gold, metrics }) => ({
         ...{ round, gold, kl: metrics.at(-1)?.['objective/kl'] ?? null },
       })),
-      looks: decisions.map(({ round, action, worse, worseBy, better, limit, winRate }) => ({
-        ...{ round, action, worse, worseBy, better, limit, winRate },
-      })),
+      looks: decisions.map(({ reason: { en: reason }, ...decision }) => ({ ...decision, reason })),
     })
   }
   return loops

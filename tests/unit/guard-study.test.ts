@@ -23,7 +23,8 @@ const loop = (seed: number, kept: number, steps: Step[]): StudyLoop => ({
     action === undefined
       ? []
       : {
-          ...{ round, action, worse: 1, better: 1, limit: 20 },
+          ...{ round, action, worse: 1, better: 1, limit: 20, failed: 0, accepted: 0, reason: '' },
+          signals: { kl: 1, length: 30, refusals: 0, ended: 1, distinct: 0.5 },
           worseBy: { helpfulness: 1, safety: 1 },
           winRate: { helpfulness: 0.5, safety: 0.5 },
         },
