@@ -15,6 +15,8 @@ export type Signals = {
   ended: number
   /** different pairs of neighbouring words among all */
   distinct: number
+  /** nats a token of the median answer to the SFT policy: what reads unlike it; null: not measured */
+  surprise: number | null
 }
 
 /** A look at the policy: the audit judge's outcomes against the accepted one, 1 where the current one won, ½ a tie. */
@@ -131,6 +133,8 @@ export function keepsLast({ better, worse, winRate }: Decision): boolean {
 
 /** Shares of what the SFT policy shows under which an answer is no answer any more. */
 const COLLAPSE = 1 / 3
+/** Of the SFT policy's own, above which answers are gibberish to it: judges need not see that (docs/results.md). */
+const STRANGE = 2
 
 function hardLimit(
   now: Signals,
@@ -156,6 +160,11 @@ function hardLimit(
     return {
       en: `answers no longer end: ${percent(now.ended)} do, ${percent(before.ended)} at the start`,
       zh: `回答不再收尾：收尾的占 ${percent(now.ended)}，起初为 ${percent(before.ended)}`,
+    }
+  if (now.surprise !== null && before.surprise !== null && now.surprise > STRANGE * before.surprise)
+    return {
+      en: `answers no longer read like the SFT policy's: ${shown(now.surprise)} nats a token to it, ${shown(before.surprise)} at the start`,
+      zh: `回答已不像 SFT 策略所写：其每词元 ${shown(now.surprise)} 奈特，起初为 ${shown(before.surprise)}`,
     }
   return null
 }

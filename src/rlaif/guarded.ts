@@ -1,4 +1,5 @@
 import type { Engine, ModelFiles } from '../engine/engine.ts'
+import { LibraError } from '../errors.ts'
 import { classify, isRefusal } from '../evaluation/response-class.ts'
 import type { Judge } from '../judging/judge.ts'
 import { permutation } from '../random.ts'
@@ -64,8 +65,11 @@ export async function guardedUpdate(
   const planned = Math.ceil(g.rounds / g.options.every)
   const reference =
     watch.reference ??
-    (await g.note('look-0', async () => ({ signals: signalsOf(await answer(g, sft, 0), 0) })))
-      .signals
+    (
+      await g.note('look-0', async () => ({
+        signals: await signalsOf(g, sft, await answer(g, sft, 0), 0),
+      }))
+    ).signals
   let state: GuardState = { ...startGuard(planned, reference), ...watch, reference }
   let [accepted, current] = [start, start]
   const rounds: Record<string, number>[] = []
@@ -80,7 +84,9 @@ export async function guardedUpdate(
     rounds.push(...metrics)
     current = policy
     const [round, against] = [g.before + done + part, accepted]
-    const seen = await g.note(`look-${round}`, () => lookAt(g, policy, against, round, metrics))
+    const seen = await g.note(`look-${round}`, () =>
+      lookAt(g, sft, policy, against, round, metrics),
+    )
     const { state: next, decision } = look(state, seen, g.options)
     state = next
     decisions.push(decision)
@@ -127,6 +133,7 @@ const TIE = 0.02
 
 async function lookAt(
   g: Guarded,
+  sft: ModelFiles,
   policy: ModelFiles,
   accepted: ModelFiles,
   round: number,
@@ -159,10 +166,15 @@ async function lookAt(
     }
   }
   const kl = metrics.at(-1)?.['objective/kl'] ?? null
-  return { round, outcomes, failed, signals: signalsOf(now, kl) }
+  return { round, outcomes, failed, signals: await signalsOf(g, sft, now, kl) }
 }
 
-function signalsOf(answers: readonly Answer[], kl: number | null): Signals {
+async function signalsOf(
+  { serving }: Guarded,
+  sft: ModelFiles,
+  answers: readonly Answer[],
+  kl: number | null,
+): Promise<Signals> {
   const n = Math.max(1, answers.length)
   const share = (of: (answer: Answer) => boolean): number => answers.filter(of).length / n
   const pairs = answers.flatMap(({ text }) => {
@@ -175,5 +187,28 @@ function signalsOf(answers: readonly Answer[], kl: number | null): Signals {
     refusals: share(({ text, ended }) => isRefusal(classify(text, ended))),
     ended: share(({ ended }) => ended),
     distinct: new Set(pairs).size / Math.max(1, pairs.length),
+    surprise: await surpriseOf(serving, sft, answers),
+  }
+}
+
+/** Nats a token of the median answer to the SFT policy; null where none can be read again, as its text is too long. */
+async function surpriseOf(
+  engine: Engine,
+  sft: ModelFiles,
+  answers: readonly Answer[],
+): Promise<number | null> {
+  const texts = answers.flatMap(({ prompt: { messages }, text, ended }) =>
+    text === ''
+      ? []
+      : { messages: [...messages, { role: 'assistant' as const, content: text }], ended },
+  )
+  try {
+    const read = await engine.likelihoods({ model: sft, texts })
+    const each = read.map(({ logprob, tokens }) => -logprob / Math.max(1, tokens))
+    return each.sort((a, b) => a - b)[Math.floor(each.length / 2)] ?? null
+  } catch (error) {
+    // a text has more tokens than the policy wrote where it found shorter ones
+    if (error instanceof LibraError && error.code === 'context_length_exceeded') return null
+    throw error
   }
 }

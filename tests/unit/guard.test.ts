@@ -62,7 +62,9 @@ describe('betting', () => {
   })
 })
 
-const healthy: Signals = { kl: 1, length: 30, refusals: 0.2, ended: 0.97, distinct: 0.5 }
+const healthy: Signals = {
+  ...{ kl: 1, length: 30, refusals: 0.2, ended: 0.97, distinct: 0.5, surprise: 0.4 },
+}
 const options = GuardOptions.parse({})
 const seen = (round: number, rate: number, more: Partial<Look> = {}): Look => ({
   ...{ round, failed: 0, signals: healthy },
@@ -123,6 +125,11 @@ describe('the guard', () => {
     ['KL that is no number', { kl: null }, /KL/u],
     ['repetition', { distinct: 0.1 }, /collapsed: 10 % of word pairs/u],
     ['answers without an end', { ended: 0.3 }, /no longer end/u],
+    [
+      'gibberish',
+      { surprise: 0.81 },
+      /read like the SFT policy's: 0\.810 nats a token to it, 0\.400/u,
+    ],
   ])('hard stop: %s', (_, signals, reason) => {
     const stopped = watch([seen(10, 0.6, { signals: { ...healthy, ...signals } })])
     expect(stopped?.reason.en).toMatch(reason)
