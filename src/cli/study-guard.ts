@@ -6,7 +6,7 @@ import { byFailure } from '../services/guard-study-figures.ts'
 import type { StudyFigures } from '../services/guard-study-figures.ts'
 import { readLoops, studyGuard } from '../services/guard-study.ts'
 import type { StudyRequest } from '../services/guard-study.ts'
-import { showInterval } from '../services/loop.ts'
+import { showInterval } from '../services/loop-report.ts'
 
 /** The guard's benchmark: engineered failures and honest loops on the starter world, where gold is known. */
 export async function studyTheGuard(

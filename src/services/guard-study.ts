@@ -6,7 +6,7 @@ import { withCheckpoint } from '../engine/engine.ts'
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
 import { counterfactualPairs } from '../rlaif/counterfactuals.ts'
-import { guardedUpdate } from '../rlaif/guarded.ts'
+import { guardedUpdate, startWatch } from '../rlaif/guarded.ts'
 import { labelPrompts } from '../rlaif/label.ts'
 import { calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
 import { AXES } from '../schemas/feedback.ts'
@@ -187,8 +187,9 @@ async function studyLoop(
   const judge = judgeOf(engine, 'audit-judge')
   const loops: StudyLoop[] = []
   for (const { name, audits } of failure.guards) {
-    const { guard } = await guardedUpdate(sft, {
-      ...{ serving: engine, options: GUARD, rounds: ROUNDS, progress: () => {} },
+    const { guard } = await guardedUpdate(sft, sft, startWatch(), {
+      ...{ serving: engine, options: GUARD, rounds: ROUNDS, before: 0, progress: () => {} },
+      note: (_name, work) => work(),
       audit: {
         judge: audits === undefined ? judge : leaning(judge, audits),
         prompts: rowsOf(asked('guard', seed)),
@@ -196,9 +197,9 @@ async function studyLoop(
       sampling: { maxNewTokens: MAX_TOKENS, seed },
       signal: new AbortController().signal,
       tell: () => Promise.resolve(),
-      update: (_parent, from, rounds) => {
-        const step = path.find(({ round }) => round === from + rounds)
-        if (step === undefined) throw new Error(`no policy of round ${from + rounds}`)
+      update: (_from, done, rounds) => {
+        const step = path.find(({ round }) => round === done + rounds)
+        if (step === undefined) throw new Error(`no policy of round ${done + rounds}`)
         return Promise.resolve(step)
       },
     })
@@ -251,7 +252,8 @@ export async function studyGuard(
     for (const failure of wanted)
       for (const loop of await studyLoop(engine, join(at, failure.name), start, failure)) {
         if (known.has(`${loop.failure} ${seed}`)) continue
-        await appendFile(join(folder, LOOPS), `${JSON.stringify(loop)}\n`)
+        // the newline in front ends a line that was cut off
+        await appendFile(join(folder, LOOPS), `\n${JSON.stringify(loop)}`)
         tell(loop)
       }
     if (!keep) await rm(at, { recursive: true })
@@ -263,7 +265,11 @@ const LOOPS = 'loops.jsonl'
 export async function readLoops(folder: string): Promise<StudyLoop[]> {
   const file = join(folder, LOOPS)
   const text = existsSync(file) ? await readFile(file, 'utf8') : ''
-  return text
-    .split('\n')
-    .flatMap((line) => (line.endsWith('}') ? [JSON.parse(line) as StudyLoop] : []))
+  return text.split('\n').flatMap((line) => {
+    try {
+      return [JSON.parse(line) as StudyLoop]
+    } catch {
+      return []
+    }
+  })
 }

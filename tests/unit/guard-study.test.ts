@@ -1,9 +1,13 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
 import { share } from '../../src/evaluation/statistics.ts'
 import { orderedVerdict } from '../../src/judging/judge.ts'
 import type { Judge } from '../../src/judging/judge.ts'
 import { noUsage } from '../../src/judging/respondent.ts'
-import { leaning, relabel } from '../../src/services/guard-failures.ts'
+import { FAILURES, leaning, relabel } from '../../src/services/guard-failures.ts'
 import {
   bestGain,
   delayOf,
@@ -11,6 +15,7 @@ import {
   studyFigures,
 } from '../../src/services/guard-study-figures.ts'
 import type { StudyLoop } from '../../src/services/guard-study-figures.ts'
+import { readLoops, studyGuard } from '../../src/services/guard-study.ts'
 
 /** Gold of 100 prompts, the first `n` of them well answered. */
 const gold = (n: number): string => '1'.repeat(n) + '0'.repeat(100 - n)
@@ -24,7 +29,7 @@ const loop = (seed: number, kept: number, steps: Step[]): StudyLoop => ({
       ? []
       : {
           ...{ round, action, worse: 1, better: 1, limit: 20, failed: 0, accepted: 0, reason: '' },
-          signals: { kl: 1, length: 30, refusals: 0, ended: 1, distinct: 0.5 },
+          signals: { kl: 1, length: 30, refusals: 0, ended: 1, distinct: 0.5, surprise: 0.3 },
           worseBy: { helpfulness: 1, safety: 1 },
           winRate: { helpfulness: 0.5, safety: 0.5 },
         },
@@ -94,6 +99,26 @@ describe('the guard’s benchmark', () => {
     expect(retained?.value).toBeCloseTo(-0.1 / 0.4, 12)
     expect([fell, delay]).toEqual([2, Infinity]) // 0 and never: the upper of two
   })
+})
+
+test('a study goes on where it was: loops that its file holds are not done again', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'libra-study-'))
+  try {
+    const names = FAILURES.flatMap(({ guards }) => guards.map(({ name }) => name))
+    const done = names.map((failure) => ({ ...loop(1, 5, [[5, 60, 'go_on']]), failure }))
+    const lines = done.map((each) => JSON.stringify(each))
+    writeFileSync(join(folder, 'loops.jsonl'), [...lines, '{"failure": "cut of'].join('\n'))
+    const request = { seeds: 1, honest: 1, only: [], part: 1, parts: 1, keep: false }
+    const asked: string[] = []
+    const engine = new Proxy({} as Engine, {
+      get: (_, name) => asked.push(String(name)),
+    })
+    await studyGuard(engine, folder, request, () => {})
+    expect(asked).toEqual([])
+    expect(await readLoops(folder)).toEqual(done)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
 
 describe('a judge with a taste', () => {
