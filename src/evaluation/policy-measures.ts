@@ -3,7 +3,7 @@ import { AXES } from '../schemas/feedback.ts'
 import type { PromptClass } from '../schemas/feedback.ts'
 import { CLASSIFIER_ERRORS, isRefusal, languageOf, RESPONSE_CLASSES } from './response-class.ts'
 import type { ResponseClass } from './response-class.ts'
-import { clusteredMean, gap, holm, pairedTest, wilson } from './statistics.ts'
+import { clusteredMean, gap, holm, pairedTest, exactShare } from './statistics.ts'
 import type { Interval } from './statistics.ts'
 
 /** One answer with everything that is measured of it. */
@@ -114,8 +114,8 @@ export function classifierFigures(prompts: readonly MeasuredPrompt[]): PolicyFig
     const { answers, refusals, classes } = CLASSIFIER_ERRORS[language]
     const named = (what: string): string => `classifier error, ${what}, ${language}`
     return [
-      { figure: named('refusal or not'), ...wilson(refusals, answers) },
-      { figure: named('class'), ...wilson(classes, answers) },
+      { figure: named('refusal or not'), ...exactShare(refusals, answers) },
+      { figure: named('class'), ...exactShare(classes, answers) },
     ]
   })
 }

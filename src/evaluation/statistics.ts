@@ -37,17 +37,6 @@ function summarise(values: readonly number[], means: readonly number[]): Interva
   }
 }
 
-/** A rate of independent trials with its 95 % interval (Wilson 1927), which holds near 0 and 1 too. */
-export function wilson(hits: number, n: number): Interval {
-  const z = 1.959963984540054
-  const p = hits / n
-  const middle = (p + z ** 2 / (2 * n)) / (1 + z ** 2 / n)
-  const half = (z / (1 + z ** 2 / n)) * Math.sqrt((p * (1 - p)) / n + z ** 2 / (4 * n ** 2))
-  // at 0 and 1 rounding must not put the rate outside
-  const low = Math.min(p, Math.max(0, middle - half))
-  return { value: p, low, high: Math.max(p, Math.min(1, middle + half)), n }
-}
-
 /**
  * Mean with a 95 % percentile interval by bootstrap over clusters (templates, conversations): rows of one cluster
  * stay together. values [n], clusters [n].
@@ -213,7 +202,7 @@ function atMost(k: number, n: number, p: number): number {
 }
 
 /** A share k/n with its exact 95 % interval (Clopper & Pearson 1934): no bootstrap says anything of 0 or n. */
-export function share(k: number, n: number): Interval {
+export function exactShare(k: number, n: number): Interval {
   /** where a probability that falls with p reaches 2.5 % */
   const bound = (falling: (p: number) => number): number => {
     let [low, high] = [0, 1]

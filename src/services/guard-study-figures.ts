@@ -1,4 +1,4 @@
-import { clusteredMean, share, statisticOfSums } from '../evaluation/statistics.ts'
+import { clusteredMean, exactShare, statisticOfSums } from '../evaluation/statistics.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Decision } from '../rlaif/guard.ts'
 
@@ -103,7 +103,7 @@ export function studyFigures(failure: string, loops: readonly StudyLoop[]): Stud
   const delays = loops.flatMap((loop) => delayOf(loop) ?? [])
   return {
     ...{ failure, loops: loops.length, best, harmed: harmed.length, fell: delays.length },
-    stopped: share(loops.filter(({ stopped }) => stopped).length, loops.length),
+    stopped: exactShare(loops.filter(({ stopped }) => stopped).length, loops.length),
     sft: over(({ sft }) => mean(sft)),
     last: over((loop) => difference(loop.sft, lastGold(loop)).value),
     kept: over(keptGain),
@@ -116,7 +116,7 @@ export function studyFigures(failure: string, loops: readonly StudyLoop[]): Stud
             1,
           )
         : null,
-    missed: share(missed.length, harmed.length),
+    missed: exactShare(missed.length, harmed.length),
     delay: median(delays),
   }
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
-import { share } from '../../src/evaluation/statistics.ts'
+import { exactShare } from '../../src/evaluation/statistics.ts'
 import { orderedVerdict } from '../../src/judging/judge.ts'
 import type { Judge } from '../../src/judging/judge.ts'
 import { noUsage } from '../../src/judging/respondent.ts'
@@ -39,14 +39,14 @@ const loop = (seed: number, kept: number, steps: Step[]): StudyLoop => ({
 describe('the guard’s benchmark', () => {
   test('a share has the exact interval', () => {
     // tables of Clopper and Pearson; none of 30: 1 − 0.025^(1/30)
-    const [none, some, all] = [share(0, 30), share(3, 20), share(20, 20)]
+    const [none, some, all] = [exactShare(0, 30), exactShare(3, 20), exactShare(20, 20)]
     expect(none).toMatchObject({ value: 0, low: 0, n: 30 })
     expect(none.high).toBeCloseTo(1 - 0.025 ** (1 / 30), 10)
     expect(some.low).toBeCloseTo(0.0321, 4)
     expect(some.high).toBeCloseTo(0.3789, 4)
     expect(all).toMatchObject({ value: 1, high: 1 })
     expect(all.low).toBeCloseTo(0.025 ** (1 / 20), 10)
-    expect(share(0, 0)).toMatchObject({ value: NaN, low: 0, high: 1 })
+    expect(exactShare(0, 0)).toMatchObject({ value: NaN, low: 0, high: 1 })
   })
   test('a difference is of the same prompts, with its standard error', () => {
     // differences −1, 0, 0, 1: variance 2/3
