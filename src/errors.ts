@@ -55,4 +55,4 @@ export const PAUSED = 'paused' as const
 export const paused = (why = 'the run was paused'): LibraError => new LibraError(PAUSED, why)
 
 /** What ends work that goes on when people have labelled what it is about. */
-export const WAITING = 'waiting_for_labels'
+export const WAITING = 'waiting_for_labels' as const

@@ -1,4 +1,4 @@
-import { WAITING } from '../errors.ts'
+import { serializeError, WAITING } from '../errors.ts'
 import type { PreferenceRow } from '../schemas/feedback.ts'
 import { byPerson } from './data.ts'
 import { comparedIn } from './preferences.ts'
@@ -25,7 +25,18 @@ export async function answerRequests(
   }
   for (const run of touched) {
     const { state } = (await store.runs.get(run)) ?? {}
-    if (state === WAITING && (await store.labelRequests.open(run)) === 0)
-      await resumeRun(services, run)
+    if (state === WAITING && (await store.labelRequests.open(run)) === 0) await goOn(services, run)
+  }
+}
+
+/** The label is stored whatever becomes of the run: what keeps the run from going on stands in its record. */
+async function goOn(services: Services, run: string): Promise<void> {
+  try {
+    await resumeRun(services, run)
+  } catch (error) {
+    const { code, message } = serializeError(error)
+    if (code === 'not_resumable') return // the last label came twice: another request was faster
+    const failed = { state: 'failed' as const, endedAt: Date.now(), error: { code, message } }
+    await services.store.moveRun(run, [WAITING], failed)
   }
 }
