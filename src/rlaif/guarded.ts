@@ -191,7 +191,10 @@ async function signalsOf(
   }
 }
 
-/** Nats a token of the median answer to the SFT policy; null where none can be read again, as its text is too long. */
+/** The median of fewer answers says nothing. */
+const FEWEST_READ = 20
+
+/** Nats a token of the median answer to the SFT policy; null where there are too few, or one can't be read again, as its text is too long. */
 async function surpriseOf(
   engine: Engine,
   sft: ModelFiles,
@@ -202,6 +205,7 @@ async function surpriseOf(
       ? []
       : { messages: [...messages, { role: 'assistant' as const, content: text }], ended },
   )
+  if (texts.length < FEWEST_READ) return null
   try {
     const read = await engine.likelihoods({ model: sft, texts })
     const each = read.map(({ logprob, tokens }) => -logprob / Math.max(1, tokens))
