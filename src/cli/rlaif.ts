@@ -98,6 +98,8 @@ async function interruptible(
     const result = await work(controller.signal)
     print(result as unknown as LoopSummary)
     return result
+  } catch (error) {
+    throw controller.signal.aborted ? paused() : error
   } finally {
     process.off('SIGINT', stop)
   }

@@ -40,6 +40,7 @@ async function* rewound(
   { store }: Services,
   context: RunContext,
   events: AsyncIterable<TrainEvent>,
+  begins: (done: number, steps: number) => void,
 ): AsyncGenerator<TrainEvent> {
   for await (const event of events) {
     if (event.type !== 'started' && event.type !== 'resumed') {
@@ -51,7 +52,9 @@ async function* rewound(
     if (event.type === 'resumed') await context.rewind(cutAt(log, event.step), event)
     else if (begun)
       await context.rewind(cutAt(log, 0), { ...event, type: 'resumed', step: 0, done: 0 })
-    if (event.type === 'started' || !begun) yield event
+    const told = event.type === 'started' || !begun
+    begins(told ? 0 : event.done, event.steps)
+    if (told) yield event
   }
 }
 
@@ -104,7 +107,7 @@ export async function trainExactly(
   context: RunContext,
   spec: TrainSpec,
   every: number,
-  { folder: own, lend = (work) => withTraining(services, work), ...how }: Exactly = {},
+  { folder: own, lend = (work) => withTraining(services, work), grade, onStep }: Exactly = {},
 ): Promise<Record<string, number>> {
   const { store, dataDir } = services
   const folder = own ?? join(dataDir, 'runs', context.id, 'checkpoints')
@@ -120,11 +123,16 @@ export async function trainExactly(
     before = recorded
     try {
       const planned = { ...spec, checkpoints: { folder, every, recorded } }
+      // of a run that goes on `follow` sees what comes, not what was there
+      let [behind, all] = [0, 1]
+      const begins = (done: number, steps: number): void => {
+        ;[behind, all] = [done, steps]
+      }
       await lend((engine) =>
         follow(
-          rewound(services, context, engine.train(planned, context.signal)),
+          rewound(services, context, engine.train(planned, context.signal), begins),
           context.emit,
-          how,
+          { grade, onStep: (done, _, metrics) => onStep?.(behind + done, all, metrics) },
         ),
       )
       break
