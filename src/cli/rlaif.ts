@@ -50,12 +50,6 @@ export async function job(work: Work): Promise<void> {
     })
     const { runId } = await work(services, progress.update)
     console.log(`run: ${runId}\ntime: ${Math.round((Date.now() - started) / 1000)} s`)
-  } catch (error) {
-    progress.stop()
-    const left = await lastLoop(store)
-    if (left !== null)
-      console.error(`it goes on where it was with: npm run rlaif -- --resume ${left}`)
-    throw error
   } finally {
     progress.stop()
     await serving.close()
@@ -84,11 +78,12 @@ async function runLoop(
     seed: plan.seed,
     device,
   }
-  return interruptible((signal) => recordRun(services.store, start, plan.work, signal))
+  return interruptible(services, (signal) => recordRun(services.store, start, plan.work, signal))
 }
 
 /** Ctrl-C pauses a loop: it goes on where it was. What came of it is printed at its end. */
 async function interruptible(
+  { store }: Services,
   work: (signal: AbortSignal) => Promise<{ runId: string }>,
 ): Promise<{ runId: string }> {
   const controller = new AbortController()
@@ -99,6 +94,9 @@ async function interruptible(
     print(result as unknown as LoopSummary)
     return result
   } catch (error) {
+    const left = await lastLoop(store)
+    if (left !== null)
+      console.error(`it goes on where it was with: npm run rlaif -- --resume ${left}`)
     throw controller.signal.aborted ? paused() : error
   } finally {
     process.off('SIGINT', stop)
@@ -109,7 +107,7 @@ async function interruptible(
 export const rlaifAgain = (id: string): Promise<void> =>
   job(async (services, progress) => {
     const { work } = await planAgain(services, id, progress)
-    return interruptible((signal) => goOn(services.store, id, work, signal))
+    return interruptible(services, (signal) => goOn(services.store, id, work, signal))
   })
 
 /** The main job on the starter world: align its policy by AI feedback and say what came of it. */

@@ -48,7 +48,7 @@ export type GuardReport = {
 /**
  * Rounds in pieces, after each of which the policy answers fresh prompts and the audit judge compares it with the
  * accepted one. Ends early where the guard says so. The policy that comes out is the last one, or the accepted one where
- * the guard stopped or the last look preferred that. What it starts from counts as accepted; over all iterations the
+ * the guard stopped or more of the evidence since speaks for that. What it starts from counts as accepted; over all iterations the
  * levels of the accepted ones sum to α.
  */
 export async function guardedUpdate(

@@ -27,15 +27,8 @@ export async function alignByAiFeedback(
   await mkdir(world.folder, { recursive: true })
   const sft = await fineTune(world, input, first)
   let so: Omit<LoopResult, 'rewardModels'> = {
-    ...{
-      sft,
-      policy: sft,
-      rounds: [],
-      guard: null,
-      judge: noFigures(),
-      agreement: [],
-      approval: { checks: [] },
-    },
+    ...{ sft, policy: sft, rounds: [], guard: null },
+    ...{ judge: noFigures(), agreement: [], approval: { checks: [] } },
   }
   let models: RewardModels | null = null
   let watch: Watch | null = null

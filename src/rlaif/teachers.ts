@@ -13,6 +13,7 @@ import { AXES, PreferenceRow } from '../schemas/feedback.ts'
 import type { Axis, PromptRow } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { TrainSpec } from '../schemas/training.ts'
+import { comparedIn } from '../text/preference-formats.ts'
 import { readRows } from '../text/rows.ts'
 import { counterfactualPairs } from './counterfactuals.ts'
 import { answerTwice, figureMetrics, judgePairs } from './label.ts'
@@ -132,12 +133,7 @@ function askPeople(
 }
 
 /** What a label is about, whichever answer it prefers. */
-const nameOf = ({ axis, prompt, chosen, rejected }: PreferenceRow): string =>
-  JSON.stringify([
-    axis,
-    prompt.map(({ role, content }) => [role, content]),
-    [chosen, rejected].sort(),
-  ])
+const nameOf = (row: PreferenceRow): string => `${row.axis} ${comparedIn(row)}`
 
 /** What one reward model learns from, and what calibrates it. */
 export type TeachingData = { training: PreferenceRow[]; held: PreferenceRow[] }

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { LooseMessages } from './chat.ts'
 import { Axis } from './feedback.ts'
 import { list, usage } from './http.ts'
+import { RUN_STATES } from './run.ts'
 import { Score } from './scoring.ts'
 
 /** OpenAI's shapes. Unknown keys are ignored here, as its clients expect. */
@@ -136,10 +137,7 @@ export const JobReply = z.object({
   finished_at: z.int().nullable(),
   model: z.string(),
   fine_tuned_model: z.string().nullable(),
-  status: z.enum([
-    ...(['validating_files', 'queued', 'running', 'paused', 'waiting_for_labels'] as const),
-    ...(['succeeded', 'failed', 'cancelled'] as const),
-  ]),
+  status: z.enum(['validating_files', ...RUN_STATES]),
   training_file: z.string(),
   seed: z.int(),
   trained_tokens: z.int().nullable(),

@@ -19,8 +19,13 @@ export const RUN_KINDS = [
   'rlaif',
 ] as const
 export const RUN_STATES = [
-  ...(['queued', 'running', 'paused', 'waiting_for_labels'] as const),
-  ...(['succeeded', 'failed', 'cancelled'] as const),
+  'queued',
+  'running',
+  'paused',
+  'waiting_for_labels',
+  'succeeded',
+  'failed',
+  'cancelled',
 ] as const
 export type RunState = (typeof RUN_STATES)[number]
 

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import type { Engine } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { follow } from '../rlaif/follow.ts'
+import type { Emit } from '../rlaif/follow.ts'
 import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
 import type { RunEvent } from '../store/store.ts'
 import { metricsOf } from './run-records.ts'
@@ -40,7 +41,6 @@ async function* rewound(
   { store }: Services,
   context: RunContext,
   events: AsyncIterable<TrainEvent>,
-  begins: (done: number, steps: number) => void,
 ): AsyncGenerator<TrainEvent> {
   for await (const event of events) {
     if (event.type !== 'started' && event.type !== 'resumed') {
@@ -52,9 +52,7 @@ async function* rewound(
     if (event.type === 'resumed') await context.rewind(cutAt(log, event.step), event)
     else if (begun)
       await context.rewind(cutAt(log, 0), { ...event, type: 'resumed', step: 0, done: 0 })
-    const told = event.type === 'started' || !begun
-    begins(told ? 0 : event.done, event.steps)
-    if (told) yield event
+    yield event
   }
 }
 
@@ -107,7 +105,7 @@ export async function trainExactly(
   context: RunContext,
   spec: TrainSpec,
   every: number,
-  { folder: own, lend = (work) => withTraining(services, work), grade, onStep }: Exactly = {},
+  { folder: own, lend = (work) => withTraining(services, work), ...how }: Exactly = {},
 ): Promise<Record<string, number>> {
   const { store, dataDir } = services
   const folder = own ?? join(dataDir, 'runs', context.id, 'checkpoints')
@@ -123,17 +121,11 @@ export async function trainExactly(
     before = recorded
     try {
       const planned = { ...spec, checkpoints: { folder, every, recorded } }
-      // of a run that goes on `follow` sees what comes, not what was there
-      let [behind, all] = [0, 1]
-      const begins = (done: number, steps: number): void => {
-        ;[behind, all] = [done, steps]
-      }
+      // where it goes on was written when the log was cut
+      const emit: Emit = (event) =>
+        event.type === 'resumed' ? Promise.resolve() : context.emit(event)
       await lend((engine) =>
-        follow(
-          rewound(services, context, engine.train(planned, context.signal), begins),
-          context.emit,
-          { grade, onStep: (done, _, metrics) => onStep?.(behind + done, all, metrics) },
-        ),
+        follow(rewound(services, context, engine.train(planned, context.signal)), emit, how),
       )
       break
     } catch (error) {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { starterFolder } from '../config.ts'
 import { withCheckpoint } from '../engine/engine.ts'
@@ -9,6 +9,7 @@ import { counterfactualPairs } from '../rlaif/counterfactuals.ts'
 import { guardedUpdate, startWatch } from '../rlaif/guarded.ts'
 import { labelPrompts } from '../rlaif/label.ts'
 import { calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
+import { writeRows } from '../rlaif/rows.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import { GuardOptions, RlaifOptions } from '../schemas/rlaif.ts'
@@ -65,11 +66,6 @@ async function train(engine: Engine, spec: TrainSpec): Promise<Record<string, nu
   return steps
 }
 
-async function writeRows(path: string, rows: readonly unknown[]): Promise<string> {
-  await writeFile(path, rows.map((row) => JSON.stringify(row)).join('\n'))
-  return path
-}
-
 /** Gold's word on one answer to each fresh test prompt, the same prompts for all policies of a seed. */
 async function grade(engine: Engine, model: ModelFiles, seed: number): Promise<string> {
   const test = asked('test', seed).slice(0, GRADED)
@@ -99,7 +95,8 @@ async function startOf(engine: Engine, folder: string, seed: number): Promise<St
   const output = join(folder, 'sft')
   const model = { base: join(starterFolder, 'base'), adapters: [] }
   const { sft: options } = optionsOf(seed, USUAL)
-  const data = await writeRows(join(folder, 'dialogues.jsonl'), sftDialogues(seed, DIALOGUES))
+  const dialogues = sftDialogues(seed, DIALOGUES)
+  const { path: data } = await writeRows(join(folder, 'dialogues.jsonl'), dialogues)
   await train(engine, { kind: 'sft', output, model, data, options })
   const sft = withCheckpoint(model, output, options.lora)
   const { pairs } = await labelPrompts(
@@ -125,7 +122,7 @@ async function trainReward(
   // as in the loop: nothing idle pays on safety
   const share = axis === 'helpfulness' ? counterfactuals : 0
   const learned = [...training, ...counterfactualPairs(training, share, seed)]
-  const data = await writeRows(join(folder, `${axis}.jsonl`), learned)
+  const { path: data } = await writeRows(join(folder, `${axis}.jsonl`), learned)
   const [raw, output] = [join(folder, `${axis}-raw`), join(folder, axis)]
   const { reward_model: options } = optionsOf(seed, failure)
   await train(engine, {
@@ -154,7 +151,8 @@ async function pathOf(
   const { ppo } = optionsOf(seed, failure)
   const helpfulness = await trainReward(engine, folder, start, 'helpfulness', failure)
   const safety = await trainReward(engine, folder, start, 'safety', failure)
-  const data = await writeRows(join(folder, 'prompts.jsonl'), rowsOf(asked('train', seed)))
+  const rows = rowsOf(asked('train', seed))
+  const { path: data } = await writeRows(join(folder, 'prompts.jsonl'), rows)
   const steps: Step[] = []
   for (let round = GUARD.every; round <= ROUNDS; round += GUARD.every) {
     const output = join(folder, `policy-${round}`)

@@ -5,6 +5,7 @@ import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
+import { writeRows } from '../rlaif/rows.ts'
 import { LabelledRow } from '../schemas/audit.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
@@ -18,15 +19,7 @@ import { auditJudge } from './audit.ts'
 import type { Figure } from './audit-figures.ts'
 import { crossValidate } from './cross-validation.ts'
 import type { CrossFigure } from './cross-validation.ts'
-import {
-  HUMAN_LOOP,
-  pick,
-  pretrainBase,
-  shuffled,
-  train,
-  trainJudge,
-  writeRows,
-} from './human-models.ts'
+import { HUMAN_LOOP, pick, pretrainBase, shuffled, train, trainJudge } from './human-models.ts'
 import type { HumanLoopSizes, HumanWorld } from './human-models.ts'
 import { guardWarnings } from './guard.ts'
 import type { Lend } from './exact.ts'
@@ -94,7 +87,7 @@ export async function runHumanLoop(
     const aligned = await alignByAiFeedback(
       {
         ...{ serving, folder, progress, signal: context.signal, judge: () => judge },
-        parts: recordedParts(services, context, { seed: options.seed, lend }),
+        parts: await recordedParts(services, context, { seed: options.seed, lend }),
       },
       { base, dialogues, prompts, pairs },
       Array.from({ length: options.iterations }, () => options),
@@ -189,7 +182,7 @@ async function crossValidateRewards(
       await mkdir(join(world.folder, 'folds'), { recursive: true })
       await train(world, `fold ${fold + 1} ${axis}`, {
         ...{ kind: 'reward_model', output, model: start },
-        data: await writeRows(`${output}.jsonl`, training),
+        data: (await writeRows(`${output}.jsonl`, training)).path,
         options: { ...reward, axis, seed },
       })
       const model = { base, adapters: [output] }

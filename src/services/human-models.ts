@@ -1,10 +1,11 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import { localJudgePrompt } from '../judging/prompts.ts'
 import { permutation } from '../random.ts'
 import { follow } from '../rlaif/follow.ts'
+import { writeRows } from '../rlaif/rows.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import { Architecture, PretrainOptions, SftOptions } from '../schemas/training-options.ts'
@@ -93,11 +94,6 @@ export async function train(world: HumanWorld, stage: string, spec: TrainSpec): 
   )
 }
 
-export async function writeRows(path: string, rows: readonly unknown[]): Promise<string> {
-  await writeFile(path, rows.map((row) => JSON.stringify(row)).join('\n'))
-  return path
-}
-
 /** Pieces of the texts in keyed order, up to a number of characters. */
 function sampleText(texts: readonly string[], characters: number, seed: number): string[] {
   const PIECE = 20_000
@@ -132,7 +128,7 @@ export async function pretrainBase(world: HumanWorld, data: HumanData): Promise<
   const output = join(folder, 'base')
   await train(world, 'base', {
     ...{ kind: 'pretrain', output, tokenizer },
-    data: await writeRows(join(folder, 'pretrain.jsonl'), rows),
+    data: (await writeRows(join(folder, 'pretrain.jsonl'), rows)).path,
     options: PretrainOptions.parse({
       ...{ seed: options.seed, architecture: sizes.architecture, batch_size: 32 },
       ...{ sequence_length: sizes.architecture.context, micro_batch_tokens: 4096 },
@@ -157,7 +153,7 @@ export async function trainJudge(
   })
   await train(world, 'judge', {
     ...{ kind: 'sft', role: 'judge', output, model: { base, adapters: [] } },
-    data: await writeRows(join(world.folder, 'judge.jsonl'), rows),
+    data: (await writeRows(join(world.folder, 'judge.jsonl'), rows)).path,
     options: SftOptions.parse({
       ...{ seed: world.options.seed, epochs: 1, batch_size: 32 },
     }),

@@ -203,15 +203,14 @@ export async function askJudge(
   )
   const used = verdicts.map((v) => (inconsistent === 'exclude' ? usable(v, 'exclude') : v))
   if (!absolute) return { judge, verdicts: used }
-  const assess = (side: 'a' | 'b') =>
-    judge.assess((comparisons ?? []).map(({ prompt, ...own }) => ({ prompt, answer: own[side] })))
-  const [a, b] = [await assess('a'), await assess('b')]
+  const both = await judge.assess(
+    (comparisons ?? []).flatMap(({ prompt, a, b }) => [a, b].map((answer) => ({ prompt, answer }))),
+  )
   const unknown = failed('unavailable', 'nothing was answered')
+  const safe = (i: number) => ({ a: both[2 * i] ?? unknown, b: both[2 * i + 1] ?? unknown })
   return {
     judge,
-    verdicts: used.map((verdict, i) =>
-      verdict.ok ? { ...verdict, safe: { a: a[i] ?? unknown, b: b[i] ?? unknown } } : verdict,
-    ),
+    verdicts: used.map((verdict, i) => (verdict.ok ? { ...verdict, safe: safe(i) } : verdict)),
   }
 }
 

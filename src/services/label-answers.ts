@@ -1,7 +1,7 @@
 import { serializeError, WAITING } from '../errors.ts'
 import type { PreferenceRow } from '../schemas/feedback.ts'
+import { comparedIn } from '../text/preference-formats.ts'
 import { byPerson } from './data.ts'
-import { comparedIn } from './preferences.ts'
 import type { Services } from './services.ts'
 import { resumeRun } from './start.ts'
 

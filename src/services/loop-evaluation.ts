@@ -30,12 +30,16 @@ export type Evaluated = {
   graded?: GradedPair
 }
 
-/** The starter world knows the truth: both policies answer its test prompts and gold grades them. */
+/**
+ * The starter world knows the truth: both policies answer its test prompts and gold grades them. `known`: what the SFT
+ * policy's answers were, where they were asked for before.
+ */
 export async function evaluateStarter(
   serving: Engine,
   { sft, policy }: LoopResult,
   options: RlaifOptions,
   progress: LoopProgress,
+  known: Graded[] | undefined,
 ): Promise<Evaluated> {
   const test = starterPrompts('test', options.seed, options.evaluation_prompts)
   const grade = (name: string, model: typeof sft) =>
@@ -43,7 +47,8 @@ export async function evaluateStarter(
       ...([serving, model, test, options.ppo.max_new_tokens, options.seed * 7919] as const),
       (done) => progress(`evaluate ${name}`, done, test.length),
     )
-  const [before, after] = [await grade('sft', sft), await grade('policy', policy)]
+  const before = known ?? (await grade('sft', sft))
+  const after = await grade('policy', policy)
   return {
     figures: compareGraded(before, after, options.seed),
     samples: test.map((prompt, i) => ({

@@ -20,36 +20,37 @@ const NOTE = 'part'
 
 type Result = Record<string, unknown>
 
-/** The result of a part that was done, in this loop or in one that it is a branch of; null: it was not. */
-async function resultOf(
+/** The results of all parts that a loop has done itself, by name. */
+async function ownResults(store: Store, loop: string): Promise<Map<string, Result>> {
+  const runs = (await store.partsOf(loop)).flatMap(({ part, state, summary }) =>
+    part !== null && state === 'succeeded' && summary !== null ? [[part, summary] as const] : [],
+  )
+  const notes = (await store.events(loop, 0))
+    .filter(({ type }) => type === NOTE)
+    .map(({ data }) => [String(data['part']), data['result'] as Result] as const)
+  return new Map([...runs, ...notes])
+}
+
+/** With those of the loop that it is a branch of, as far as the iteration at which it left that. */
+async function allResults(
   store: Store,
   loop: string,
   branch: Branch | null,
-  name: string,
-): Promise<Result | null> {
-  const run = await store.partOf(loop, name)
-  if (run?.state === 'succeeded') return run.summary
-  const noted = (await store.events(loop, 0)).findLast(
-    ({ type, data }) => type === NOTE && data['part'] === name,
-  )
-  if (noted !== undefined) return noted.data['result'] as Result
-  if (branch === null || iterationOf(name) > branch.iteration) return null
-  return resultOf(store, branch.run, await branchOf(store, branch.run), name)
+): Promise<Map<string, Result>> {
+  const own = await ownResults(store, loop)
+  if (branch === null) return own
+  const above = ((await store.runs.get(branch.run))?.config['branch'] as Branch | undefined) ?? null
+  const inherited = await allResults(store, branch.run, above)
+  return new Map([
+    ...[...inherited].filter(([name]) => iterationOf(name) <= branch.iteration),
+    ...own,
+  ])
 }
-
-/** Of a loop that is a branch itself. */
-const branchOf = async (store: Store, loop: string): Promise<Branch | null> =>
-  ((await store.runs.get(loop))?.config['branch'] as Branch | undefined) ?? null
 
 /** The names of all parts that a loop has done itself. */
-export async function partsDone(store: Store, loop: string): Promise<string[]> {
-  const runs = (await store.partsOf(loop)).filter(({ state }) => state === 'succeeded')
-  const notes = (await store.events(loop, 0)).filter(({ type }) => type === NOTE)
-  return [
-    ...runs.flatMap(({ part }) => part ?? []),
-    ...notes.map(({ data }) => String(data['part'])),
-  ]
-}
+export const partsDone = async (store: Store, loop: string): Promise<string[]> => [
+  ...(await ownResults(store, loop)).keys(),
+]
 
 /** The last part of an iteration. */
 export const evaluationOf = (iteration: number): string => `${iteration}/evaluate`
@@ -67,7 +68,7 @@ export async function iterationsDone(
 }
 
 /** Parts that are recorded: each a run under the loop's, or a note in its log. */
-export function recordedParts(
+export async function recordedParts(
   services: Services,
   context: RunContext,
   {
@@ -76,13 +77,14 @@ export function recordedParts(
     grade,
     branch = null,
   }: { seed: number; lend: Lend; grade?: Grade | undefined; branch?: Branch | null },
-): Parts {
+): Promise<Parts> {
   const { store } = services
-  const before = (name: string): Promise<Result | null> => resultOf(store, context.id, branch, name)
+  // what is done from now on is not asked for again
+  const before = await allResults(store, context.id, branch)
   return {
     async run(name, about, work) {
-      const done = await before(name)
-      if (done !== null) return done as Awaited<ReturnType<typeof work>>
+      const done = before.get(name)
+      if (done !== undefined) return done as Awaited<ReturnType<typeof work>>
       const start = { ...about, seed, parent: context.id, part: name }
       return recordPart(
         store,
@@ -103,8 +105,8 @@ export function recordedParts(
       )
     },
     async note(name, work) {
-      const done = await before(name)
-      if (done !== null) return done as Awaited<ReturnType<typeof work>>
+      const done = before.get(name)
+      if (done !== undefined) return done as Awaited<ReturnType<typeof work>>
       const result = await work()
       await context.emit({ type: NOTE, part: name, result })
       return result

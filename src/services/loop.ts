@@ -163,7 +163,7 @@ async function worldOf(
   const { seed } = request.options
   const branch = request.branch ?? null
   const grade = starter === null ? undefined : gradeRollouts(starter)
-  const parts = recordedParts(services, context, { seed, lend, grade, branch })
+  const parts = await recordedParts(services, context, { seed, lend, grade, branch })
   return {
     ...{ serving, parts, progress, signal: context.signal },
     ...(auditor === null ? {} : { audit: { judge: auditor, prompts: looked } }),
@@ -267,6 +267,9 @@ async function finisher(
   const before = await iterationsDone(store, context.id, request.branch ?? null)
   return async (iteration, so) => {
     const { options } = planOf(opened, iteration)
+    // answers of another length would be other answers
+    const alike = planOf(opened, 1).options.ppo.max_new_tokens === options.ppo.max_new_tokens
+    const known = alike ? evaluations[0]?.graded?.before : undefined
     const { file } = await parts.note(evaluationOf(iteration), async () => {
       const evaluated =
         starter === null
@@ -274,7 +277,7 @@ async function finisher(
               ...([services, comparingJudge(opened, iteration), so, held] as const),
               ...([options, context.signal] as const),
             )
-          : await evaluateStarter(serving, so, options, progress)
+          : await evaluateStarter(serving, so, options, progress, known)
       const path = join(
         ...([dataDir, 'runs', context.id, `iteration-${iteration}`, 'evaluated.json'] as const),
       )

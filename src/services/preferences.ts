@@ -8,7 +8,7 @@ import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { ExportQuery, ImportRequest, PreferencesRequest } from '../schemas/preferences.ts'
 import type { PreferenceRecord } from '../store/store.ts'
-import { fingerprint, rankedPairs, readPairs } from '../text/preference-formats.ts'
+import { comparedIn, fingerprint, rankedPairs, readPairs } from '../text/preference-formats.ts'
 import { auditFigures } from './audit-figures.ts'
 import type { Figure } from './audit-figures.ts'
 import { byPerson } from './data.ts'
@@ -127,10 +127,6 @@ const conversationOf = (prompt: PreferenceRow['prompt']): string =>
     .toLowerCase()
     .replace(/\s+/gu, ' ')
     .trim()
-
-/** What was compared, whichever way round. */
-export const comparedIn = ({ prompt, chosen, rejected }: Omit<Labelled, 'orders'>): string =>
-  fingerprint([prompt.map(({ role, content }) => [role, content]), [chosen, rejected].sort()])
 
 /** Whether a stored pair is in the part of the store that an export asks for. */
 export const inPart = (

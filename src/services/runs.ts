@@ -3,6 +3,7 @@ import PQueue from 'p-queue'
 import { CODE_VERSION } from '../config.ts'
 import { cancelled, LibraError, PAUSED, paused, serializeError, WAITING } from '../errors.ts'
 import type { Emit } from '../rlaif/follow.ts'
+import { RUN_STATES } from '../schemas/run.ts'
 import type { Run, Store } from '../store/store.ts'
 
 export type RunContext = {
@@ -126,9 +127,7 @@ export async function goOn<T extends Record<string, unknown>>(
   return perform(store, id, work, signal)
 }
 
-const UNFINISHED = [
-  ...(['queued', 'running', 'failed', 'cancelled', 'paused', 'waiting_for_labels'] as const),
-] as const
+const UNFINISHED = RUN_STATES.filter((state) => state !== 'succeeded')
 const succeeded = (id: string): LibraError =>
   new LibraError('not_resumable', `run ${id} has succeeded: there is nothing left to do`)
 
@@ -149,7 +148,11 @@ export type Runner = {
 
 /** Kinds of runs that go on from their last checkpoint. */
 export const RESUMABLE: readonly Run['kind'][] = [
-  ...(['sft', 'reward_model', 'dpo', 'policy_update', 'rlaif'] as const),
+  'sft',
+  'reward_model',
+  'dpo',
+  'policy_update',
+  'rlaif',
 ]
 
 /** The embedded queue: one run at a time, since each fills the machine. */
@@ -192,6 +195,9 @@ export async function createRunner(store: Store): Promise<Runner> {
       } finally {
         running.delete(id)
       }
+      // the last label may have come while the run was about to wait for it
+      if ((await store.labelRequests.open(id)) > 0) return
+      if (await store.moveRun(id, [WAITING], { state: 'queued', endedAt: null })) enqueue(id, work)
     })
   }
   return {

@@ -152,6 +152,14 @@ const Pku = z
 export const fingerprint = (values: readonly unknown[]): string =>
   createHash('sha256').update(JSON.stringify(values)).digest('hex')
 
+/** What was compared, whichever way round. */
+export const comparedIn = ({
+  prompt,
+  chosen,
+  rejected,
+}: Pick<PreferenceRow, 'prompt' | 'chosen' | 'rejected'>): string =>
+  fingerprint([prompt.map(({ role, content }) => [role, content]), [chosen, rejected].sort()])
+
 /** The pairs of a ranking that it tells apart; they carry its name, and share its prompt. */
 export function rankedPairs({ answers, ranks, ...row }: RankingRow): PreferenceRow[] {
   const ranking = `ranking_${fingerprint([row.prompt, answers, ranks, row.annotator]).slice(0, 24)}`

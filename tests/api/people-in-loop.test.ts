@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { LibraError, WAITING } from '../../src/errors.ts'
 import { PROBES } from '../../src/schemas/checks.ts'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
 import type { Run } from '../../src/store/store.ts'
@@ -113,3 +114,16 @@ test('people label a drawn share: theirs replace the judge’s there, and how fa
   await api.post(`/v1/runs/${other}/cancel`)
   expect((await blind('safety'))?.['waiting'] ?? 0).toBe(0)
 }, 120_000)
+
+test('a label that comes while a run is about to wait is not waited for', async () => {
+  let tries = 0
+  // as where the last label is stored between the look for it and the state that says so: nothing is open
+  const { id } = await services.runner.submit({ kind: 'rlaif', config: {}, seed: 1 }, async () => {
+    await Promise.resolve()
+    if (++tries === 1) throw new LibraError(WAITING, 'one pair waits')
+    return {}
+  })
+  while ((await store.runs.get(id))?.state !== 'succeeded')
+    await new Promise((done) => setTimeout(done, 5))
+  expect(tries).toBe(2)
+}, 10_000)

@@ -57,7 +57,7 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
       {
         ...{ serving: engine, folder: join(folder, 'loop'), judge: () => judge },
         ...{ progress: () => {}, signal: loop.signal },
-        parts: recordedParts(services, loop, { seed: 1, lend }),
+        parts: await recordedParts(services, loop, { seed: 1, lend }),
       },
       { base: roles.base.base, dialogues: sftDialogues(1, 64), prompts: asked },
       [options],

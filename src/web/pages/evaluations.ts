@@ -1,4 +1,5 @@
 import { html } from 'hono/html'
+import { RUN_STATES } from '../../schemas/run.ts'
 import type { Page } from '../../store/collection.ts'
 import type { Run } from '../../store/store.ts'
 import { bounds, digits, figureName, figuresOf, intervalBar } from '../figures.ts'
@@ -34,15 +35,7 @@ export function evaluationsPage(reader: Reader, { data, hasMore }: Page<Run>): M
   return page(reader, {
     ...{ title: say('evaluations'), active: '/evaluations', body },
     scripts: ['runs.js'],
-    words: [
-      'step',
-      'wrong_comparison',
-      'paused',
-      'waiting_for_labels',
-      'succeeded',
-      'failed',
-      'cancelled',
-    ],
+    words: ['step', 'wrong_comparison', ...RUN_STATES],
   })
 }
 

@@ -1,4 +1,5 @@
 import { html } from 'hono/html'
+import { RUN_STATES } from '../../schemas/run.ts'
 import type { ModelRow, Run, RunEvent } from '../../store/store.ts'
 import { bounds, digits, figureName, figuresOf, intervalBar, planeOf } from '../figures.ts'
 import { byPolicy } from '../../evaluation/figure-names.ts'
@@ -147,17 +148,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
   return page(reader, {
     ...{ title: `${say(run.kind)} ${shortId(run.id)}`, active: '/', body },
     scripts: ['uplot.js', 'run.js'],
-    words: [
-      'step',
-      'note_saved',
-      'queued',
-      'running',
-      'paused',
-      'waiting_for_labels',
-      'succeeded',
-      'failed',
-      'cancelled',
-    ],
+    words: ['step', 'note_saved', ...RUN_STATES],
   })
 }
 

@@ -169,14 +169,6 @@ export function runsPage(reader: Reader, { data, hasMore }: Page<Run>): Markup {
   return page(reader, {
     ...{ title: say('runs'), active: '/', body },
     scripts: ['runs.js'],
-    words: [
-      'step',
-      'wrong_comparison',
-      'paused',
-      'waiting_for_labels',
-      'succeeded',
-      'failed',
-      'cancelled',
-    ],
+    words: ['step', 'wrong_comparison', ...RUN_STATES],
   })
 }
