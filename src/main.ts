@@ -86,6 +86,39 @@ program
     await studyFrontier(seeds, output === undefined ? undefined : resolve(output))
   })
 
+type HumanFlags = {
+  data: string
+  base: string
+  seeds: number
+  reward?: Record<string, unknown>
+  sft?: Record<string, unknown>
+  part: string
+  out: string
+  figures: boolean
+}
+program
+  .command('study-human')
+  .description('reward models on human pairs by five folds and several seeds, beside counting')
+  .requiredOption('--data <folder>', 'human preference pairs, as of rlaif')
+  .requiredOption('--base <folder>', 'what the models start from: a base that rlaif --data left')
+  .option('--seeds <number>', 'how many', Number, 3)
+  .option(
+    '--reward <json>',
+    'options of the reward models (schemas/training-options.ts)',
+    JSON.parse,
+  )
+  .option('--sft <json>', 'start from an SFT on chosen answers, with these options', JSON.parse)
+  .option('--part <part/parts>', 'the folds of one of several processes', '1/1')
+  .option('--out <file>', 'JSON Lines of held-out logits, to go on from', 'study-human.jsonl')
+  .option('--no-figures', 'train and score only')
+  .action(async ({ data, base, seeds, reward = {}, sft, part, out, figures }: HumanFlags) => {
+    const { studyHuman } = await import('./cli/study-human.ts')
+    const [at = 1, parts = 1] = part.split('/').map(Number)
+    const request = { seeds, reward, sft: sft ?? null, part: at, parts }
+    const files = { base: resolve(base), file: resolve(out) }
+    await studyHuman(resolve(data), { ...request, ...files }, figures)
+  })
+
 program
   .command('starter-build')
   .description('rebuild the starter models from nothing')

@@ -8,7 +8,7 @@ import type { ProbeResult } from '../schemas/checks.ts'
 import { LoopRequest } from '../schemas/run.ts'
 import { planLoop } from '../services/loop.ts'
 import { GRADED, showInterval } from '../services/loop-report.ts'
-import { named, runHumanLoop, show } from '../services/human-loop.ts'
+import { runHumanLoop, show } from '../services/human-loop.ts'
 import { HUMAN_LOOP, HumanLoopSizes } from '../services/human-models.ts'
 import type { GradedPair, LoopFigure, LoopProgress } from '../services/loop-evaluation.ts'
 import { goOn, recordRun } from '../services/runs.ts'
@@ -160,7 +160,7 @@ export async function rlaifOnData(
       runHumanLoop(services, data, { base, overrides: options, sizes }, context, progress),
     )
     const table = new Table({ head: ['figure', 'value', 'n'] })
-    for (const f of [...result.judge, ...result.policy, ...result.crossValidation.map(named)])
+    for (const f of [...result.judge, ...result.policy, ...result.crossValidation])
       table.push([f.figure, show(f), f.n])
     console.log(`${table.toString()}\nreport: ${result.report}`)
     return result

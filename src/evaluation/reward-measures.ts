@@ -49,11 +49,12 @@ function accuracy(figure: string, rows: readonly ScoredPair[], seed: number): Po
     : [{ figure, ...clusteredMean(rows.map(rightOf), clusters(rows), seed) }]
 }
 
-/** Accuracy on all pairs, beside the counting baselines, and by everything that pairs differ in. */
+/** Accuracy on all pairs, beside the counting baselines, and (`apart`) by everything that pairs differ in. */
 export function accuracyFigures(
   rows: readonly ScoredPair[],
   rivals: readonly Rival[],
   seed: number,
+  apart = true,
 ): PolicyFigure[] {
   const right = rows.map(rightOf)
   const beside = rivals.map(({ name, right: theirs }): PolicyFigure => ({
@@ -76,9 +77,10 @@ export function accuracyFigures(
     (source) => source !== null,
   )
   const turns = Array.from({ length: MOST_TURNS }, (_, i) => i + 1)
+  const over = [...accuracy('accuracy', rows, seed), ...beside]
+  if (!apart) return over
   return [
-    ...accuracy('accuracy', rows, seed),
-    ...beside,
+    ...over,
     ...STRENGTHS.flatMap((strength) => where(strength, (pair) => pair.strength === strength)),
     ...sources.flatMap((source) => where(`source ${source}`, (pair) => pair.source === source)),
     ...turns.flatMap((n) => where(turnName(n), (pair) => turnsOf(pair) === n)),

@@ -1,97 +1,147 @@
 import { createHash } from 'node:crypto'
-import { fitHashedWords, longerWins, won } from '../evaluation/baselines.ts'
+import type { Engine, ModelFiles } from '../engine/engine.ts'
+import { fitHashedWords, longerWins } from '../evaluation/baselines.ts'
 import type { Baseline } from '../evaluation/baselines.ts'
-import { clusteredMean, pairedDifference } from '../evaluation/statistics.ts'
-import type { Interval } from '../evaluation/statistics.ts'
+import { pairReliability } from '../evaluation/pair-reliability.ts'
+import type { HeldOutPair } from '../evaluation/pair-reliability.ts'
+import type { PolicyFigure } from '../evaluation/policy-measures.ts'
+import { accuracyFigures, crossFigures } from '../evaluation/reward-measures.ts'
+import type { Rival } from '../evaluation/reward-measures.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 
-export type CrossFigure = { figure: string; axis: Axis; tranche: string } & Interval
-/** Scores of both answers of each pair by a reward model trained on some of them. */
-export type TrainAndScore = (
-  axis: Axis,
-  fold: number,
-  training: readonly PreferenceRow[],
-  held: readonly PreferenceRow[],
-) => Promise<{ chosen: number[]; rejected: number[] }>
-
-const FOLDS = 5
+export const FOLDS = 5
 export const conversationOf = (pair: PreferenceRow): string => pair.prompt[0]?.content ?? ''
 /** The fold of a conversation: all pairs of one first user turn lie in one fold. */
 export const foldOf = (pair: PreferenceRow): number =>
   createHash('sha256').update(conversationOf(pair)).digest().readUInt32LE(0) % FOLDS
 
-type Outcome = { pair: PreferenceRow; judge: string; right: number; own: boolean }
+export type PairsByAxis = Record<Axis, readonly PreferenceRow[]>
+/** By the axis of the reward model: pairs of both axes, each scored by the model of the fold that it lies in. */
+export type HeldOut = Record<Axis, HeldOutPair[]>
+/** Logits of both answers of the held pairs by a reward model of one axis that was trained on the others. */
+export type TrainAndScore = (
+  axis: Axis,
+  fold: number,
+  training: readonly PreferenceRow[],
+  held: readonly PreferenceRow[],
+) => Promise<BothLogits>
+export type BothLogits = { chosen: number[]; rejected: number[] }
 
-/**
- * Accuracy of reward models and of counting baselines on the same held-out folds: in their own domain by tranche,
- * and on the other domain's pairs, where a drop below one half shows that the two aims conflict.
- */
-export async function crossValidate(
-  pairs: Record<Axis, readonly PreferenceRow[]>,
+/** Scores every pair by reward models that were trained on the other folds, fold by fold. */
+export async function scoreHeldOut(
+  pairs: PairsByAxis,
+  folds: readonly number[],
   trainAndScore: TrainAndScore,
-  seed: number,
   progress: (done: number, total: number) => void,
-): Promise<CrossFigure[]> {
-  const outcomes: Outcome[] = []
-  for (let fold = 0; fold < FOLDS; fold++)
+): Promise<HeldOut> {
+  const out: HeldOut = { helpfulness: [], safety: [] }
+  for (const [done, fold] of folds.entries())
     for (const axis of AXES) {
       const training = pairs[axis].filter((pair) => foldOf(pair) !== fold)
       const held = AXES.flatMap((a) => pairs[a].filter((pair) => foldOf(pair) === fold))
       const { chosen, rejected } = await trainAndScore(axis, fold, training, held)
-      const baselines: [string, Baseline][] = [
-        ['longer wins', longerWins],
-        ['hashed words', fitHashedWords(training, false)],
-        ['hashed words and length', fitHashedWords(training, true)],
-      ]
-      held.forEach((pair, i) => {
-        const own = pair.axis === axis
-        const right = won((chosen[i] ?? NaN) - (rejected[i] ?? NaN))
-        outcomes.push({ pair, judge: 'reward model', right, own })
-        if (own)
-          for (const [judge, wins] of baselines)
-            outcomes.push({ pair, judge, right: wins(pair), own })
-      })
-      progress(2 * fold + AXES.indexOf(axis) + 1, 2 * FOLDS)
+      held.forEach((pair, i) =>
+        out[axis].push({
+          ...{ pair, fold, cluster: conversationOf(pair) },
+          ...{ chosen: chosen[i] ?? NaN, rejected: rejected[i] ?? NaN },
+        }),
+      )
+      progress(AXES.length * done + AXES.indexOf(axis) + 1, AXES.length * folds.length)
     }
-  return AXES.flatMap((axis) => figuresOf(axis, outcomes, seed))
+  return out
 }
 
-function figuresOf(axis: Axis, outcomes: readonly Outcome[], seed: number): CrossFigure[] {
-  const mine = outcomes.filter(({ pair }) => pair.axis === axis)
-  const tranches = ['all', ...new Set(mine.map(({ pair }) => pair.source ?? ''))]
-  return tranches.flatMap((tranche) => {
-    const rows = mine.filter(({ pair }) => tranche === 'all' || pair.source === tranche)
-    const mean = (figure: string, list: readonly Outcome[]): CrossFigure[] =>
-      list.length === 0
-        ? []
-        : [
-            {
-              ...{ figure, axis, tranche },
-              ...clusteredMean(
-                list.map(({ right }) => right),
-                list.map(({ pair }) => conversationOf(pair)),
-                seed,
-              ),
-            },
-          ]
-    const own = rows.filter((row) => row.own)
-    const by = (judge: string): Outcome[] => own.filter((row) => row.judge === judge)
-    const model = by('reward model')
-    const words = by('hashed words and length')
-    const difference = pairedDifference(
-      words.map(({ right }) => right),
-      model.map(({ right }) => right),
-      model.map(({ pair }) => conversationOf(pair)),
+/** Both answers of pairs by one model, the end of what is too long. */
+export async function scoreBoth(
+  engine: Pick<Engine, 'score'>,
+  model: ModelFiles,
+  pairs: readonly PreferenceRow[],
+): Promise<BothLogits> {
+  const score = async (answer: 'chosen' | 'rejected'): Promise<number[]> => {
+    const conversations = pairs.map((pair) => [
+      ...pair.prompt,
+      { role: 'assistant' as const, content: pair[answer] },
+    ])
+    const scores = await engine.score({ model, conversations, onTooLong: 'truncate' })
+    return scores.map(({ logit }) => logit)
+  }
+  return { chosen: await score('chosen'), rejected: await score('rejected') }
+}
+
+const RIVALS: readonly { name: string; fit: (training: readonly PreferenceRow[]) => Baseline }[] = [
+  { name: 'the longer answer wins', fit: () => longerWins },
+  { name: 'hashed words', fit: (training) => fitHashedWords(training, false) },
+  { name: 'hashed words and length', fit: (training) => fitHashedWords(training, true) },
+]
+
+/** What counting makes of pairs: trained on a file, else on the other conversations of the same one, fold by fold. */
+export async function countingRivals(
+  pairs: readonly PreferenceRow[],
+  all: readonly PreferenceRow[],
+  training: readonly PreferenceRow[] | null,
+  progress: (done: number, total: number) => Promise<void> | void = () => {},
+): Promise<Rival[]> {
+  const folds = training === null ? [...new Set(pairs.map(foldOf))] : [null]
+  const rivals = RIVALS.map(({ name }) => ({ name, right: new Array<number>(pairs.length) }))
+  for (const [done, fold] of folds.entries()) {
+    const known = training ?? all.filter((pair) => foldOf(pair) !== fold)
+    for (const [k, { fit }] of RIVALS.entries()) {
+      await new Promise(setImmediate) // fitting takes seconds on thousands of pairs; requests go between
+      const wins = fit(known)
+      pairs.forEach((pair, i) => {
+        const rival = rivals[k]
+        if (rival !== undefined && (fold === null || foldOf(pair) === fold))
+          rival.right[i] = wins(pair)
+      })
+    }
+    await progress(done + 1, folds.length)
+  }
+  return rivals
+}
+
+/** Sources of one axis that are also looked at together. */
+export type Together = { name: string; sources: readonly string[] }
+
+/**
+ * What a reward model of an axis is worth on held-out pairs: accuracy beside the counting baselines, over all of its
+ * own domain and by source; calibration of P(the first is better); and on the other domain's pairs, where a drop below
+ * one half shows that the two aims conflict.
+ */
+export async function heldOutFigures(
+  axis: Axis,
+  rows: readonly HeldOutPair[],
+  seed: number,
+  together: readonly Together[] = [],
+): Promise<PolicyFigure[]> {
+  const own = rows.filter(({ pair }) => pair.axis === axis)
+  const pairs = own.map(({ pair }) => pair)
+  const rivals = await countingRivals(pairs, pairs, null)
+  const sources = [...new Set(pairs.map(({ source }) => source ?? ''))]
+  const groups = [...together, ...sources.map((name) => ({ name, sources: [name] }))]
+  const bySource = groups.flatMap(({ name, sources }) => {
+    const here = own.flatMap(({ pair }, i) => (sources.includes(pair.source ?? '') ? [i] : []))
+    if (here.length === 0 || here.length === own.length) return []
+    const figures = accuracyFigures(
+      here.flatMap((i) => own[i] ?? []),
+      rivals.map(({ name, right }) => ({ name, right: here.map((i) => right[i] ?? NaN) })),
       seed,
+      false,
     )
-    return [
-      ...[...new Set(own.map(({ judge }) => judge))].flatMap((judge) => mean(judge, by(judge))),
-      { figure: 'reward model − hashed words and length', axis, tranche, ...difference },
-      ...mean(
-        'the other domain’s reward model',
-        rows.filter((row) => !row.own),
-      ),
-    ]
+    return figures.map((each) => ({ ...each, figure: `${name}: ${each.figure}` }))
   })
+  const { calibration_error, slope, skill } = pairReliability(own, seed)
+  const other = AXES.find((each) => each !== axis) ?? axis
+  return [
+    ...accuracyFigures(own, rivals, seed),
+    ...bySource,
+    { figure: 'calibration error of P(better)', ...calibration_error },
+    { figure: 'calibration slope of P(better)', ...slope },
+    { figure: 'skill of P(better) over a constant', ...skill },
+    ...crossFigures(
+      `${axis} model on ${other} pairs`,
+      rows.filter(({ pair }) => pair.axis === other),
+      seed,
+    ),
+  ]
 }

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { withCheckpoint } from '../engine/engine.ts'
+import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
@@ -17,8 +19,7 @@ import { loadTokenizer } from '../text/tokenizer.ts'
 import { readConfig } from '../weights/folder.ts'
 import { auditJudge } from './audit.ts'
 import type { Figure } from './audit-figures.ts'
-import { crossValidate } from './cross-validation.ts'
-import type { CrossFigure } from './cross-validation.ts'
+import { FOLDS, heldOutFigures, scoreBoth, scoreHeldOut } from './cross-validation.ts'
 import { HUMAN_LOOP, pick, pretrainBase, shuffled, train, trainJudge } from './human-models.ts'
 import type { HumanLoopSizes, HumanWorld } from './human-models.ts'
 import { guardWarnings } from './guard.ts'
@@ -34,7 +35,7 @@ import { withTraining } from './services.ts'
 
 export type HumanLoopResult = {
   judge: Figure[]
-  crossValidation: CrossFigure[]
+  crossValidation: PolicyFigure[]
   policy: Figure[]
   rounds: Record<string, number>[]
   report: string
@@ -113,7 +114,7 @@ export async function runHumanLoop(
     })
     const crossValidation = await crossValidateRewards(world, base, data)
     const report = await writeReport(services, context.id, {
-      figures: [...audit, ...compared.figures, ...crossValidation.map(named)],
+      figures: [...audit, ...compared.figures, ...crossValidation],
       plane: compared.plane,
       curves: [
         ...plotsOf(aligned.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
@@ -143,10 +144,6 @@ function auditOn(
 
 export const show = ({ value, low, high }: Interval): string =>
   `${value.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`
-export const named = (f: CrossFigure): CrossFigure => ({
-  ...f,
-  figure: `${f.axis}, ${f.tranche}: ${f.figure}`,
-})
 
 /** Prompts, each once, that leave room for an answer. */
 async function askable(
@@ -166,38 +163,43 @@ async function askable(
   })
 }
 
+/** Tranches of HH-RLHF that are looked at together: in the third, people preferred the shorter answer. */
+export const TOGETHER = [
+  {
+    name: 'helpful-base and helpful-rejection-sampled',
+    sources: ['helpful-base', 'helpful-rejection-sampled'],
+  },
+]
+
+/** Five folds over conversations, each with two reward models of its own from the base. */
 async function crossValidateRewards(
   world: HumanWorld,
   base: string,
   data: HumanData,
-): Promise<CrossFigure[]> {
+): Promise<PolicyFigure[]> {
   const all = [...data.train, ...data.dev]
   const { seed, reward_model: reward } = world.options
   const pairs = { helpfulness: pick(all, 'helpfulness'), safety: pick(all, 'safety') }
-  return crossValidate(
+  const folds = Array.from({ length: FOLDS }, (_, fold) => fold)
+  await mkdir(join(world.folder, 'folds'), { recursive: true })
+  const heldOut = await scoreHeldOut(
     pairs,
+    folds,
     async (axis, fold, training, held) => {
       const output = join(world.folder, 'folds', `${axis}-${fold}`)
       const start = { base, adapters: [] }
-      await mkdir(join(world.folder, 'folds'), { recursive: true })
       await train(world, `fold ${fold + 1} ${axis}`, {
         ...{ kind: 'reward_model', output, model: start },
         data: (await writeRows(`${output}.jsonl`, training)).path,
         options: { ...reward, axis, seed },
       })
-      const model = { base, adapters: [output] }
-      const score = async (answer: 'chosen' | 'rejected'): Promise<number[]> => {
-        const conversations = held.map((pair) => [
-          ...pair.prompt,
-          { role: 'assistant' as const, content: pair[answer] },
-        ])
-        const { serving } = world.services
-        const scores = await serving.score({ model, conversations, onTooLong: 'truncate' })
-        return scores.map(({ logit }) => logit)
-      }
-      return { chosen: await score('chosen'), rejected: await score('rejected') }
+      return scoreBoth(world.services.serving, withCheckpoint(start, output, reward.lora), held)
     },
-    seed,
     (done, total) => world.progress('cross-validation', done, total),
   )
+  const figures: PolicyFigure[] = []
+  for (const axis of AXES)
+    for (const each of await heldOutFigures(axis, heldOut[axis], seed, TOGETHER))
+      figures.push({ ...each, figure: `held-out ${axis}: ${each.figure}` })
+  return figures
 }

@@ -26,6 +26,7 @@ export const HUMAN_LOOP = {
     ...{ hidden_size: 256, layers: 6, heads: 8, kv_heads: 4, intermediate_size: 768 },
     context: 256,
   },
+  pretrain: { batch_size: 32, micro_batch_tokens: 4096, optimizer: { learning_rate: 2e-3 } },
   judgeClip: { prompt: 180, answer: 240 },
   loop: {
     dialogues: 3000,
@@ -46,6 +47,7 @@ export const HumanLoopSizes = z.strictObject({
   tokenizerCharacters: size,
   pretrainCharacters: size,
   architecture: Architecture,
+  pretrain: z.record(z.string(), z.unknown()).describe('options: schemas/training-options.ts'),
   judgeClip: z.strictObject({ prompt: size, answer: size }),
   loop: z.record(z.string(), z.unknown()).describe('options of the loop: schemas/rlaif.ts'),
 })
@@ -130,9 +132,8 @@ export async function pretrainBase(world: HumanWorld, data: HumanData): Promise<
     ...{ kind: 'pretrain', output, tokenizer },
     data: (await writeRows(join(folder, 'pretrain.jsonl'), rows)).path,
     options: PretrainOptions.parse({
-      ...{ seed: options.seed, architecture: sizes.architecture, batch_size: 32 },
-      ...{ sequence_length: sizes.architecture.context, micro_batch_tokens: 4096 },
-      optimizer: { learning_rate: 2e-3 },
+      ...{ seed: options.seed, architecture: sizes.architecture },
+      ...{ sequence_length: sizes.architecture.context, ...sizes.pretrain },
     }),
   })
   return output

@@ -1,7 +1,5 @@
 import type { ModelFiles } from '../engine/engine.ts'
 import { cancelled, LibraError } from '../errors.ts'
-import { fitHashedWords, longerWins } from '../evaluation/baselines.ts'
-import type { Baseline } from '../evaluation/baselines.ts'
 import type { ReportSample } from '../evaluation/report.ts'
 import {
   accuracyFigures,
@@ -10,14 +8,14 @@ import {
   rewardCurves,
   rightOf,
 } from '../evaluation/reward-measures.ts'
-import type { Rival, ScoredPair } from '../evaluation/reward-measures.ts'
+import type { ScoredPair } from '../evaluation/reward-measures.ts'
 import { permutation } from '../random.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { PreferenceRow } from '../schemas/feedback.ts'
 import type { EvaluationOptions } from '../schemas/run.ts'
 import type { ModelRow } from '../store/store.ts'
 import { filesOf, findModel } from './catalog.ts'
-import { conversationOf, foldOf } from './cross-validation.ts'
+import { conversationOf, countingRivals } from './cross-validation.ts'
 import { openPairs, openPairsByAxis } from './data.ts'
 import type { Measure } from './evaluate.ts'
 import type { RunContext } from './runs.ts'
@@ -58,7 +56,10 @@ export async function planRewardModel(
     const score = (who: ModelRow, some: readonly PreferenceRow[]): Promise<ScoredPair[]> =>
       scorePairs(services, context, who, some)
     const own = await score(model, pairs)
-    const rivals = await countingRivals(pairs, all[axis], training, context)
+    const rivals = await countingRivals(pairs, all[axis], training, async (done, total) => {
+      if (context.signal.aborted) throw cancelled()
+      await context.emit({ type: 'progress', stage: 'counting baselines', done, total })
+    })
     const figures = [
       ...accuracyFigures(own, rivals, seed),
       ...detectionFigures([...own, ...(axis === 'safety' ? [] : await score(model, others))], seed),
@@ -106,40 +107,6 @@ async function scorePairs(
     await emit({ type: 'progress', stage: id, done: scored.length, total: pairs.length })
   }
   return scored
-}
-
-const RIVALS: readonly { name: string; fit: (training: PreferenceRow[]) => Baseline }[] = [
-  { name: 'the longer answer wins', fit: () => longerWins },
-  { name: 'hashed words', fit: (training) => fitHashedWords(training, false) },
-  { name: 'hashed words and length', fit: (training) => fitHashedWords(training, true) },
-]
-
-/** What counting makes of the pairs: trained on a file, else on the other conversations of the same one, fold by fold. */
-async function countingRivals(
-  pairs: readonly PreferenceRow[],
-  all: readonly PreferenceRow[],
-  training: PreferenceRow[] | null,
-  { emit, signal }: RunContext,
-): Promise<Rival[]> {
-  const folds = [...new Set(pairs.map(foldOf))]
-  const rivals = RIVALS.map(({ name }) => ({ name, right: new Array<number>(pairs.length) }))
-  for (const [done, fold] of folds.entries()) {
-    if (signal.aborted) throw cancelled()
-    const known = training ?? all.filter((pair) => foldOf(pair) !== fold)
-    for (const [k, { fit }] of RIVALS.entries()) {
-      await new Promise(setImmediate) // fitting takes seconds on thousands of pairs; requests go between
-      const wins = fit(known)
-      pairs.forEach((pair, i) => {
-        const rival = rivals[k]
-        if (rival !== undefined && (training !== null || foldOf(pair) === fold))
-          rival.right[i] = wins(pair)
-      })
-    }
-    const total = training === null ? folds.length : 1
-    await emit({ type: 'progress', stage: 'counting baselines', done: done + 1, total })
-    if (training !== null) break
-  }
-  return rivals
 }
 
 /** The pairs whose rejected answer the model prefers most. */

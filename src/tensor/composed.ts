@@ -1,6 +1,6 @@
 import { BOOL, attr, execute, scalar, tf } from './backend.ts'
 import type { Tensor } from './backend.ts'
-import type { AttentionShape, AttentionTape, Fused } from './fused.ts'
+import type { AttentionShape, AttentionTape, Fused, Rows } from './fused.ts'
 import {
   add,
   batchMatMul,
@@ -29,8 +29,8 @@ import {
 
 // Libra's own ops composed of TensorFlow's: what a GPU runs.
 
-/** Which rows of q and k lie where in padded grids [S, Tq] and [S, Tk], and what hides one from another. */
-function grid({ rows, last }: AttentionShape, window: number) {
+/** Which rows of q and k lie where in padded grids [S, Tq] and [S, Tk], and when. */
+function placesOf({ rows, last }: AttentionShape) {
   const { segments } = rows
   const S = segments.length / 4
   const field = (s: number, i: number): number => segments[4 * s + i] ?? 0
@@ -56,6 +56,26 @@ function grid({ rows, last }: AttentionShape, window: number) {
       queryTimes[s * Tq + t - first] = P + t
     }
   }
+  return { S, Tq, Tk, queryRows, keyRows, queryTimes, keyTimes }
+}
+
+/** What is worked out of the rows of a pass: every layer, and its gradient, asks for the same. */
+function oncePerPass<T>(work: (shape: AttentionShape, queries: boolean) => T) {
+  const known = new WeakMap<Rows, Map<string, T>>()
+  return (shape: AttentionShape, queries = false): T => {
+    const of = known.get(shape.rows) ?? new Map<string, T>()
+    known.set(shape.rows, of)
+    const key = `${shape.last} ${queries}`
+    const found = of.get(key) ?? work(shape, queries)
+    of.set(key, found)
+    return found
+  }
+}
+const places = oncePerPass(placesOf)
+
+/** The places as tensors, and what hides one from another. */
+function grid(shape: AttentionShape, window: number) {
+  const { S, Tq, Tk, queryRows, keyRows, queryTimes, keyTimes } = places(shape)
   const ahead = sub(
     reshape(floats(keyTimes, [S * Tk]), [S, 1, 1, Tk]),
     reshape(floats(queryTimes, [S * Tq]), [S, 1, Tq, 1]),
@@ -74,7 +94,7 @@ const castAttributes = [
 const cast = (test: Tensor): Tensor => execute('Cast', castAttributes, test)
 
 /** Positions of the rows of k, or of the queries. */
-function positionsOf({ rows, last }: AttentionShape, queries: boolean): Int32Array {
+const positionsOf = oncePerPass(({ rows, last }: AttentionShape, queries: boolean): Int32Array => {
   const { segments, count } = rows
   const only = queries && last
   const positions = new Int32Array(only ? segments.length / 4 : count)
@@ -84,7 +104,7 @@ function positionsOf({ rows, last }: AttentionShape, queries: boolean): Int32Arr
     else for (let t = 0; t < length; t++) positions[start + t] = position + t
   }
   return positions
-}
+})
 
 /** Heads turned by the angles of their rows' positions, or back. x [N, heads·E] */
 function turn(shape: AttentionShape, x: Tensor, queries: boolean, back: boolean): Tensor {

@@ -59,17 +59,19 @@ test('the loop on a folder of human pairs, small, from a base of its own to cros
     ),
   )
   for (const axis of ['helpfulness', 'safety']) {
-    const figures = result.crossValidation.filter((f) => f.axis === axis && f.tranche === 'all')
-    expect(figures.map(({ figure }) => figure)).toEqual([
-      'reward model',
-      'longer wins',
-      'hashed words',
-      'hashed words and length',
-      'reward model − hashed words and length',
-      'the other domain’s reward model',
-    ])
+    const of = (figure: string) =>
+      result.crossValidation.find((f) => f.figure === `held-out ${axis}: ${figure}`)
     // every pair of the axis is held out exactly once
-    expect(figures.map(({ n }) => n)).toEqual(new Array(6).fill(80))
+    for (const figure of [
+      'accuracy',
+      'accuracy beside: the longer answer wins',
+      'accuracy beside: hashed words',
+      'accuracy beside: hashed words and length',
+      'calibration error of P(better)',
+    ])
+      expect(of(figure)?.n, figure).toBe(80)
+    const other = axis === 'safety' ? 'helpfulness' : 'safety'
+    expect(of(`cross-domain accuracy: ${axis} model on ${other} pairs`)?.n).toBe(80)
   }
   const { data: runs } = await store.runs.page({ limit: 100 })
   const kinds = runs.filter(({ parent }) => parent === result.runId).map(({ kind }) => kind)

@@ -1,0 +1,178 @@
+import { existsSync } from 'node:fs'
+import { appendFile, mkdir, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { z } from 'zod'
+import { withCheckpoint } from '../engine/engine.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { HeldOutPair } from '../evaluation/pair-reliability.ts'
+import { follow } from '../rlaif/follow.ts'
+import { writeRows } from '../rlaif/rows.ts'
+import { AXES, Axis } from '../schemas/feedback.ts'
+import { RewardModelOptions, SftOptions } from '../schemas/training-options.ts'
+import type { TrainSpec } from '../schemas/training.ts'
+import type { HumanData } from '../text/data-folder.ts'
+import { readRows } from '../text/rows.ts'
+import { FOLDS, foldOf, scoreBoth, scoreHeldOut } from './cross-validation.ts'
+import type { HeldOut, PairsByAxis } from './cross-validation.ts'
+import { pick } from './human-models.ts'
+
+/**
+ * Reward models of human pairs under five-fold cross-validation, over several seeds, on one base that a run of the loop
+ * has left: what each seed reaches, and what they reach together.
+ */
+export type HumanStudyRequest = {
+  base: string
+  seeds: number
+  /** options of the reward models, over the schema's defaults */
+  reward: Record<string, unknown>
+  /** options of an SFT on the chosen answers of the training folds, from which both reward models start; null: the base */
+  sft: Record<string, unknown> | null
+  /** JSON Lines of what is held out; a study goes on from what is there */
+  file: string
+  /** one of several processes takes every `parts`-th fold */
+  part: number
+  parts: number
+}
+
+const Row = z.object({
+  settings: z.string().describe('what they were trained with, as JSON'),
+  seed: z.int(),
+  axis: Axis,
+  fold: z.int(),
+  chosen: z.array(z.number()),
+  rejected: z.array(z.number()),
+})
+type Row = z.infer<typeof Row>
+
+export const pairsOf = ({ train, dev }: HumanData): PairsByAxis => ({
+  helpfulness: pick([...train, ...dev], 'helpfulness'),
+  safety: pick([...train, ...dev], 'safety'),
+})
+
+/** Trains and scores what the file does not hold yet. `told`: after each training. */
+export async function studyHumanPairs(
+  engine: Engine,
+  data: HumanData,
+  request: HumanStudyRequest,
+  told: (text: string) => void,
+): Promise<void> {
+  const { seeds, file, part, parts } = request
+  const pairs = pairsOf(data)
+  const settings = await settingsOf(engine, request)
+  await mkdir(dirname(file), { recursive: true })
+  const work = join(dirname(file), `study-human-${part}`)
+  await mkdir(work, { recursive: true })
+  const train = async (stage: string, spec: TrainSpec): Promise<void> => {
+    const metrics = await follow(engine.train(spec), async () => {})
+    told(`${stage}: ${metrics.length} steps, loss ${metrics.at(-1)?.['loss']?.toFixed(3) ?? ''}`)
+  }
+  const before = existsSync(file) ? await readRows(file, Row) : []
+  const mine = Array.from({ length: FOLDS }, (_, fold) => fold).filter(
+    (fold) => fold % parts === part - 1,
+  )
+  for (const fold of mine) {
+    const start = await startOf(fold)
+    for (let seed = 1; seed <= seeds; seed++)
+      await scoreHeldOut(
+        pairs,
+        [fold],
+        async (axis, _, training, held) => {
+          const key = { settings, seed, axis, fold }
+          const found = before.find((row) => isOf(row, key))
+          if (found !== undefined) return found
+          const options = RewardModelOptions.parse({ ...request.reward, axis, seed })
+          const output = join(work, `${axis}-${fold}-${seed}`)
+          await train(`fold ${fold + 1}, seed ${seed}, ${axis}`, {
+            ...{ kind: 'reward_model', output, model: start, options },
+            data: (await writeRows(join(work, 'pairs.jsonl'), training)).path,
+          })
+          const scores = await scoreBoth(engine, withCheckpoint(start, output, options.lora), held)
+          await rm(output, { recursive: true })
+          await appendFile(file, `${JSON.stringify({ ...key, ...scores })}\n`)
+          return scores
+        },
+        () => {},
+      )
+  }
+  await rm(work, { recursive: true })
+
+  /** What the reward models of a fold start from. */
+  async function startOf(fold: number): Promise<{ base: string; adapters: string[] }> {
+    const base = { base: request.base, adapters: [] as string[] }
+    const missing = AXES.some((axis) =>
+      Array.from({ length: seeds }, (_, i) => ({ settings, seed: i + 1, axis, fold })).some(
+        (key) => !before.some((row) => isOf(row, key)),
+      ),
+    )
+    if (request.sft === null || !missing) return base
+    const options = SftOptions.parse({ seed: 1, ...request.sft })
+    const output = join(work, `sft-${fold}`)
+    const dialogues = AXES.flatMap((axis) => pairs[axis])
+      .filter((pair) => foldOf(pair) !== fold)
+      .map(({ prompt, chosen }) => ({
+        messages: [...prompt, { role: 'assistant' as const, content: chosen }],
+        ended: true,
+      }))
+    await train(`fold ${fold + 1}, SFT`, {
+      ...{ kind: 'sft', role: 'policy', output, model: base, options },
+      data: (await writeRows(join(work, 'dialogues.jsonl'), dialogues)).path,
+    })
+    return withCheckpoint(base, output, options.lora)
+  }
+}
+
+type Key = Pick<Row, 'settings' | 'seed' | 'axis' | 'fold'>
+const isOf = (row: Row, key: Key): boolean =>
+  row.settings === key.settings &&
+  row.seed === key.seed &&
+  row.axis === key.axis &&
+  row.fold === key.fold
+
+async function settingsOf(engine: Engine, request: HumanStudyRequest): Promise<string> {
+  const { base, reward, sft } = request
+  const { version } = await engine.describe({ base, adapters: [] })
+  return JSON.stringify({ base: version, reward, sft })
+}
+
+/** What the file holds of these settings, by seed; only seeds of which all folds are there. */
+export async function heldOutOf(
+  engine: Engine,
+  data: HumanData,
+  request: HumanStudyRequest,
+): Promise<{ seed: number; heldOut: HeldOut }[]> {
+  const settings = await settingsOf(engine, request)
+  const rows = (await readRows(request.file, Row)).filter((row) => row.settings === settings)
+  const pairs = pairsOf(data)
+  const found = []
+  for (const seed of [...new Set(rows.map((row) => row.seed))].sort((a, b) => a - b)) {
+    const some = rows.filter((row) => row.seed === seed)
+    if (some.length < FOLDS * AXES.length) continue
+    const folds = Array.from({ length: FOLDS }, (_, fold) => fold)
+    const heldOut = await scoreHeldOut(
+      pairs,
+      folds,
+      async (axis, fold) =>
+        some.find((row) => row.axis === axis && row.fold === fold) ?? { chosen: [], rejected: [] },
+      () => {},
+    )
+    found.push({ seed, heldOut })
+  }
+  return found
+}
+
+/** Several seeds' models as one: the mean of their logits, each in standard deviations of its own differences. */
+export function ensembleOf(all: readonly HeldOut[]): HeldOut {
+  const of = (axis: Axis): HeldOutPair[] => {
+    const scales = all.map((one) => {
+      const squares = one[axis].map(({ chosen, rejected }) => (chosen - rejected) ** 2)
+      return Math.sqrt(squares.reduce((a, b) => a + b, 0) / squares.length)
+    })
+    return (all[0]?.[axis] ?? []).map((row, i) => {
+      const mean = (answer: 'chosen' | 'rejected'): number =>
+        all.reduce((sum, one, k) => sum + (one[axis][i]?.[answer] ?? NaN) / (scales[k] ?? 1), 0) /
+        all.length
+      return { ...row, chosen: mean('chosen'), rejected: mean('rejected') }
+    })
+  }
+  return { helpfulness: of('helpfulness'), safety: of('safety') }
+}
