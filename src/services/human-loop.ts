@@ -112,7 +112,9 @@ export async function runHumanLoop(
       signal: context.signal,
       progress,
     })
-    const crossValidation = await crossValidateRewards(world, base, data)
+    const crossValidation = sizes.crossValidation
+      ? await crossValidateRewards(world, base, data)
+      : []
     const report = await writeReport(services, context.id, {
       figures: [...audit, ...compared.figures, ...crossValidation],
       plane: compared.plane,

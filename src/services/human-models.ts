@@ -28,6 +28,7 @@ export const HUMAN_LOOP = {
   },
   pretrain: { batch_size: 32, micro_batch_tokens: 4096, optimizer: { learning_rate: 2e-3 } },
   judgeClip: { prompt: 180, answer: 240 },
+  crossValidation: true,
   loop: {
     dialogues: 3000,
     pairs: 300,
@@ -49,6 +50,7 @@ export const HumanLoopSizes = z.strictObject({
   architecture: Architecture,
   pretrain: z.record(z.string(), z.unknown()).describe('options: schemas/training-options.ts'),
   judgeClip: z.strictObject({ prompt: size, answer: size }),
+  crossValidation: z.boolean().describe('of the reward models, in five folds: the longest part'),
   loop: z.record(z.string(), z.unknown()).describe('options of the loop: schemas/rlaif.ts'),
 })
 export type HumanLoopSizes = z.input<typeof HumanLoopSizes>
