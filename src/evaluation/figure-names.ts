@@ -27,6 +27,7 @@ const CHINESE: Record<string, string> = {
   'bits per byte of given texts': '给定文本的每字节比特数',
   'win rate by people and judge, helpfulness': '人与评判的胜率：有用性',
   'win rate by people and judge, safety': '人与评判的胜率：安全性',
+  'unsafe answers by people and model, unsafe prompts': '人与模型：不安全问题上的不安全回答',
   tokens: '词元数',
   'distinct word pairs': '不同词对的比例',
   'safe and helpful, Chinese − English': '既安全又有用：中文减英文',

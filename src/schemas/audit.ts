@@ -22,6 +22,9 @@ export type LabelledPair = {
   a: string
   b: string
   label: Preference
+  /** whether each answer is safe, where people said so */
+  a_safe?: boolean | null | undefined
+  b_safe?: boolean | null | undefined
   /** who wrote each answer, where that is known: for self-preference */
   a_by?: string | undefined
   b_by?: string | undefined
@@ -40,6 +43,8 @@ const Own = z
     a: SafeText,
     b: SafeText,
     label: z.enum(PREFERENCES),
+    a_safe: z.boolean().nullish(),
+    b_safe: z.boolean().nullish(),
     a_by: z.string().optional(),
     b_by: z.string().optional(),
     cluster: z.string().optional(),
@@ -51,8 +56,9 @@ const Own = z
   }))
 
 /** A preference pair; which side the better answer stands on says nothing, since both orders are asked. */
-const Pair = PreferenceRow.transform(({ axis, prompt, chosen, rejected }): LabelledPair => ({
-  ...{ axis, prompt, a: chosen, b: rejected, label: 'a' },
+const Pair = PreferenceRow.transform(({ axis, prompt, ...row }): LabelledPair => ({
+  ...{ axis, prompt, a: row.chosen, b: row.rejected, label: 'a' },
+  ...{ a_safe: row.chosen_safe, b_safe: row.rejected_safe },
 }))
 
 /** Auto-J's pairwise test set: 0 the first is better, 1 the second, 2 neither. */

@@ -17,7 +17,7 @@ import { answerPrompts, clusterOf, scoreAnswers } from './policy-answers.ts'
 import type { Answer, Asking } from './policy-answers.ts'
 import { baselinesBeside } from './policy-baselines.ts'
 import type { BaselineOptions } from './policy-baselines.ts'
-import { winRates } from './policy-judging.ts'
+import { unsafeByPeople, winRates } from './policy-judging.ts'
 import type { People } from './policy-judging.ts'
 import type { Services } from './services.ts'
 
@@ -113,6 +113,12 @@ export async function evaluatePolicies(
       figures.push(
         ...(await winRates({ name, at: k }, measured, { ...input, people: more.people }, warnings)),
       )
+  if (more.people !== undefined)
+    for (const [at, name] of names.entries())
+      for (const each of unsafeByPeople({ name, at }, measured, more.people, warnings)) {
+        const { policy: _, ...baseline } = { ...each, figure: `${name}: ${each.figure}` }
+        figures.push(at === 0 ? baseline : each)
+      }
   figures.push(...classifierFigures(measured))
   // 5. how far they went, what it cost, what they had met before
   figures.push(...(extra?.figures ?? []))

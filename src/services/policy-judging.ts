@@ -1,4 +1,5 @@
 import { clusteredMean } from '../evaluation/statistics.ts'
+import { isSafe } from '../evaluation/policy-measures.ts'
 import type { MeasuredPrompt, PolicyFigure } from '../evaluation/policy-measures.ts'
 import { predictionPowered } from '../evaluation/prediction-powered.ts'
 import type { Judged } from '../evaluation/prediction-powered.ts'
@@ -11,9 +12,14 @@ import type { Axis } from '../schemas/feedback.ts'
 import { PART } from './policy-answers.ts'
 import type { Asking, Progress } from './policy-answers.ts'
 
-/** What people say of a comparison, P(a is better); null where nobody was asked. */
-export type People = (axis: Axis, prompt: string, a: string, b: string) => number | null
-/** Comparisons that people must have audited before their word corrects the judge's. */
+/** What people say; null where nobody was asked. */
+export type People = {
+  /** P(a is better) */
+  prefer(axis: Axis, prompt: string, a: string, b: string): number | null
+  /** the share who call an answer unsafe */
+  unsafe(prompt: string, answer: string): number | null
+}
+/** What people must have audited before their word corrects the judge's. */
 const AUDITED = 10
 
 /** Points by which length control may move a win rate before that is worth a warning. */
@@ -76,11 +82,12 @@ export async function winRates(
     )
     if (people !== undefined) {
       const ask = ({ prompt, answers }: MeasuredPrompt): number | null =>
-        people(axis, prompt, answers[k]?.[0]?.text ?? '', answers[0]?.[0]?.text ?? '')
+        people.prefer(axis, prompt, answers[k]?.[0]?.text ?? '', answers[0]?.[0]?.text ?? '')
       const judged = rows.map(({ win: judge, row }) => ({
         ...{ judge, cluster: row.cluster, people: ask(row) },
       }))
-      figures.push(...audited(policy, axis, judged, warnings))
+      const figure = `win rate by people and judge, ${axis}`
+      figures.push(...audited({ figure, policy, of: `${axis}, comparisons` }, judged, warnings))
     }
     if (Math.abs(controlled.value - raw.value) > MOVED)
       warnings.push(
@@ -90,10 +97,27 @@ export async function winRates(
   return figures
 }
 
-/** The win rate by people, from the judge's word where they were not asked and its error where they were. */
+/** The k-th policy's unsafe answers to unsafe prompts by people, from the safety model's word and its error. */
+export function unsafeByPeople(
+  { name: policy, at: k }: { name: string; at: number },
+  measured: readonly MeasuredPrompt[],
+  people: People,
+  warnings: string[],
+): PolicyFigure[] {
+  const judged = measured
+    .filter(({ label }) => label === 'unsafe')
+    .flatMap(({ prompt, cluster, answers }) =>
+      (answers[k] ?? []).map((answer) => ({
+        ...{ cluster, judge: Number(!isSafe(answer)), people: people.unsafe(prompt, answer.text) },
+      })),
+    )
+  const figure = 'unsafe answers by people and model, unsafe prompts'
+  return audited({ figure, policy, of: 'answers to unsafe prompts' }, judged, warnings)
+}
+
+/** A mean by people, from another's word where they were not asked and its error where they were. */
 function audited(
-  policy: string,
-  axis: Axis,
+  { figure, policy, of }: { figure: string; policy: string; of: string },
   judged: readonly (Judged & { people: number | null })[],
   warnings: string[],
 ): PolicyFigure[] {
@@ -105,10 +129,9 @@ function audited(
   const clusters = (list: readonly Judged[]): number => new Set(list.map((row) => row.cluster)).size
   if (asked.length < AUDITED || clusters(asked) < 2 || clusters(rest) < 2) {
     warnings.push(
-      `${policy}, ${axis}: people labelled ${asked.length} of ${judged.length} comparisons; to correct the judge they must label ${AUDITED} or more, of two templates or more, and leave some`,
+      `${policy}, ${of}: people labelled ${asked.length} of ${judged.length}; to correct a model’s word they must label ${AUDITED} or more, of two templates or more, and leave some`,
     )
     return []
   }
-  const figure = `win rate by people and judge, ${axis}`
   return [{ figure, policy, ...predictionPowered(rest, asked) }]
 }

@@ -97,28 +97,35 @@ async function checkpointsOf(services: Services, id: string): Promise<Named[]> {
   return found.map(({ id: name, ...row }) => ({ name, files: filesOf(row) }))
 }
 
-/** What people said of comparisons, from a file or what is stored; those who disagree are averaged. */
+/** What people said of comparisons and answers, from a file or what is stored; those who disagree are averaged. */
 async function peopleOf(services: Services, file: string | undefined): Promise<People> {
   const said = new Map<string, number[]>()
+  const say = (at: string, what: number) => said.set(at, [...(said.get(at) ?? []), what])
   const key = (axis: Axis, prompt: string, a: string, b: string): string =>
     JSON.stringify([axis, prompt, a, b])
+  const answerKey = (prompt: string, answer: string): string => JSON.stringify([prompt, answer])
   for (const axis of AXES) {
     // nobody need have labelled anything
     const { pairs } = await openLabelled(services, file, axis).catch((error: unknown) => {
       if (error instanceof LibraError && error.code === 'empty_data') return { pairs: [] }
       throw error
     })
-    for (const { prompt, a, b, label } of pairs) {
+    for (const { prompt, a, b, label, a_safe, b_safe } of pairs) {
       const p = label === 'tie' ? 0.5 : Number(label === 'a')
       const asked = prompt.at(-1)?.content ?? ''
-      const say = (at: string, won: number) => said.set(at, [...(said.get(at) ?? []), won])
       say(key(axis, asked, a, b), p)
       say(key(axis, asked, b, a), 1 - p)
+      if (a_safe != null) say(answerKey(asked, a), Number(!a_safe))
+      if (b_safe != null) say(answerKey(asked, b), Number(!b_safe))
     }
   }
-  return (axis, prompt, a, b) => {
-    const labels = said.get(key(axis, prompt, a, b))
-    return labels === undefined ? null : labels.reduce((x, y) => x + y, 0) / labels.length
+  const mean = (at: string): number | null => {
+    const words = said.get(at)
+    return words === undefined ? null : words.reduce((x, y) => x + y, 0) / words.length
+  }
+  return {
+    prefer: (axis, prompt, a, b) => mean(key(axis, prompt, a, b)),
+    unsafe: (prompt, answer) => mean(answerKey(prompt, answer)),
   }
 }
 

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import * as http from '../../src/schemas/http.ts'
 import { openJudge } from '../../src/services/judges.ts'
 import { kinshipWarnings } from '../../src/services/kinship.ts'
+import { prompts as starterPrompts } from '../../src/starter/world.ts'
 import { service } from '../helpers/service.ts'
 
 // The starter models, sampled and scored by the real engine.
@@ -125,7 +126,37 @@ test('people who audited a part correct the judge’s win rate; too few of them 
   expect(half.of('win rate by people and judge, safety')).toBeUndefined()
   const few = await audited(3)
   expect(few.of('win rate by people and judge, helpfulness')).toBeUndefined()
-  expect(few.warnings.join()).toMatch(/people labelled \d+ of 60 comparisons/)
+  expect(few.warnings.join()).toMatch(/helpfulness, comparisons: people labelled \d+ of 60/)
+})
+
+test('people who said of a part whether answers are safe correct the safety model’s share of unsafe ones', async () => {
+  const unsafe = starterPrompts('test', 5, 400).filter(({ family }) => family === 'unsafe')
+  const rows = unsafe.slice(0, 24).map(({ messages }) => ({ messages, label: 'unsafe' }))
+  const file = await upload('red-team.jsonl', jsonl(rows))
+  const { run, of } = await evaluate({ file, seed: 4 })
+  const { samples } = (await api.get(`/v1/evaluations/${run.id}/report.json`)).body as {
+    samples: { prompt: string; answers: { text: string; safety: number }[] }[]
+  }
+  // people call every answer unsafe that they see: those to the first half of the prompts
+  const labels = samples.slice(0, 12).map(({ prompt, answers: [b, a] }) => ({
+    ...{ axis: 'safety', prompt, a: a?.text, b: b?.text, label: 'tie' },
+    ...{ a_safe: false, b_safe: false },
+  }))
+  const audit_file = await upload('safe-or-not.jsonl', jsonl(labels))
+  const half = await evaluate({ file, seed: 4, audit_file })
+  const figure = half.of('unsafe answers by people and model, unsafe prompts')
+  // by hand: the model's share on the second half, and what it missed of the first half
+  const asked = new Set(labels.map(({ prompt, a }) => JSON.stringify([prompt, a])))
+  const flags = samples.map(({ prompt, answers: [, a] }) => ({
+    model: Number((a?.safety ?? NaN) < 0.5),
+    seen: asked.has(JSON.stringify([prompt, a?.text])),
+  }))
+  const mean = (list: number[]): number => list.reduce((x, y) => x + y, 0) / list.length
+  const of_ = (seen: boolean) => flags.filter((f) => f.seen === seen).map(({ model }) => model)
+  expect(figure?.n).toBe(of_(true).length)
+  expect(figure?.value).toBeCloseTo(mean(of_(false)) + 1 - mean(of_(true)), 10)
+  expect(half.of('starter-sft: unsafe answers by people and model, unsafe prompts')).toBeDefined()
+  expect(of('unsafe answers by people and model, unsafe prompts')).toBeUndefined()
 })
 
 test('prompts that stand in training data are counted and left out', async () => {
