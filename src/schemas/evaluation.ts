@@ -80,6 +80,6 @@ export const onRequest = {
   checkpoints_of: fileId
     .optional()
     .describe(
-      'policy: a run whose line of checkpoints, from what it started from on, is measured beside `models`',
+      'policy: a run whose line of checkpoints, from what it started from on, is measured beside `models`; of a loop every policy that its guard looked at',
     ),
 }

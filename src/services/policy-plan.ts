@@ -1,4 +1,3 @@
-import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
@@ -13,18 +12,17 @@ import type { Measure } from './evaluate.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import { kinshipWarnings } from './kinship.ts'
 import { lineOf, tellLine } from './lineage.ts'
-import type { LineageNode } from './lineage.ts'
 import type { AskedPrompt } from './policy-answers.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
+import { checkpointsOf, topOf } from './policy-line.ts'
+import type { NamedPolicy } from './policy-line.ts'
 import type { People } from './policy-judging.ts'
 import type { Services } from './services.ts'
 
 type Request = Extract<RunRequest, { kind: 'evaluation' }>
 
-type Named = { name: string; files: ModelFiles }
-
 /** A model that writes answers, by its id or role. Throws `model_not_found`, `wrong_model_kind`. */
-async function policyNamed({ store }: Services, ref: string): Promise<Named> {
+async function policyNamed({ store }: Services, ref: string): Promise<NamedPolicy> {
   const { id, kind, ...row } = await findModel(store, ref)
   if (kind === 'reward_model')
     throw new LibraError('wrong_model_kind', `${id} is a reward model, a policy is needed`, {
@@ -47,7 +45,9 @@ export async function planPolicy(services: Services, { options }: Request): Prom
     [against ?? 'reference', ...others].map((ref) => policyNamed(services, ref)),
   )
   // a checkpoint that is named too, or is the baseline, is measured once
-  const unnamed = checkpoints.filter(({ name }) => named.every((other) => other.name !== name))
+  const unnamed = checkpoints.filter(({ files }) =>
+    named.every((other) => topOf(other.files) !== topOf(files)),
+  )
   const policies = [...named, ...unnamed]
   const judging = options.judge ?? DEFAULT_JUDGE
   const judge = await openJudge(services, judging)
@@ -81,21 +81,6 @@ const linesOf = async ({ store }: Services, names: readonly string[]): Promise<s
       tellLine(await lineOf(store, ({ models }) => models.some(({ id }) => id === name))),
     ),
   )
-
-/** The policies on the line of a run, from the first on. Throws `not_found`. */
-async function checkpointsOf(services: Services, id: string): Promise<Named[]> {
-  const isPolicy = ({ models }: LineageNode) => models.find(({ kind }) => kind === 'policy')
-  const line = await lineOf(
-    services.store,
-    (node) => (node.run?.id === id || node.run?.parent === id) && isPolicy(node) !== undefined,
-  )
-  const found = line.flatMap((node) => isPolicy(node) ?? [])
-  if (found.length === 0)
-    throw new LibraError('not_found', `no run ${id} that has left a policy`, {
-      details: { field: 'options.checkpoints_of' },
-    })
-  return found.map(({ id: name, ...row }) => ({ name, files: filesOf(row) }))
-}
 
 /** What people said of comparisons and answers, from a file or what is stored; those who disagree are averaged. */
 async function peopleOf(services: Services, file: string | undefined): Promise<People> {

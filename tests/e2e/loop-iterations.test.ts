@@ -77,6 +77,16 @@ test('a loop that is paused in the middle of a round and resumed ends as one tha
   const run = await ended(whole)
   expect(await partNames(whole)).toEqual(all)
   expect(run.summary).toMatchObject({ iterations: { done: 2, planned: 2 } })
+  // every policy that the guard looked at is measured, those in the catalogue under their names
+  const looked = await post('/v1/evaluations', {
+    options: { target: 'policy', checkpoints_of: whole, limit: 4, max_new_tokens: 4 },
+  })
+  expect(looked.status, JSON.stringify(looked.body)).toBe(202)
+  const { plane } = (await ended(looked.body['id'] as string)).summary as { plane: Json[] }
+  const places = plane.map(({ name }) => String(name).replaceAll(whole.slice(4), 'x'))
+  expect(places).toHaveLength(1 + 1 + 4)
+  expect(places.slice(0, 2)).toEqual(['starter-sft', expect.stringMatching(/sft/)])
+  expect(places.filter((name) => / [12].ppo-[2468]$/.test(name)).length).toBeGreaterThan(1)
   const models = (await store.modelsOf(whole)).map(({ id }) => id.replace(whole.slice(4), 'x'))
   expect(models.sort()).toEqual([
     ...['helpfulness-x', 'helpfulness-x-1', 'helpfulness-x-2', 'policy-x', 'policy-x-1'],
