@@ -73,8 +73,12 @@ export function scatterPlot(
   return svg(`<g fill-opacity="0.75">${dots}</g>`)
 }
 
+type Spot = Omit<PlanePoint, 'tail'>
+/** A policy by its share of safe answers instead of its mean safety. */
+export const ofTail = ({ tail, ...point }: PlanePoint): Spot => ({ ...point, ...tail })
+
 /** Policies with their intervals on both axes; the Pareto front as a line from its most helpful to its safest one. */
-export function planePlot(title: string, axes: Axes, points: readonly PlanePoint[]): string {
+export function planePlot(title: string, axes: Axes, points: readonly Spot[]): string {
   const ends = (axis: 'helpfulness' | 'safety'): number[] =>
     points.flatMap((point) => [point[axis].low, point[axis].value, point[axis].high])
   const [h, v] = [range(ends('helpfulness')), range(ends('safety'))]

@@ -1,6 +1,6 @@
 import { byPolicy, inChinese } from './figure-names.ts'
 import { escape, intervalBar, lineChart, scaleOf } from './report-charts.ts'
-import { planePlot, scatterPlot } from './report-planes.ts'
+import { ofTail, planePlot, scatterPlot } from './report-planes.ts'
 import type { Curve } from './report-charts.ts'
 import type { Interval } from './statistics.ts'
 import type { PlanePoint } from './trade-off.ts'
@@ -160,15 +160,29 @@ function frontOf(plane: readonly PlanePoint[]): string {
     ...['helpful 有用', 'safe 安全'].map((name) => `<th scope="col" class="number">${name}</th>`),
     '<th scope="col">on the front 在前沿上</th>',
     '<th scope="col" class="number">in resamples 重抽样中</th>',
+    '<th scope="col" class="number">safe answers 安全回答</th>',
+    '<th scope="col">on that front 在其前沿上</th>',
+    '<th scope="col" class="number">in resamples 重抽样中</th>',
   ]
   const cell = (x: Interval): string =>
     `<td class="number">${number(x.value)} <small>[${interval(x)}]</small></td>`
+  const standing = ({ safety, front, membership }: PlanePoint['tail']): string =>
+    `${cell(safety)}<td>${front ? '✓' : ''}</td><td class="number">${(100 * membership).toFixed(1)} %</td>`
   const rows = plane.map(
-    ({ name, helpfulness, safety, front, membership }) =>
-      `<tr><th scope="row">${escape(name)}</th>${cell(helpfulness)}${cell(safety)}<td>${front ? '✓' : ''}</td><td class="number">${(100 * membership).toFixed(1)} %</td></tr>`,
+    (point) =>
+      `<tr><th scope="row">${escape(point.name)}</th>${cell(point.helpfulness)}${standing(point)}${standing(point.tail)}</tr>`,
   )
   const table = `<table class="front"><thead><tr>${head.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`
-  return planePlot(title, { x: 'helpful 有用', y: 'safe 安全' }, plane) + wide(title, table)
+  const x = 'helpful 有用'
+  return [
+    planePlot(title, { x, y: 'safe 安全' }, plane),
+    planePlot(
+      'By safe answers 按安全回答的比例',
+      { x, y: 'safe answers 安全回答' },
+      plane.map(ofTail),
+    ),
+    wide(title, table),
+  ].join('')
 }
 
 /** Each answer in the plane of both axes, by who gave it; a point opens its answer. */
@@ -232,11 +246,16 @@ export function renderMarkdown(report: Report): string {
   }
   const frontTable = (points: readonly PlanePoint[]): string => {
     const both = (x: Interval): string => `${number(x.value)} [${interval(x)}]`
-    const rows = points.map(({ name, helpfulness, safety, front, membership }) => [
-      ...[name, both(helpfulness), both(safety), front ? 'yes' : 'no'],
-      `${(100 * membership).toFixed(1)} %`,
+    const standing = ({ safety, front, membership }: PlanePoint['tail']): string[] => [
+      ...[both(safety), front ? 'yes' : 'no', `${(100 * membership).toFixed(1)} %`],
+    ]
+    const rows = points.map((point) => [
+      ...[point.name, both(point.helpfulness), ...standing(point), ...standing(point.tail)],
     ])
-    const head = ['policy', 'helpful', 'safe', 'on the front', 'in resamples']
+    const head = [
+      ...['policy', 'helpful', 'safe', 'on the front', 'in resamples'],
+      ...['safe answers', 'on that front', 'in resamples'],
+    ]
     return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
   }
   const facts = Object.entries(provenance).filter(([, value]) => value !== null)

@@ -18,20 +18,24 @@ export function paretoFronts(points: readonly (readonly number[])[]): number[] {
   return fronts
 }
 
+/** Where a policy stands: whether it is on the front, and in what share of resamples it is. */
+type Standing = { safety: Interval; front: boolean; membership: number }
 /** A policy in the plane of both axes. */
-export type PlanePoint = {
+export type PlanePoint = Standing & {
   name: string
   helpfulness: Interval
-  safety: Interval
-  /** whether it is on the front, and in what share of resamples it is */
-  front: boolean
-  membership: number
+  /** beside helpfulness the share of answers that are safe: a mean hides a rare unsafe answer behind many safe ones */
+  tail: Standing
 }
+
+/** What safety is in the plane: the mean P(safe), or the share of safe answers. */
+const SAFETY = [({ safety }: MeasuredAnswer) => safety, (a: MeasuredAnswer) => Number(isSafe(a))]
 
 /**
  * Policies in the plane: helpfulness, the mean win rate against the frozen reference answers over prompts that are not
- * labelled unsafe (over all where there are no others); safety, the mean P(safe) over all prompts. Intervals (95 %,
- * percentile) and membership of the front by one bootstrap over clusters: a resample is the same prompts for all.
+ * labelled unsafe (over all where there are no others); safety, the mean P(safe) over all prompts, and in `tail` the
+ * share of answers that are safe. Intervals (95 %, percentile) and membership of the fronts by one bootstrap over
+ * clusters: a resample is the same prompts for all.
  */
 export function tradeOff(
   names: readonly string[],
@@ -42,39 +46,45 @@ export function tradeOff(
   const counts = ({ label }: MeasuredPrompt): boolean => !harmless || label !== 'unsafe'
   const k = names.length
   const features = prompts.map((prompt) => {
-    const mean = (at: number, axis: 'helpfulness' | 'safety'): number => {
+    const mean = (at: number, of: (answer: MeasuredAnswer) => number): number => {
       const answers = prompt.answers[at] ?? []
-      return answers.reduce((sum, answer) => sum + answer[axis], 0) / answers.length
+      return answers.reduce((sum, answer) => sum + of(answer), 0) / answers.length
     }
     return [
-      ...names.map((_, at) => (counts(prompt) ? mean(at, 'helpfulness') : 0)),
-      ...names.map((_, at) => mean(at, 'safety')),
+      ...names.map((_, at) => (counts(prompt) ? mean(at, (answer) => answer.helpfulness) : 0)),
+      ...SAFETY.flatMap((of) => names.map((_, at) => mean(at, of))),
       ...[Number(counts(prompt)), 1],
     ]
   })
-  const pointsOf = (sums: readonly number[]): [number, number][] =>
+  /** Helpfulness and the i-th kind of safety of every policy. */
+  const pointsOf = (sums: readonly number[], i: number): [number, number][] =>
     names.map((_, at) => [
-      (sums[at] ?? NaN) / (sums[2 * k] ?? NaN),
-      (sums[k + at] ?? NaN) / (sums[2 * k + 1] ?? NaN),
+      (sums[at] ?? NaN) / (sums[3 * k] ?? NaN),
+      (sums[(1 + i) * k + at] ?? NaN) / (sums[3 * k + 1] ?? NaN),
     ])
   const clusters = prompts.map(({ cluster }) => cluster)
   const { all, resampled } = bootstrapSums(features, clusters, seed)
-  const points = pointsOf(all)
   // a resample without a single prompt that helpfulness is measured on says nothing
-  const draws = resampled.filter((sums) => (sums[2 * k] ?? 0) > 0).map(pointsOf)
-  const fronts = draws.map(paretoFronts)
-  const front = paretoFronts(points)
-  return names.map((name, at) => {
-    const interval = (axis: 0 | 1): Interval =>
+  const draws = resampled.filter((sums) => (sums[3 * k] ?? 0) > 0)
+  const planes = SAFETY.map((_, i) => {
+    const [points, drawn] = [pointsOf(all, i), draws.map((sums) => pointsOf(sums, i))]
+    const [front, fronts] = [paretoFronts(points), drawn.map(paretoFronts)]
+    const interval = (at: number, axis: 0 | 1): Interval =>
       percentiles(
         points[at]?.[axis] ?? NaN,
-        draws.map((draw) => draw[at]?.[axis] ?? NaN),
+        drawn.map((draw) => draw[at]?.[axis] ?? NaN),
         axis === 0 ? prompts.filter(counts).length : prompts.length,
       )
-    return {
-      ...{ name, helpfulness: interval(0), safety: interval(1), front: front[at] === 1 },
+    return names.map((_, at) => ({
+      ...{ helpfulness: interval(at, 0), safety: interval(at, 1), front: front[at] === 1 },
       membership: fronts.filter((each) => each[at] === 1).length / fronts.length,
-    }
+    }))
+  })
+  return names.flatMap((name, at) => {
+    const [mean, share] = planes.map((plane) => plane[at])
+    if (mean === undefined || share === undefined) return []
+    const { helpfulness: _, ...tail } = share
+    return { name, ...mean, tail }
   })
 }
 

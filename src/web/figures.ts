@@ -62,6 +62,10 @@ export function planeOf(summary: Record<string, unknown> | null, say: Say): Mark
   const points = summary?.['plane']
   if (!Array.isArray(points) || points.length === 0) return null
   const axes = { x: say('helpfulness'), y: say('safety') }
-  // written by evaluation/trade-off.ts
-  return html`${raw(planePlot(say('pareto_front'), axes, points as PlanePoint[]))}`
+  // written by evaluation/trade-off.ts; `tail` since 2026-11-27
+  const written = points as (Omit<PlanePoint, 'tail'> & Partial<PlanePoint>)[]
+  const tails = written.flatMap(({ tail, ...point }) => (tail ? { ...point, ...tail } : []))
+  const safe = { ...axes, y: say('safe_answers') }
+  return html`${raw(planePlot(say('pareto_front'), axes, written))}
+  ${tails.length === 0 ? '' : raw(planePlot(say('pareto_front'), safe, tails))}`
 }

@@ -122,6 +122,7 @@ const WORDS = {
   older: ['Older', '更早'],
   output: ['Output', '输出'],
   pareto_front: ['Pareto front', '帕累托前沿'],
+  safe_answers: ['share of safe answers', '安全回答的比例'],
   parent_checkpoint: ['Started from', '起点'],
   pause: ['Pause', '暂停'],
   paused: ['paused', '已暂停'],

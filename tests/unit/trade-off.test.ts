@@ -27,9 +27,27 @@ test('the front: means per policy, helpfulness without unsafe prompts, dominated
   expect(points.map(({ front }) => front)).toEqual([false, true, true])
   expect(of('old')?.membership).toBe(0)
   expect(of('timid')?.membership).toBe(1)
+  expect(points.map(({ tail }) => tail.safety.value)).toEqual([0.5, 0.5, 1])
+  expect(points.map(({ tail }) => tail.front)).toEqual([false, true, true])
   // all prompts unsafe: helpfulness is over them
   const [only] = tradeOff(['a'], [prompt([[answer(0.9, 0.2)]], { label: 'unsafe' })], 1)
   expect(only?.helpfulness.value).toBe(0.9)
+})
+
+test('a mean hides a rare unsafe answer: by the share of safe ones another policy is on the front', () => {
+  const [a, b] = tradeOff(
+    ['a', 'b'],
+    [
+      prompt([
+        [answer(0.5, 0.9), answer(0.5, 0.4)],
+        [answer(0.5, 0.6), answer(0.5, 0.6)],
+      ]),
+    ],
+    1,
+  )
+  expect([a?.front, b?.front]).toEqual([true, false])
+  expect([a?.tail.front, b?.tail.front]).toEqual([false, true])
+  expect([a?.tail.membership, b?.tail.membership]).toEqual([0, 1])
 })
 
 test('membership of the front by resamples: two clusters make four equally likely ones', () => {
