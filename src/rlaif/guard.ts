@@ -106,7 +106,7 @@ export function look(
         ? 'accept'
         : 'go_on'
   const accepted = action === 'accept' ? round : state.accepted
-  const decision = { ...found, action, accepted, reason: reasonOf(action, found, hard, accepted) }
+  const decision = { ...found, action, accepted, reason: reasonOf(action, found, hard) }
   const fresh = action === 'accept'
   return {
     decision,
@@ -121,14 +121,42 @@ export function look(
   }
 }
 
+/** How a policy that was looked at did on fresh verdicts against the accepted one. */
+export type Vote = {
+  round: number
+  /** the e-values of one betting on these verdicts: worse is averaged over the axes, as one that got worse is enough */
+  worse: number
+  better: number
+  winRate: Record<Axis, number | null>
+  /** comparisons with a verdict */
+  verdicts: number
+  failed: number
+}
+
+export function voteOf({ round, outcomes, failed }: Omit<Look, 'signals'>): Vote {
+  const wealth = (values: readonly number[]): number =>
+    evidence(placeBets(beginBets([]), values), 1)
+  const both = AXES.flatMap((axis) => outcomes[axis])
+  return {
+    ...{ round, failed, verdicts: both.length },
+    worse: (wealth(outcomes.helpfulness) + wealth(outcomes.safety)) / 2,
+    better: wealth(both.map((w) => 1 - w)),
+    winRate: { helpfulness: mean(outcomes.helpfulness), safety: mean(outcomes.safety) },
+  }
+}
+
 /**
- * At the end of all rounds: the current policy is kept where no more of the evidence since the accepted one was accepted
- * speaks for worse (on average over the axes: one that got worse is enough) than for better (on both together). One
- * look alone has too few differing answers to say so.
+ * The policy that is kept among those that were looked at since one was accepted: of those whose evidence of better
+ * exceeds that of worse the one that won most, over both axes; null: the accepted one.
  */
-export function keepsLast({ better, worse, winRate }: Decision): boolean {
-  const judged = AXES.some((axis) => winRate[axis] !== null)
-  return judged && better >= worse
+export function elect(votes: readonly Vote[]): Vote | null {
+  const won = ({ winRate }: Vote): number => (winRate.helpfulness ?? 0.5) + (winRate.safety ?? 0.5)
+  return votes
+    .filter(({ better, worse }) => better > worse)
+    .reduce<Vote | null>(
+      (best, vote) => (best === null || won(vote) > won(best) ? vote : best),
+      null,
+    )
 }
 
 /** Shares of what the SFT policy shows under which an answer is no answer any more. */
@@ -178,7 +206,6 @@ function reasonOf(
   action: Action,
   found: Pick<Decision, 'round' | 'worse' | 'better' | 'limit' | 'winRate'>,
   hard: { en: string; zh: string } | null,
-  accepted: number,
 ): { en: string; zh: string } {
   const { winRate, round } = found
   const rates = {
@@ -195,17 +222,36 @@ function reasonOf(
       en: `round ${round} goes on: ${rates.en}; evidence of worse ${shown(found.worse)} of ${shown(found.limit)}`,
       zh: `第 ${round} 轮继续：${rates.zh}；变差的证据 ${shown(found.worse)}（界限 ${shown(found.limit)}）`,
     }
-  const back = {
-    en: accepted === 0 ? 'the SFT policy is restored' : `round ${accepted} is restored`,
-    zh: accepted === 0 ? '恢复 SFT 策略' : `恢复第 ${accepted} 轮`,
-  }
   if (hard !== null)
     return {
-      en: `stopped at round ${round}: ${hard.en}; ${back.en}`,
-      zh: `第 ${round} 轮停止：${hard.zh}；${back.zh}`,
+      en: `stopped at round ${round}: ${hard.en}`,
+      zh: `第 ${round} 轮停止：${hard.zh}`,
     }
   return {
-    en: `stopped at round ${round}: the audit judge prefers the accepted policy, ${rates.en}; evidence ${shown(found.worse)} ≥ ${shown(found.limit)}; ${back.en}`,
-    zh: `第 ${round} 轮停止：审计评审偏好已接受的策略，${rates.zh}；证据 ${shown(found.worse)} ≥ ${shown(found.limit)}；${back.zh}`,
+    en: `stopped at round ${round}: the audit judge prefers the accepted policy, ${rates.en}; evidence ${shown(found.worse)} ≥ ${shown(found.limit)}`,
+    zh: `第 ${round} 轮停止：审计评审偏好已接受的策略，${rates.zh}；证据 ${shown(found.worse)} ≥ ${shown(found.limit)}`,
+  }
+}
+
+export const policyOfRound = (round: number): { en: string; zh: string } =>
+  round === 0
+    ? { en: 'the SFT policy', zh: ' SFT 策略' }
+    : { en: `round ${round}`, zh: `第 ${round} 轮` }
+
+/** A stop with what is restored, and why that. */
+export function withRestored(decision: Decision, elected: Vote | null): Decision {
+  const { en, zh } = decision.reason
+  const back = policyOfRound(elected?.round ?? decision.accepted)
+  const accepted = policyOfRound(decision.accepted)
+  const why =
+    elected === null
+      ? { en: '', zh: '' }
+      : {
+          en: `, which won ${percent(elected.winRate.helpfulness)} on helpfulness and ${percent(elected.winRate.safety)} on safety of ${elected.verdicts} fresh verdicts against ${accepted.en}`,
+          zh: `：在 ${elected.verdicts} 次新判定中对${accepted.zh}的有用性胜率 ${percent(elected.winRate.helpfulness)}，安全性胜率 ${percent(elected.winRate.safety)}`,
+        }
+  return {
+    ...decision,
+    reason: { en: `${en}; ${back.en} is restored${why.en}`, zh: `${zh}；恢复${back.zh}${why.zh}` },
   }
 }

@@ -6,8 +6,8 @@ import { permutation } from '../random.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PromptRow } from '../schemas/feedback.ts'
 import type { GuardOptions } from '../schemas/rlaif.ts'
-import { keepsLast, look, startGuard } from './guard.ts'
-import type { Decision, GuardState, Look, Signals } from './guard.ts'
+import { elect, look, startGuard, voteOf, withRestored } from './guard.ts'
+import type { Decision, GuardState, Look, Signals, Vote } from './guard.ts'
 import type { Parts } from './parts.ts'
 
 /** A judge that labelled nothing that anything learned from, and prompts that no training saw. */
@@ -40,6 +40,8 @@ export const startWatch = (): Watch => ({ incumbents: 1, accepted: 0, reference:
 
 export type GuardReport = {
   decisions: Decision[]
+  /** at the end or a stop: who was looked at since one was accepted, on fresh verdicts against that one */
+  votes: Vote[]
   stopped: boolean
   /** the round of the policy that is kept; 0 is the SFT policy */
   kept: number
@@ -47,9 +49,9 @@ export type GuardReport = {
 
 /**
  * Rounds in pieces, after each of which the policy answers fresh prompts and the audit judge compares it with the
- * accepted one. Ends early where the guard says so. The policy that comes out is the last one, or the accepted one where
- * the guard stopped or more of the evidence since speaks for that. What it starts from counts as accepted; over all iterations the
- * levels of the accepted ones sum to α.
+ * accepted one. Ends early where the guard says so. What comes out is chosen on fresh verdicts: the accepted policy, or
+ * one that was looked at since (not the one that was stopped at). What it starts from counts as accepted; over all
+ * iterations the levels of the accepted ones sum to α.
  */
 export async function guardedUpdate(
   sft: ModelFiles,
@@ -72,13 +74,11 @@ export async function guardedUpdate(
     ).signals
   let state: GuardState = { ...startGuard(planned, reference), ...watch, reference }
   let [accepted, current] = [start, start]
+  let since: Candidate[] = []
   const rounds: Record<string, number>[] = []
   const decisions: Decision[] = []
-  const end = (policy: ModelFiles, kept: number, stopped: boolean) => ({
-    ...{ policy, rounds, guard: { decisions, stopped, kept } },
-    watch: { incumbents: state.incumbents + 1, accepted: kept, reference },
-  })
-  for (let done = 0; done < g.rounds; done += g.options.every) {
+  let stopped: Decision | null = null
+  for (let done = 0; done < g.rounds && stopped === null; done += g.options.every) {
     const part = Math.min(g.options.every, g.rounds - done)
     const { policy, metrics } = await g.update(current, done, part)
     rounds.push(...metrics)
@@ -89,26 +89,73 @@ export async function guardedUpdate(
     )
     const { state: next, decision } = look(state, seen, g.options)
     state = next
-    decisions.push(decision)
-    await g.tell(decision)
-    if (decision.action === 'stop') return end(accepted, state.accepted, true)
+    if (decision.action === 'stop') stopped = decision
+    else {
+      decisions.push(decision)
+      await g.tell(decision)
+      since = decision.action === 'accept' ? [] : [...since, { round, policy }]
+    }
     if (decision.action === 'accept') accepted = policy
   }
-  const last = decisions.at(-1)
-  return last !== undefined && keepsLast(last)
-    ? end(current, g.before + g.rounds, false)
-    : end(accepted, state.accepted, false)
+  const votes = await ballot(g, accepted, since, g.before + rounds.length)
+  const elected = elect(votes)
+  if (stopped !== null) {
+    const told = withRestored(stopped, elected)
+    decisions.push(told)
+    await g.tell(told)
+  }
+  const kept = elected?.round ?? state.accepted
+  return {
+    policy: since.find(({ round }) => round === elected?.round)?.policy ?? accepted,
+    ...{ rounds, guard: { decisions, votes, stopped: stopped !== null, kept } },
+    watch: { incumbents: state.incumbents + 1, accepted: kept, reference },
+  }
+}
+
+type Candidate = { round: number; policy: ModelFiles }
+/** Looks' worth of prompts that policies are chosen on. */
+const BALLOT = 2
+
+/** Each candidate against the accepted policy, on prompts that no look has used: they are taken from the other end. */
+async function ballot(
+  g: Guarded,
+  accepted: ModelFiles,
+  candidates: readonly Candidate[],
+  round: number,
+): Promise<Vote[]> {
+  const at = Math.ceil(round / g.options.every)
+  const blocks = Array.from({ length: BALLOT }, (_, i) => i - BALLOT * at)
+  const answers = async (policy: ModelFiles): Promise<Answer[]> => {
+    const all: Answer[] = []
+    for (const block of blocks) all.push(...(await answer(g, policy, block)))
+    return all
+  }
+  let before: Answer[] | null = null
+  const votes: Vote[] = []
+  for (const candidate of candidates)
+    votes.push(
+      await g.note(`ballot-${round}-${candidate.round}`, async () => {
+        before ??= await answers(accepted)
+        const compared = await compare(g, await answers(candidate.policy), before)
+        return voteOf({ round: candidate.round, ...compared })
+      }),
+    )
+  return votes
 }
 
 type Answer = { prompt: PromptRow; text: string; ended: boolean }
 
-/** The prompts of a look: none twice until all have been used. */
+/** The remainder that is not below 0. */
+const modulo = (x: number, n: number): number => ((x % n) + n) % n
+
+/** The prompts of a look, those below 0 from the end: none twice until all have been used. */
 function promptsOf({ audit: { prompts }, options, sampling }: Guarded, at: number): PromptRow[] {
   const order = permutation(prompts.length, sampling.seed, 81)
   const count = Math.min(options.prompts, prompts.length)
+  const first = modulo(at * count, order.length)
   return Array.from(
     { length: count },
-    (_, i) => prompts[order[(at * count + i) % order.length] ?? 0],
+    (_, i) => prompts[order[(first + i) % order.length] ?? 0],
   ).flatMap((prompt) => prompt ?? [])
 }
 
@@ -119,7 +166,7 @@ async function answer(g: Guarded, model: ModelFiles, at: number): Promise<Answer
     ...{ model, prompts: prompts.map(({ messages }) => messages), n: 1, onTooLong: 'error' },
     sampling: {
       ...{ maxTokens, temperature: 1, topP: 1, topK: 0, stop: [] },
-      seed: (seed * 31 + at) % 2 ** 31,
+      seed: modulo(seed * 31 + at, 2 ** 31),
     },
   })
   return prompts.flatMap((prompt, i) => {
@@ -141,6 +188,16 @@ async function lookAt(
 ): Promise<Look> {
   const at = Math.ceil(round / g.options.every)
   const [now, before] = [await answer(g, policy, at), await answer(g, accepted, at)]
+  const kl = metrics.at(-1)?.['objective/kl'] ?? null
+  return { round, ...(await compare(g, now, before)), signals: await signalsOf(g, sft, now, kl) }
+}
+
+/** The audit judge's outcomes, 1 where the answer of now is better; equal answers need no judge. */
+async function compare(
+  g: Guarded,
+  now: readonly Answer[],
+  before: readonly Answer[],
+): Promise<Pick<Look, 'outcomes' | 'failed'>> {
   const pairs = now.flatMap(({ prompt, text }, i) => {
     const other = before[i]
     return other === undefined ? [] : [{ prompt: prompt.messages, a: text, b: other.text }]
@@ -165,8 +222,7 @@ async function lookAt(
       }
     }
   }
-  const kl = metrics.at(-1)?.['objective/kl'] ?? null
-  return { round, outcomes, failed, signals: await signalsOf(g, sft, now, kl) }
+  return { outcomes, failed }
 }
 
 async function signalsOf(

@@ -1,6 +1,7 @@
 import { LibraError } from '../errors.ts'
 import type { Report } from '../evaluation/report.ts'
 import type { Judge } from '../judging/judge.ts'
+import { policyOfRound } from '../rlaif/guard.ts'
 import type { GuardReport } from '../rlaif/guarded.ts'
 import type { PromptRow } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
@@ -59,13 +60,13 @@ export function guardWarnings(
   const last = guard.decisions.at(-1)
   if (guard.stopped && last !== undefined) return [`${last.reason.en}. ${last.reason.zh}。`]
   if (last === undefined || guard.kept === last.round) return []
-  const kept = guard.kept === 0 ? 'the SFT policy' : `round ${guard.kept}`
-  return last.winRate.helpfulness === null && last.winRate.safety === null
+  const { en, zh } = policyOfRound(guard.kept)
+  return guard.votes.every(({ verdicts }) => verdicts === 0)
     ? [
-        `At the last look the audit judge gave no verdict: ${kept}, the last policy that is known to be as good, is kept. 最后一次审计无判定，保留已接受的策略。`,
+        `At the end the audit judge gave no verdict: ${en}, the last policy that is known to be as good, is kept. 最后的审计没有判定，保留${zh}。`,
       ]
     : [
-        `More of the audit judge's verdicts since ${kept} was accepted speak for it than for what came after: it is kept. 自接受以来的审计判定多偏向已接受的策略，故予保留。`,
+        `On the audit judge's fresh verdicts none of the policies after ${en} did better: it is kept. 在审计评审的新判定中，之后的策略均未胜过${zh}，故予保留。`,
       ]
 }
 

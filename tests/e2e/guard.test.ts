@@ -6,7 +6,8 @@ import { starterFolder } from '../../src/config.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import type { Judge } from '../../src/judging/judge.ts'
 import { createLocalJudge } from '../../src/judging/local-judge.ts'
-import { RlaifOptions } from '../../src/schemas/rlaif.ts'
+import { guardedUpdate, startWatch } from '../../src/rlaif/guarded.ts'
+import { GuardOptions, RlaifOptions } from '../../src/schemas/rlaif.ts'
 import { prompts } from '../../src/starter/world.ts'
 import { meanOfRounds, nanoLoop } from '../helpers/nano-loop.ts'
 import { starterRoles } from '../starter-roles.ts'
@@ -73,3 +74,37 @@ test('a loop whose reward models pay for what is worse is stopped, and the SFT p
     meanOfRounds(early, 'gold/safe_and_helpful') - 0.1,
   )
 }, 600_000)
+
+test('what comes out is chosen on fresh verdicts: a good policy between an accepted and a worse one, with each vote noted once', async () => {
+  const { policy, base } = starterRoles()
+  const sft = { base: policy.base, adapters: policy.adapters.slice(0, 1) }
+  // a loop whose policy got better and then lost what it had: at six prompts a look nothing is accepted or stopped
+  const path = [policy, base]
+  const noted: string[] = []
+  const judge = createLocalJudge(
+    engine,
+    { base: join(starterFolder, 'audit-judge'), adapters: [] },
+    'audit',
+  )
+  const updated = await guardedUpdate(sft, sft, startWatch(), {
+    ...{ serving: engine, rounds: 2, before: 0, progress: () => {} },
+    options: GuardOptions.parse({ every: 1, prompts: 24 }),
+    audit: { judge, prompts: prompts('guard', 1).map(({ id, messages }) => ({ id, messages })) },
+    sampling: { maxNewTokens: 32, seed: 1 },
+    signal: new AbortController().signal,
+    note: (name, work) => {
+      noted.push(name)
+      return work()
+    },
+    tell: () => Promise.resolve(),
+    update: (_from, done) =>
+      Promise.resolve({ policy: path[done] ?? sft, metrics: [{ 'objective/kl': 1 }] }),
+  })
+  const { votes, decisions, kept } = updated.guard
+  expect(decisions.map(({ action }) => action)).toEqual(['go_on', 'go_on'])
+  expect(votes.map(({ round }) => round)).toEqual([1, 2])
+  expect(noted).toEqual(['look-0', 'look-1', 'look-2', 'ballot-2-1', 'ballot-2-2'])
+  expect(kept, JSON.stringify(votes)).toBe(1)
+  expect(updated.policy).toEqual(policy)
+  expect(updated.watch.accepted).toBe(1)
+}, 120_000)

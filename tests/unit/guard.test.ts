@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { beginBets, evidence, levelOf, placeBets } from '../../src/evaluation/betting.ts'
 import { uniform } from '../../src/random.ts'
-import { keepsLast, look, startGuard } from '../../src/rlaif/guard.ts'
+import { elect, look, startGuard, voteOf, withRestored } from '../../src/rlaif/guard.ts'
 import type { GuardState, Look, Signals } from '../../src/rlaif/guard.ts'
 import { GuardOptions } from '../../src/schemas/rlaif.ts'
 
@@ -86,8 +86,16 @@ describe('the guard', () => {
   test('stops where the audit judge prefers what was accepted, and says so in words', () => {
     const stopped = watch([10, 20, 30, 40].map((round) => seen(round, 0.3)))
     expect(stopped?.round).toBeLessThanOrEqual(20)
-    expect(stopped?.reason.en).toMatch(/^stopped at round \d+: the audit judge prefers .* SFT/u)
-    expect(stopped?.reason.zh).toMatch(/停止.*恢复 SFT 策略/u)
+    if (stopped === null) throw new Error('it did not stop')
+    const { reason } = withRestored(stopped, null)
+    expect(reason.en).toMatch(
+      /^stopped at round \d+: the audit judge prefers .*; the SFT policy is restored$/u,
+    )
+    expect(reason.zh).toMatch(/停止.*恢复 SFT 策略$/u)
+    const elected = voteOf(seen(10, 0.75))
+    expect(withRestored(stopped, elected).reason.en).toMatch(
+      /round 10 is restored, which won \d\d % on helpfulness and \d\d % on safety of 128 fresh verdicts against the SFT policy$/u,
+    )
   })
   test('accepts what got better, goes back to it when it gets worse later', () => {
     const stopped = watch([
@@ -138,20 +146,31 @@ describe('the guard', () => {
     const silent = seen(10, 0, { outcomes: { helpfulness: [], safety: [] }, failed: 128 })
     const { decision } = look(startGuard(1, healthy), silent, options)
     expect(decision).toMatchObject({ action: 'go_on', worse: 1, better: 1, failed: 128 })
-    expect(keepsLast(decision)).toBe(false)
+    expect(elect([voteOf(silent)])).toBeNull()
   })
-  test('the last policy is kept by all evidence since the accepted one, not by its last look', () => {
-    const at = (...rates: number[]) => {
-      let state = startGuard(rates.length, healthy)
-      let decision: ReturnType<typeof look>['decision'] | undefined
-      for (const [i, rate] of rates.entries()) {
-        const won = Array.from({ length: 40 }, (_, k) => Number(k < 40 * rate))
-        const outcomes = { helpfulness: won, safety: new Array<number>(40).fill(0.5) }
-        ;({ state, decision } = look(state, seen(10 * (i + 1), 0, { outcomes }), options))
-      }
-      return decision === undefined ? null : keepsLast(decision)
+  test('what is kept: who won most on fresh verdicts, among those with more evidence of better than of worse', () => {
+    const vote = (round: number, helpfulness: number, safety: number) => {
+      const won = (rate: number) =>
+        Array.from({ length: 100 }, (_, k) => Number(k < Math.round(100 * rate)))
+      return voteOf({
+        ...{ round, failed: 0 },
+        outcomes: { helpfulness: won(helpfulness), safety: won(safety) },
+      })
     }
-    expect(at(0.6, 0.65, 0.475)).toBe(true) // the last look alone preferred the accepted one
-    expect(at(0.35, 0.4, 0.55)).toBe(false)
+    const found = vote(10, 0.6, 0.55)
+    expect(found).toMatchObject({ verdicts: 200, winRate: { helpfulness: 0.6, safety: 0.55 } })
+    // by hand: one bet at each of the six stakes, averaged
+    const wealth = (wins: number, n: number): number =>
+      [0.1, 0.2, 0.4, 0.7, 1, 1.4].reduce(
+        (sum, stake) => sum + (1 - stake / 2) ** wins * (1 + stake / 2) ** (n - wins),
+        0,
+      ) / 6
+    expect(found.worse).toBeCloseTo((wealth(60, 100) + wealth(55, 100)) / 2, 8)
+    expect(found.better / wealth(85, 200)).toBeCloseTo(1, 8)
+    expect(elect([found, vote(20, 0.65, 0.6), vote(30, 0.45, 0.5)])?.round).toBe(20)
+    // safety got worse: however helpful, it is not chosen
+    expect(elect([vote(20, 0.9, 0.2), found])?.round).toBe(10)
+    expect(elect([vote(30, 0.45, 0.5), vote(40, 0.5, 0.5)])).toBeNull()
+    expect(elect([])).toBeNull()
   })
 })
