@@ -5,7 +5,9 @@ import { gzipSync } from 'node:zlib'
 import { afterAll, expect, test } from 'vitest'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { runHumanLoop } from '../../src/services/human-loop.ts'
+import { heldOutFigures } from '../../src/services/cross-validation.ts'
 import { HUMAN_LOOP } from '../../src/services/human-models.ts'
+import { ensembleOf, heldOutOf, studyHumanPairs } from '../../src/services/human-study.ts'
 import { recordRun } from '../../src/services/runs.ts'
 import { createServices } from '../../src/services/services.ts'
 import { sampleAnswer } from '../../src/starter/answers.ts'
@@ -80,9 +82,32 @@ test('the loop on a folder of human pairs, small, from a base of its own to cros
   )
   // sft twice: judge and policy; reward models: two of the loop and two in each of five folds
   expect(counts).toEqual({ pretrain: 1, sft: 2, label: 1, reward_model: 12, policy_update: 1 })
+  // the study: folds and seeds from the base that the loop has left, going on from what is there
+  const study = {
+    ...{ base: join(folder, 'runs', result.runId, 'base'), seeds: 2, part: 1, parts: 1 },
+    reward: { batch_size: 16, lora: null },
+    sft: { epochs: 1, batch_size: 16 },
+    file: join(folder, 'study', 'held.jsonl'),
+  }
+  const human = await readHumanData(data)
+  const told: string[] = []
+  await studyHumanPairs(serving, human, study, (text) => told.push(text))
+  expect(told).toHaveLength(5 * (1 + 2 * 2)) // in each fold an SFT, then two axes of two seeds
+  await studyHumanPairs(serving, human, study, (text) => told.push(text))
+  expect(told).toHaveLength(25) // nothing is trained twice
+  const seeds = await heldOutOf(serving, human, study)
+  expect(seeds.map(({ seed }) => seed)).toEqual([1, 2])
+  const [one, two] = seeds.map(({ heldOut }) => heldOut)
+  if (one === undefined || two === undefined) throw new Error('a seed is missing')
+  for (const { pair, chosen, rejected } of one.safety)
+    expect(Number.isFinite(chosen - rejected), JSON.stringify(pair)).toBe(true)
+  expect(one.safety).toHaveLength(160) // both axes' pairs, each once
+  expect(two.safety.map(({ chosen }) => chosen)).not.toEqual(one.safety.map(({ chosen }) => chosen))
+  const figures = await heldOutFigures('safety', ensembleOf([one, two]).safety, 1)
+  expect(figures.find(({ figure }) => figure === 'accuracy')?.n).toBe(80)
   await serving.close()
   await store.close()
-}, 120_000)
+}, 180_000)
 
 test('a folder that is not such a folder, and a row that is no pair, are named', async () => {
   await expect(readHumanData(join(folder, 'none'))).rejects.toMatchObject({ code: 'not_found' })
