@@ -8,18 +8,25 @@ function mix(h: number): number {
   return (h ^ (h >>> 16)) >>> 0
 }
 
-/** A 32-bit hash of a key such as (seed, round, row, position). */
-export function hashKey(...key: readonly number[]): number {
-  let h = 0x9e3779b9
-  for (const word of key) h = mix(Math.imul(h, 31) + mix((word ^ 0x2545f491) >>> 0) + 0x6d2b79f5)
-  return h
-}
+const START = 0x9e3779b9
+/** The hash of a key that is one word longer. */
+const longer = (h: number, word: number): number =>
+  mix(Math.imul(h, 31) + mix((word ^ 0x2545f491) >>> 0) + 0x6d2b79f5)
 
-/** Uniform in (0, 1), never 0 or 1, with 52 bits from two hashes. */
-export function uniform(...key: readonly number[]): number {
-  const high = hashKey(...key, 0x51)
-  const low = hashKey(...key, 0xa7)
-  return (high * 2 ** 20 + (low >>> 12) + 0.5) / 2 ** 52
+/** A 32-bit hash of a key such as (seed, round, row, position). */
+export const hashKey = (...key: readonly number[]): number => key.reduce(longer, START)
+
+/** 52 bits from two hashes. */
+const fraction = (h: number): number =>
+  (longer(h, 0x51) * 2 ** 20 + (longer(h, 0xa7) >>> 12) + 0.5) / 2 ** 52
+
+/** Uniform in (0, 1), never 0 or 1. */
+export const uniform = (...key: readonly number[]): number => fraction(hashKey(...key))
+
+/** What `uniform` gives for (…key, 0), …, (…key, n − 1): the beginning is hashed once. */
+export function uniforms(n: number, ...key: readonly number[]): Float64Array {
+  const h = hashKey(...key)
+  return Float64Array.from({ length: n }, (_, k) => fraction(longer(h, k)))
 }
 
 /** Standard normal by Box–Muller. */

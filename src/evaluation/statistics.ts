@@ -1,8 +1,35 @@
-import { uniform } from '../random.ts'
+import { uniforms } from '../random.ts'
 
 export type Interval = { value: number; low: number; high: number; n: number }
 
 const BOOTSTRAPS = 1000
+
+/** Drawn clusters in all: what more would take is drawn again each time. */
+const KEPT = 2 ** 23
+const drawn = new Map<string, Uint32Array>()
+
+/**
+ * The clusters of the b-th resample, [G] of G, drawn by (seed, stream, b). Figures of one request draw the same ones, and
+ * hashing them is what a bootstrap takes its time for: the newest are kept.
+ */
+export function resampleOf(G: number, b: number, seed: number, stream: number): Uint32Array {
+  const draw = (at: number): Uint32Array =>
+    Uint32Array.from(uniforms(G, seed, stream, at), (u) => u * G)
+  if (G * BOOTSTRAPS > KEPT || b >= BOOTSTRAPS) return draw(b)
+  const key = `${G} ${seed} ${stream}`
+  const kept = drawn.get(key)
+  if (kept !== undefined) return kept.subarray(b * G, (b + 1) * G)
+  const all = new Uint32Array(G * BOOTSTRAPS)
+  for (let at = 0; at < BOOTSTRAPS; at++) all.set(draw(at), at * G)
+  drawn.set(key, all)
+  let total = [...drawn.values()].reduce((sum, draws) => sum + draws.length, 0)
+  for (const [name, { length }] of drawn) {
+    if (total <= KEPT) break
+    drawn.delete(name) // the oldest first
+    total -= length
+  }
+  return all.subarray(b * G, (b + 1) * G)
+}
 
 /** Means of values over resamples of whole clusters, unsorted. values [n], clusters [n]. */
 function bootstrapMeans(
@@ -10,18 +37,20 @@ function bootstrapMeans(
   clusters: readonly string[],
   seed: number,
 ): number[] {
-  const groups = new Map<string, { sum: number; n: number }>()
+  const place = new Map<string, number>()
+  for (const cluster of clusters) if (!place.has(cluster)) place.set(cluster, place.size)
+  const sums = new Float64Array(place.size)
+  const counts = new Float64Array(place.size)
   values.forEach((value, i) => {
-    const group = groups.get(clusters[i] ?? '') ?? { sum: 0, n: 0 }
-    groups.set(clusters[i] ?? '', { sum: group.sum + value, n: group.n + 1 })
+    const k = place.get(clusters[i] ?? '') ?? 0
+    sums[k] = (sums[k] ?? 0) + value
+    counts[k] = (counts[k] ?? 0) + 1
   })
-  const list = [...groups.values()]
   return Array.from({ length: BOOTSTRAPS }, (_, b) => {
     let [sum, n] = [0, 0]
-    for (let k = 0; k < list.length; k++) {
-      const group = list[Math.floor(uniform(seed, 61, b, k) * list.length)]
-      sum += group?.sum ?? 0
-      n += group?.n ?? 0
+    for (const k of resampleOf(place.size, b, seed, 61)) {
+      sum += sums[k] ?? 0
+      n += counts[k] ?? 0
     }
     return n === 0 ? 0 : sum / n
   })
@@ -130,18 +159,45 @@ export function clusteredStatistic<T>(
   statistic: (rows: readonly T[]) => number,
   seed: number,
 ): Interval {
+  const list = grouped(rows, clusterOf)
+  const values = Array.from({ length: BOOTSTRAPS }, (_, b) =>
+    statistic(Array.from(resampleOf(list.length, b, seed, 62)).flatMap((k) => list[k] ?? [])),
+  )
+  return percentiles(statistic(rows), values, rows.length)
+}
+
+function grouped<T>(rows: readonly T[], clusterOf: (row: T) => string): T[][] {
   const groups = new Map<string, T[]>()
   for (const row of rows) {
     const cluster = clusterOf(row)
-    groups.set(cluster, [...(groups.get(cluster) ?? []), row])
+    const group = groups.get(cluster)
+    if (group === undefined) groups.set(cluster, [row])
+    else group.push(row)
   }
-  const list = [...groups.values()]
-  const values = Array.from({ length: BOOTSTRAPS }, (_, b) =>
-    statistic(
-      list.flatMap((_, k) => list[Math.floor(uniform(seed, 62, b, k) * list.length)] ?? []),
-    ),
+  return [...groups.values()]
+}
+
+/**
+ * The same for a statistic that takes how often each row counts [n] instead of the rows: what it sorts, it sorts once.
+ * clusters [n].
+ */
+export function weightedStatistic(
+  clusters: readonly string[],
+  statistic: (weights: Float64Array) => number,
+  seed: number,
+): Interval {
+  const list = grouped(
+    clusters.map((_, i) => i),
+    (i) => clusters[i] ?? '',
   )
-  return percentiles(statistic(rows), values, rows.length)
+  const weights = new Float64Array(clusters.length)
+  const values = Array.from({ length: BOOTSTRAPS }, (_, b) => {
+    weights.fill(0)
+    for (const k of resampleOf(list.length, b, seed, 62))
+      for (const i of list[k] ?? []) weights[i] = (weights[i] ?? 0) + 1
+    return statistic(weights)
+  })
+  return percentiles(statistic(weights.fill(1)), values, clusters.length)
 }
 
 /**
@@ -170,8 +226,7 @@ export function bootstrapSums(
   const list = [...groups.values()]
   const resampled = Array.from({ length: resamples }, (_, b) => {
     const sums = zeros()
-    for (let k = 0; k < list.length; k++)
-      add(sums, list[Math.floor(uniform(seed, 63, b, k) * list.length)] ?? [])
+    for (const k of resampleOf(list.length, b, seed, 63)) add(sums, list[k] ?? [])
     return sums
   })
   return { all, resampled }

@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest'
-import { exactShare } from '../../src/evaluation/statistics.ts'
+import { aurocOf, recallOf, spearmanOf } from '../../src/evaluation/discrimination.ts'
+import {
+  clusteredMean,
+  clusteredStatistic,
+  exactShare,
+  resampleOf,
+  weightedStatistic,
+} from '../../src/evaluation/statistics.ts'
+import { uniform, uniforms } from '../../src/random.ts'
 
 // statsmodels 0.15.0: proportion_confint(hits, n, method='beta')
 test.each([
@@ -13,4 +21,75 @@ test.each([
   expect(found.value).toBe(hits / n)
   expect(found.low).toBeCloseTo(low, 6)
   expect(found.high).toBeCloseTo(high, 6)
+})
+
+// Sixty rows of twenty clusters; scores with many equals, so that ties matter.
+const rows = Array.from({ length: 60 }, (_, i) => ({
+  ...{
+    cluster: `${i % 20}`,
+    score: Math.floor(6 * uniform(1, i)),
+    other: Math.floor(9 * uniform(2, i)),
+  },
+  positive: uniform(3, i) < 0.4,
+}))
+const clusters = rows.map(({ cluster }) => cluster)
+const ones = (list: readonly unknown[]) => new Float64Array(list.length).fill(1)
+
+test.each([
+  ['AUROC', aurocOf(rows), (some: readonly (typeof rows)[number][]) => aurocOf(some)(ones(some))],
+  [
+    'recall',
+    recallOf(rows, 0.2),
+    (some: readonly (typeof rows)[number][]) => recallOf(some, 0.2)(ones(some)),
+  ],
+  [
+    'Spearman’s ρ',
+    spearmanOf(
+      rows.map(({ score }) => score),
+      rows.map(({ other }) => other),
+    ),
+    (some: readonly (typeof rows)[number][]) =>
+      spearmanOf(
+        some.map(({ score }) => score),
+        some.map(({ other }) => other),
+      )(ones(some)),
+  ],
+] as const)('%s of rows by how often they count is that of the rows themselves', (_, by, of) => {
+  const weighted = weightedStatistic(clusters, by, 5)
+  const repeated = clusteredStatistic(rows, ({ cluster }) => cluster, of, 5)
+  for (const end of ['value', 'low', 'high'] as const)
+    expect(weighted[end]).toBeCloseTo(repeated[end], 12)
+  expect(weighted.low).toBeLessThan(weighted.high)
+})
+
+test('resamples are the same whether they are kept or drawn again, and others for another key', () => {
+  const drawn = Array.from(resampleOf(7, 3, 5, 61))
+  expect(drawn).toEqual(Array.from({ length: 7 }, (_, k) => Math.floor(uniform(5, 61, 3, k) * 7)))
+  for (let seed = 0; seed < 20; seed++) resampleOf(1000, 0, seed, 61) // what was kept has to go
+  expect(Array.from(resampleOf(7, 3, 5, 61))).toEqual(drawn)
+  expect(Array.from(resampleOf(7, 3, 6, 61))).not.toEqual(drawn)
+  expect(Array.from(resampleOf(7, 3, 5, 62))).not.toEqual(drawn)
+  // too many to keep
+  const many = resampleOf(20_000, 2, 5, 61)
+  expect(many[19_999]).toBe(Math.floor(uniform(5, 61, 2, 19_999) * 20_000))
+})
+
+test('the mean’s interval is that of a plain bootstrap over clusters', () => {
+  const values = rows.map(({ score }) => score)
+  const found = clusteredMean(values, clusters, 9)
+  const means = Array.from({ length: 1000 }, (_, b) => {
+    const some = Array.from({ length: 20 }, (_, k) => Math.floor(uniform(9, 61, b, k) * 20))
+    const list = some.flatMap((cluster) => values.filter((_, i) => i % 20 === cluster))
+    return list.reduce((x, y) => x + y, 0) / list.length
+  }).sort((x, y) => x - y)
+  expect(found.low).toBeCloseTo(means[25] ?? NaN, 12)
+  expect(found.high).toBeCloseTo(means[974] ?? NaN, 12)
+})
+
+test('uniforms are what `uniform` gives one by one', () => {
+  expect(Array.from(uniforms(5, 3, 61, 2))).toEqual(
+    Array.from({ length: 5 }, (_, k) => uniform(3, 61, 2, k)),
+  )
+  // written down on 2026-11-27: what is seeded must stay what it was
+  expect(uniform(1, 2, 3)).toBe(0.27552570961210343)
 })
