@@ -31,14 +31,20 @@ export function resampleOf(G: number, b: number, seed: number, stream: number): 
   return all.subarray(b * G, (b + 1) * G)
 }
 
+/** Clusters in the order in which they come. */
+function placesOf(clusters: readonly string[]): Map<string, number> {
+  const place = new Map<string, number>()
+  for (const cluster of clusters) if (!place.has(cluster)) place.set(cluster, place.size)
+  return place
+}
+
 /** Means of values over resamples of whole clusters, unsorted. values [n], clusters [n]. */
 function bootstrapMeans(
   values: readonly number[],
   clusters: readonly string[],
   seed: number,
 ): number[] {
-  const place = new Map<string, number>()
-  for (const cluster of clusters) if (!place.has(cluster)) place.set(cluster, place.size)
+  const place = placesOf(clusters)
   const sums = new Float64Array(place.size)
   const counts = new Float64Array(place.size)
   values.forEach((value, i) => {
@@ -211,25 +217,25 @@ export function bootstrapSums(
   resamples = BOOTSTRAPS,
 ): { all: number[]; resampled: number[][] } {
   const width = features[0]?.length ?? 0
-  const add = (to: number[], row: readonly number[]): void =>
-    row.forEach((x, k) => (to[k] = (to[k] ?? 0) + x))
-  const zeros = (): number[] => new Array<number>(width).fill(0)
-  const groups = new Map<string, number[]>()
-  const all = zeros()
+  const place = placesOf(clusters)
+  const all = new Float64Array(width)
+  const groups = new Float64Array(place.size * width)
   features.forEach((row, i) => {
-    const cluster = clusters[i] ?? ''
-    const group = groups.get(cluster) ?? zeros()
-    groups.set(cluster, group)
-    add(group, row)
-    add(all, row)
+    const at = (place.get(clusters[i] ?? '') ?? 0) * width
+    for (let c = 0; c < width; c++) {
+      const x = row[c] ?? 0
+      groups[at + c] = (groups[at + c] ?? 0) + x
+      all[c] = (all[c] ?? 0) + x
+    }
   })
-  const list = [...groups.values()]
+  const sums = new Float64Array(width)
   const resampled = Array.from({ length: resamples }, (_, b) => {
-    const sums = zeros()
-    for (const k of resampleOf(list.length, b, seed, 63)) add(sums, list[k] ?? [])
-    return sums
+    sums.fill(0)
+    for (const k of resampleOf(place.size, b, seed, 63))
+      for (let c = 0; c < width; c++) sums[c] = (sums[c] ?? 0) + (groups[k * width + c] ?? 0)
+    return Array.from(sums)
   })
-  return { all, resampled }
+  return { all: Array.from(all), resampled }
 }
 
 /**
