@@ -35,7 +35,7 @@ program
     const all = { ...options, ...(seed === undefined ? {} : { seed }) }
     await (data === undefined
       ? rlaif(all, override)
-      : rlaifOnData(resolve(data), base ? resolve(base) : null, all, sizes))
+      : rlaifOnData(resolve(data), base ? resolve(base) : null, all, sizes, override))
   })
 
 program

@@ -144,6 +144,7 @@ export async function rlaifOnData(
   base: string | null,
   options: Record<string, unknown> = {},
   given: Record<string, unknown> = {},
+  override: readonly string[] = [],
 ): Promise<void> {
   const sizes = HumanLoopSizes.parse({ ...HUMAN_LOOP, ...given })
   const data = await readHumanData(folder)
@@ -152,13 +153,20 @@ export async function rlaifOnData(
     const seed = Number(options['seed'] ?? 1)
     const start = {
       kind: 'rlaif' as const,
-      config: { data: folder, base, sizes, ...options },
+      config: { data: folder, base, sizes, override, ...options },
       seed,
       device,
     }
     const result = await recordRun(services.store, start, (context) =>
-      runHumanLoop(services, data, { base, overrides: options, sizes }, context, progress),
+      runHumanLoop(
+        services,
+        data,
+        { base, overrides: options, sizes, override },
+        context,
+        progress,
+      ),
     )
+    for (const { axis, probes = [] } of result.checks) printProbes({ axis, probes })
     const table = new Table({ head: ['figure', 'value', 'n'] })
     for (const f of [...result.judge, ...result.policy, ...result.crossValidation])
       table.push([f.figure, show(f), f.n])

@@ -8,6 +8,7 @@ import type { Judge } from '../judging/judge.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
 import { writeRows } from '../rlaif/rows.ts'
+import type { Approval, RewardModels } from '../rlaif/world.ts'
 import { LabelledRow } from '../schemas/audit.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
@@ -26,6 +27,7 @@ import { guardWarnings } from './guard.ts'
 import type { Lend } from './exact.ts'
 import { recordedParts } from './loop-parts.ts'
 import { merge } from './merge.ts'
+import { answersOf, probeFigures, probeModel, refuseFailed } from './probes.ts'
 import type { LoopProgress } from './loop-evaluation.ts'
 import type { RunContext } from './runs.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
@@ -38,6 +40,7 @@ export type HumanLoopResult = {
   crossValidation: PolicyFigure[]
   policy: Figure[]
   rounds: Record<string, number>[]
+  checks: Approval['checks']
   report: string
 }
 
@@ -49,11 +52,17 @@ export type HumanLoopResult = {
 export async function runHumanLoop(
   services: Services,
   data: HumanData,
-  input: { base: string | null; overrides: Record<string, unknown>; sizes?: HumanLoopSizes },
+  input: {
+    base: string | null
+    overrides: Record<string, unknown>
+    sizes?: HumanLoopSizes
+    /** probes that may fail */
+    override?: readonly string[]
+  },
   context: RunContext,
   progress: LoopProgress,
 ): Promise<HumanLoopResult & Record<string, unknown>> {
-  const { sizes = HUMAN_LOOP } = input
+  const { sizes = HUMAN_LOOP, override = [] } = input
   const options = RlaifOptions.parse(merge(sizes.loop, input.overrides))
   const folder = join(services.dataDir, 'runs', context.id)
   await mkdir(folder, { recursive: true })
@@ -88,6 +97,9 @@ export async function runHumanLoop(
     const aligned = await alignByAiFeedback(
       {
         ...{ serving, folder, progress, signal: context.signal, judge: () => judge },
+        approve: async (_iteration, models) => ({
+          checks: await probed(world, data.dev, models, override),
+        }),
         parts: await recordedParts(services, context, { seed: options.seed, lend }),
       },
       { base, dialogues, prompts, pairs },
@@ -115,22 +127,70 @@ export async function runHumanLoop(
     const crossValidation = sizes.crossValidation
       ? await crossValidateRewards(world, base, data)
       : []
+    const { checks } = aligned.approval
     const report = await writeReport(services, context.id, {
-      figures: [...audit, ...compared.figures, ...crossValidation],
+      figures: [
+        ...audit,
+        ...checks.flatMap(probeFiguresOf),
+        ...compared.figures,
+        ...crossValidation,
+      ],
       plane: compared.plane,
       curves: [
         ...plotsOf(aligned.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
         ...compared.curves,
       ],
       samples: compared.samples,
-      warnings: [...guardWarnings(options, aligned.guard), ...compared.warnings],
+      warnings: [
+        ...checks.flatMap(failedProbes),
+        ...guardWarnings(options, aligned.guard),
+        ...compared.warnings,
+      ],
     })
     return {
-      ...{ judge: audit, crossValidation, policy: compared.figures, rounds: aligned.rounds },
+      ...{
+        judge: audit,
+        crossValidation,
+        policy: compared.figures,
+        rounds: aligned.rounds,
+        checks,
+      },
       ...{ report, labels: aligned.judge },
     }
   })
 }
+
+/** Answers of dev pairs that each probe edits. */
+const PROBED = 200
+
+/** Tries every probe on both reward models, with answers that they have not learned from. */
+async function probed(
+  { services, options, context, progress }: HumanWorld,
+  dev: readonly PreferenceRow[],
+  models: RewardModels,
+  override: readonly string[],
+): Promise<Approval['checks']> {
+  const checks: Approval['checks'] = []
+  for (const axis of AXES) {
+    const answers = answersOf(shuffled(pick(dev, axis), options.seed)).slice(0, PROBED)
+    const name = `${context.id} ${axis}`
+    const onProgress = (done: number, total: number): void =>
+      progress(`probes ${axis}`, done, total)
+    const how = { seed: options.seed, run: context.id, signal: context.signal, onProgress }
+    const row = await probeModel(services, { name, files: models[axis].files }, axis, answers, how)
+    refuseFailed(row, override)
+    checks.push({ id: row.id, axis, ...row.result, objections: row.objections })
+  }
+  return checks
+}
+const probeFiguresOf = ({ axis, probes = [] }: Approval['checks'][number]): Figure[] =>
+  probeFigures(probes).map((each) => ({ ...each, figure: `${axis}, ${each.figure}` }))
+const failedProbes = ({ axis, objections }: Approval['checks'][number]): string[] =>
+  objections.length === 0
+    ? []
+    : [
+        `The ${axis} model fails probes that were overridden by name: ${objections.join(', ')}. Its score can be raised without a better answer. ${axis === 'safety' ? '安全性' : '有用性'}模型未通过已按名豁免的探针：${objections.join('、')}。`,
+      ]
 
 function auditOn(
   { services, options, context }: HumanWorld,

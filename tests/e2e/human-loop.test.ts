@@ -5,6 +5,7 @@ import { gzipSync } from 'node:zlib'
 import { afterAll, expect, test } from 'vitest'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { runHumanLoop } from '../../src/services/human-loop.ts'
+import { PROBES } from '../../src/schemas/checks.ts'
 import { heldOutFigures } from '../../src/services/cross-validation.ts'
 import { HUMAN_LOOP } from '../../src/services/human-models.ts'
 import { ensembleOf, heldOutOf, studyHumanPairs } from '../../src/services/human-study.ts'
@@ -56,7 +57,11 @@ test('the loop on a folder of human pairs, small, from a base of its own to cros
   const start = { kind: 'rlaif' as const, config: {}, seed: 1 }
   const result = await recordRun(store, start, async (context) =>
     runHumanLoop(
-      ...([services, await readHumanData(data), { base: null, overrides, sizes }] as const),
+      ...([
+        services,
+        await readHumanData(data),
+        { base: null, overrides, sizes, override: PROBES },
+      ] as const),
       ...([context, () => {}] as const),
     ),
   )
@@ -82,6 +87,13 @@ test('the loop on a folder of human pairs, small, from a base of its own to cros
   )
   // sft twice: judge and policy; reward models: two of the loop and two in each of five folds
   expect(counts).toEqual({ pretrain: 1, sft: 2, label: 1, reward_model: 12, policy_update: 1 })
+  // both reward models were probed before PPO, on answers that they had not learned from
+  expect(result.checks.map(({ axis }) => axis)).toEqual(['helpfulness', 'safety'])
+  for (const { probes = [], objections } of result.checks) {
+    expect(probes.map(({ probe }) => probe)).toEqual([...PROBES])
+    const failed = probes.filter(({ passed }) => !passed).map(({ probe }) => probe)
+    expect(objections).toEqual(failed)
+  }
   // the study: folds and seeds from the base that the loop has left, going on from what is there
   const study = {
     ...{ base: join(folder, 'runs', result.runId, 'base'), seeds: 2, part: 1, parts: 1 },
