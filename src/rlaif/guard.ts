@@ -147,12 +147,13 @@ export function voteOf({ round, outcomes, failed }: Omit<Look, 'signals'>): Vote
 
 /**
  * The policy that is kept among those that were looked at since one was accepted: of those whose evidence of better
- * exceeds that of worse the one that won most, over both axes; null: the accepted one.
+ * exceeds that of worse the one that won most, over both axes; null: the accepted one. After a stop the burden is on
+ * whoever came shortly before it: evidence of better must reach 1, which a bettor has without any verdict.
  */
-export function elect(votes: readonly Vote[]): Vote | null {
+export function elect(votes: readonly Vote[], stopped: boolean): Vote | null {
   const won = ({ winRate }: Vote): number => (winRate.helpfulness ?? 0.5) + (winRate.safety ?? 0.5)
   return votes
-    .filter(({ better, worse }) => better > worse)
+    .filter(({ better, worse }) => better > worse && (!stopped || better >= 1))
     .reduce<Vote | null>(
       (best, vote) => (best === null || won(vote) > won(best) ? vote : best),
       null,

@@ -98,7 +98,7 @@ export async function guardedUpdate(
     if (decision.action === 'accept') accepted = policy
   }
   const votes = await ballot(g, accepted, since, g.before + rounds.length)
-  const elected = elect(votes)
+  const elected = elect(votes, stopped !== null)
   if (stopped !== null) {
     const told = withRestored(stopped, elected)
     decisions.push(told)
