@@ -78,7 +78,11 @@ export async function alignByAiFeedback(
 const joinGuards = (before: GuardReport | null, now: GuardReport | null): GuardReport | null =>
   before === null || now === null
     ? (now ?? before)
-    : { ...now, decisions: [...before.decisions, ...now.decisions] }
+    : {
+        ...now,
+        decisions: [...before.decisions, ...now.decisions],
+        votes: [...before.votes, ...now.votes],
+      }
 
 async function fineTune(
   world: LoopWorld,
