@@ -23,7 +23,14 @@ const labelOf = (pair: PreferenceRow): string =>
     ...[pair.judge_version ?? null, pair.prompt_version ?? null, pair.principle ?? null],
   ])
 
-/** Stores pairs, each label once; returns their ids in order, of those that were there before theirs. */
+/** The same label, but that the other answer is the better one. */
+const turned = (pair: PreferenceRow): string =>
+  labelOf({ ...pair, chosen: pair.rejected, rejected: pair.chosen })
+
+/**
+ * Stores pairs, each label once; returns their ids in order, of those that were there before theirs. Who gives a name
+ * and labels a pair again, on whichever side, corrects the first label.
+ */
 export async function storePairs(
   { store }: Pick<Services, 'store'>,
   pairs: readonly PreferenceRow[],
@@ -41,9 +48,34 @@ export async function storePairs(
     ...{ rationale: pair.rationale ?? null, ranking: pair.ranking ?? null },
     fingerprint: labelOf(pair),
   }))
-  await store.addPairs(rows)
+  await store.addPairs(await uncorrected(store, rows, pairs))
   const ids = await store.pairIds(rows.map((row) => row.fingerprint))
   return rows.map((row) => ids.get(row.fingerprint) ?? row.id)
+}
+
+/** Corrects labels of people with a name that are there, on either side; returns the rows that are not. */
+async function uncorrected(
+  store: Services['store'],
+  rows: readonly PreferenceRecord[],
+  pairs: readonly PreferenceRow[],
+): Promise<PreferenceRecord[]> {
+  const named = rows.flatMap((row, i) => {
+    const pair = pairs[i]
+    return pair !== undefined && row.annotator !== null && byPerson(row)
+      ? [{ row, other: turned(pair) }]
+      : []
+  })
+  if (named.length === 0) return [...rows]
+  const fingerprints = named.flatMap(({ row, other }) => [row.fingerprint ?? '', other])
+  const before = await store.pairIds(fingerprints)
+  const done = new Set<PreferenceRecord>()
+  for (const { row, other } of named) {
+    const [id, ...more] = [row.fingerprint ?? '', other].flatMap((key) => before.get(key) ?? [])
+    if (id === undefined) continue
+    await store.correctPair(id, row, more)
+    done.add(row)
+  }
+  return rows.filter((row) => !done.has(row))
 }
 
 /** What a request stores: its pairs, and those of its rankings. Throws `invalid_request` where there are none. */

@@ -76,6 +76,8 @@ export type Store = RunRows & {
   pairsOf(axis: Axis): Promise<PreferenceRecord[]>
   /** stores what is not there yet */
   addPairs(rows: readonly NewPair[]): Promise<void>
+  /** another word of the same person on a pair: it takes the place of `id` and of those that are superseded */
+  correctPair(id: string, row: PreferenceRecord, superseded: readonly string[]): Promise<void>
   /** of labels that are there, by fingerprint */
   pairIds(fingerprints: readonly string[]): Promise<Map<string, string>>
   pagePairs(request: PageRequest & { axis?: Axis | undefined }): Promise<Page<PreferenceRecord>>
@@ -148,6 +150,15 @@ export async function openStore(folder: string): Promise<Store> {
             .values(rows.slice(i, i + 1000))
             .onConflictDoNothing(),
         )
+    },
+    async correctPair(id, row, superseded) {
+      const { id: _id, run: _run, createdAt: _at, ...label } = row
+      const set = db.update(preferences).set(label).where(eq(preferences.id, id))
+      await write(() =>
+        superseded.length === 0
+          ? set
+          : db.batch([db.delete(preferences).where(inArray(preferences.id, superseded)), set]),
+      )
     },
     async pairIds(fingerprints) {
       const found = new Map<string, string>()

@@ -112,6 +112,31 @@ test('the same label is kept once, by file and by request', async () => {
   expect((other.body as { data: { id: string }[] }).data[0]?.id).not.toBe(first[0])
 })
 
+test('who labels a pair again corrects the first label, on either side; a judge’s stays', async () => {
+  const label = async (row: object): Promise<string> => {
+    const by = { annotator: 'bea', annotator_kind: 'person', source: 'blind labelling' }
+    const preference = { axis: 'safety', prompt: [user('again')], ...by, ...row }
+    const reply = await api.post('/v1/preferences').send({ preferences: [preference] })
+    expect(reply.status, reply.text).toBe(201)
+    return (reply.body as { data: { id: string }[] }).data[0]?.id ?? ''
+  }
+  const mine = async (annotator: string) =>
+    (await stored()).filter((row) => row.annotator === annotator)
+  const first = await label({ chosen: 'a', rejected: 'b', strength: 'slightly_better' })
+  const again = { strength: 'significantly_better', chosen_safe: true, rejected_safe: false }
+  expect(await label({ chosen: 'a', rejected: 'b', ...again })).toBe(first)
+  expect(await mine('bea')).toMatchObject([{ id: first, chosen: 'a', ...again }])
+  expect(await label({ chosen: 'b', rejected: 'a', strength: 'better' })).toBe(first)
+  expect(await mine('bea')).toMatchObject([
+    { id: first, chosen: 'b', rejected: 'a', strength: 'better', chosen_safe: null },
+  ])
+  const by = { annotator: 'j', annotator_kind: 'judge', prompt: [user('judged twice')] }
+  const judge = { ...by, chosen: 'a', rejected: 'b' }
+  await label({ ...judge, strength: 'better' })
+  await label({ ...judge, strength: 'slightly_better' })
+  expect(await mine('j')).toMatchObject([{ strength: 'better' }])
+})
+
 test.each(EXPORT_FORMATS.filter((format) => format !== 'pku'))(
   'what leaves as %s comes back as it was',
   async (format) => {
