@@ -21,6 +21,19 @@ export type DataFigures = {
   without_safety_labels: number
 }
 
+/** As many rows as there can be with the wanted shares (which sum to 1), drawn from a seed. */
+export function drawShares<T>(
+  sources: readonly { rows: readonly T[]; share: number }[],
+  seed: number,
+): T[][] {
+  const size = Math.min(...sources.map(({ rows, share }) => rows.length / share))
+  return sources.map(({ rows, share }, s) =>
+    Array.from(permutation(rows.length, seed, 45, s).slice(0, Math.round(size * share))).flatMap(
+      (i) => rows[i] ?? [],
+    ),
+  )
+}
+
 /**
  * As many pairs as there can be with the wanted shares by source, drawn from a seed; pairs of the other axis take part
  * where their source is named. Without a mix: all pairs of the axis. Throws `empty_data` naming a source without pairs.
@@ -44,12 +57,7 @@ export function mixPairs(
       )
     return { rows, share: share / total }
   })
-  const size = Math.min(...sources.map(({ rows, share }) => rows.length / share))
-  const rows = sources.flatMap(({ rows, share }, s) =>
-    Array.from(permutation(rows.length, seed, 45, s).slice(0, Math.round(size * share))).flatMap(
-      (i) => rows[i] ?? [],
-    ),
-  )
+  const rows = drawShares(sources, seed).flat()
   const named = new Set(Object.keys(mix))
   const there = pairs.filter((pair) => pair.axis === axis || named.has(sourceOf(pair))).length
   return { rows: rows.map((row) => ({ ...row, axis })), left_out: there - rows.length }

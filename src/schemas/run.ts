@@ -185,7 +185,23 @@ export const LoopRequest = z.strictObject({
   override: updateOverride,
   freshness_floor,
   dialogues_file: file.optional().describe('default: the starter world’s'),
-  prompts_file: file.optional().describe('default: the starter world’s'),
+  prompts_file: z
+    .union([
+      file,
+      z
+        .array(
+          z.strictObject({
+            file,
+            share: z.number().positive().max(1e6).describe('of all prompts, beside the others’'),
+          }),
+        )
+        .min(1)
+        .max(16),
+    ])
+    .optional()
+    .describe(
+      'a file of prompts, or several with their shares: as many prompts as there can be so, drawn from the seed; default: the starter world’s',
+    ),
   options: RlaifOptions.prefault({}),
   changes: z
     .array(LoopChange)

@@ -1,11 +1,19 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { z } from 'zod'
 import { lineOf } from './lineage.ts'
 import type { Services } from './services.ts'
 
 type World = Pick<Services, 'store' | 'files' | 'dataDir'>
 /** Names of the fields in which a run's request names its data. */
 const DATA = ['training_file', 'dialogues_file', 'prompts_file']
+
+const Files = z.union([
+  z.string().transform((id) => [id]),
+  z.array(z.object({ file: z.string() })).transform((sets) => sets.map(({ file }) => file)),
+])
+/** The ids of the files that a field names: one, or several with their shares. */
+const filesIn = (field: unknown): string[] => Files.safeParse(field).data ?? []
 
 /** Every string in a value, however deep. */
 function* stringsIn(value: unknown): Generator<string> {
@@ -46,8 +54,7 @@ export async function trainingTexts(
         const above = run.parent === null ? null : await store.runs.get(run.parent)
         for (const each of above === null ? [run] : [run, above]) {
           folders.add(join(dataDir, 'runs', each.id))
-          for (const field of DATA)
-            if (typeof each.config[field] === 'string') ids.add(each.config[field])
+          for (const field of DATA) for (const id of filesIn(each.config[field])) ids.add(id)
         }
       }
     }

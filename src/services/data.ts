@@ -3,7 +3,8 @@ import type { ZodType } from 'zod'
 import { LibraError } from '../errors.ts'
 import { LabelledRow } from '../schemas/audit.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
-import { AXES, PreferenceRow } from '../schemas/feedback.ts'
+import { drawShares } from '../rlaif/mix.ts'
+import { AXES, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { PreferenceRecord } from '../store/store.ts'
 import type { EvaluationPrompt, PromptFormat } from '../schemas/evaluation.ts'
@@ -24,6 +25,44 @@ export async function openData<T>(
   const rows = parseRows(text, `${id} (${file.filename})`, schema)
   if (rows.length === 0) throw new LibraError('empty_data', `${id} (${file.filename}) is empty`)
   return { rows, path: file.path, hash: file.sha256 }
+}
+
+/** A file of prompts, or several with their shares of all. */
+type PromptSets = string | readonly { file: string; share: number }[]
+/** How many prompts of each file are drawn. */
+export type DrawnSets = { file: string; share: number; prompts: number }[]
+
+/**
+ * Prompts from one file, or from several with their shares: as many as there can be so, drawn from the seed; each prompt
+ * once, in the first file that has it, so that none is trained on and held out too. Throws as `openData`.
+ */
+export async function openPromptSets(
+  services: Services,
+  asked: PromptSets,
+  seed: number,
+): Promise<{ rows: PromptRow[]; hash: string; sets: DrawnSets }> {
+  const sets = typeof asked === 'string' ? [{ file: asked, share: 1 }] : asked
+  const total = sets.reduce((sum, { share }) => sum + share, 0)
+  const seen = new Set<string>()
+  const opened = []
+  for (const { file, share } of sets) {
+    const { rows, hash } = await openData(services, file, PromptRow)
+    const fresh = rows.filter(({ messages }) => {
+      const key = JSON.stringify(messages)
+      return !seen.has(key) && seen.add(key)
+    })
+    if (fresh.length === 0)
+      throw new LibraError('empty_data', `${file}: every prompt is in another file too`, {
+        details: { field: 'prompts_file' },
+      })
+    opened.push({ file, rows: fresh, hash, share: share / total })
+  }
+  const drawn = drawShares(opened, seed)
+  return {
+    rows: drawn.flat(),
+    hash: opened.map(({ hash }) => hash).join(),
+    sets: opened.map(({ file, share }, i) => ({ file, share, prompts: drawn[i]?.length ?? 0 })),
+  }
 }
 
 /** Prompts of an evaluation in any of the formats of text/prompt-sets.ts. Throws `file_not_found`, `invalid_data`, `empty_data`. */

@@ -7,8 +7,8 @@ import { paused } from '../errors.ts'
 import { permutation } from '../random.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
 import type { Approval, LoopInput, LoopResult, LoopWorld } from '../rlaif/world.ts'
-import { AXES, DialogueRow, PromptRow } from '../schemas/feedback.ts'
-import type { Axis } from '../schemas/feedback.ts'
+import { AXES, DialogueRow } from '../schemas/feedback.ts'
+import type { Axis, PromptRow } from '../schemas/feedback.ts'
 import { LoopRequest } from '../schemas/run.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { sftDialogues } from '../starter/corpus.ts'
@@ -17,7 +17,8 @@ import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { requireAudits } from './audit.ts'
 import { findModel } from './catalog.ts'
-import { openData } from './data.ts'
+import { openData, openPromptSets } from './data.ts'
+import type { DrawnSets } from './data.ts'
 import { keepEngine } from './exact.ts'
 import type { Lend } from './exact.ts'
 import { refuseBelow, STALENESS } from './freshness.ts'
@@ -65,6 +66,8 @@ type Opened = {
   held: readonly PromptRow[]
   /** the prompts of the starter world, whose truth is known; null: others were given */
   starter: ReturnType<typeof starterPrompts> | null
+  /** how many prompts of each given file there are */
+  sets: DrawnSets
   /** of what was given; null: nothing */
   dataHash: string | null
 }
@@ -94,7 +97,7 @@ async function openLoop(
   const file = { dialogues: request.dialogues_file, prompts: request.prompts_file }
   const own = {
     dialogues: file.dialogues && (await openData(services, file.dialogues, DialogueRow)),
-    prompts: file.prompts && (await openData(services, file.prompts, PromptRow)),
+    prompts: file.prompts && (await openPromptSets(services, file.prompts, seed)),
   }
   const hashes = Object.values(own).flatMap((data) => (data ? [data.hash] : []))
   const common = {
@@ -105,14 +108,14 @@ async function openLoop(
   if (!own.prompts) {
     const starter = starterPrompts('train', seed)
     const prompts = starter.map(({ id, messages }) => ({ id, messages }))
-    return { ...common, starter, prompts, looked: guardPrompts(seed), held: [] }
+    return { ...common, starter, prompts, looked: guardPrompts(seed), held: [], sets: [] }
   }
   const given = shuffled(own.prompts.rows, seed)
   const share = (of: number): number => Math.max(1, Math.floor(given.length * of))
   const kept = share(HELD_OUT)
   const watched = auditor === null ? 0 : share(GUARDED)
   return {
-    ...{ ...common, starter: null, held: given.slice(0, kept) },
+    ...{ ...common, starter: null, held: given.slice(0, kept), sets: own.prompts.sets },
     ...{ looked: given.slice(kept, kept + watched), prompts: given.slice(kept + watched) },
   }
 }
@@ -215,10 +218,13 @@ function comparingJudge(opened: Opened, iteration: number): { judge: Judge; name
  * same number again and again is a crash loop.
  */
 async function sayResumed(
-  { services: { store } }: Opened,
+  { services: { store }, sets }: Opened,
   { id, emit }: RunContext,
 ): Promise<void> {
-  if ((await store.events(id, 0)).length === 0) return emit({ type: 'started' })
+  if ((await store.events(id, 0)).length === 0) {
+    if (sets.length > 0) await emit({ type: 'prompts', sets })
+    return emit({ type: 'started' })
+  }
   const done = (await partsDone(store, id)).length
   const open = (await store.partsOf(id)).find(({ state }) => state !== 'succeeded')
   const steps = open === undefined ? 0 : (await store.metricEvents(open.id)).length

@@ -5,6 +5,7 @@ import { PROBES } from '../../src/schemas/checks.ts'
 import { LoopRequest } from '../../src/schemas/run.ts'
 import { iterationPlans } from '../../src/services/loop-plan.ts'
 import type { Run } from '../../src/store/store.ts'
+import { prompts } from '../../src/starter/world.ts'
 import { hashesOf } from '../helpers/hashes.ts'
 import { service } from '../helpers/service.ts'
 
@@ -207,4 +208,52 @@ test('changes hold from their iteration on, and may add iterations', () => {
   expect(plans.map(({ options }) => options.pairs)).toEqual([10, 20, 20, 30])
   expect(plans.map(({ options }) => options.ppo.kl_coef)).toEqual([0.3, 0.5, 0.5, 0.5])
   expect(plans.map(({ judge }) => judge)).toEqual(['default', 'default', 'default', 'another'])
+})
+
+test('a loop on prompts of one’s own, from two files with shares: what is held out and looked at is not trained on', async () => {
+  const asked = prompts('train', 3).map(({ messages }) => ({ messages }))
+  const upload = async (rows: readonly unknown[]): Promise<string> => {
+    const text = rows.map((row) => JSON.stringify(row)).join('\n')
+    const file = Buffer.from(text)
+    const { body } = await api
+      .post('/v1/files')
+      .field('purpose', 'fine-tune')
+      .attach('file', file, 'prompts.jsonl')
+    return body.id as string
+  }
+  const [first, second] = [
+    await upload(asked.slice(0, 30)),
+    await upload(asked.slice(25, 55)), // five are in the first file too
+  ]
+  const { iterations: _, ...options } = small.options
+  const ppo = { ...small.options.ppo, rounds: 2 }
+  const id = await start({
+    ...{ options: { ...options, ppo }, audit_judge: 'starter-audit-judge' },
+    prompts_file: [
+      { file: first, share: 3 },
+      { file: second, share: 1 },
+    ],
+  })
+  await ended(id)
+  // 30 of the first are three quarters of 40, so ten of the second's 25
+  const told = (await store.events(id, 0)).find(({ type }) => type === 'prompts')
+  expect(told?.data['sets']).toEqual([
+    { file: first, share: 0.75, prompts: 30 },
+    { file: second, share: 0.25, prompts: 10 },
+  ])
+  const read = (file: string) =>
+    readFileSync(join(folderOf(id), file), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.stringify((JSON.parse(line) as { messages: unknown }).messages))
+  const trained = read('iteration-1/prompts.jsonl')
+  expect(new Set(trained).size).toBe(40 - 8 - 4) // a fifth is held out, a tenth is for the guard
+  const { samples } = (await api.get(`/v1/runs/${id}/report.json`)).body as {
+    samples: { prompt: string }[]
+  }
+  expect(samples.length).toBe(8)
+  for (const { prompt } of samples)
+    expect(trained).not.toContain(JSON.stringify([{ role: 'user', content: prompt }]))
+  const nothing = { prompts_file: [{ file: first, share: 0 }] }
+  expect((await post('/v1/rlaif/loops', { ...small, ...nothing })).status).toBe(422)
 })
