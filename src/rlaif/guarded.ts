@@ -250,7 +250,10 @@ async function signalsOf(
 /** The median of fewer answers says nothing. */
 const FEWEST_READ = 20
 
-/** Nats a token of the median answer to the SFT policy; null where there are too few, or one can't be read again, as its text is too long. */
+/**
+ * Nats a token of the median answer to the SFT policy, without those that can't be read again, as their texts have more
+ * tokens than the policy wrote where it found shorter ones; null where too few are left.
+ */
 async function surpriseOf(
   engine: Engine,
   sft: ModelFiles,
@@ -261,14 +264,14 @@ async function surpriseOf(
       ? []
       : { messages: [...messages, { role: 'assistant' as const, content: text }], ended },
   )
+  const read = (some: typeof texts) =>
+    engine.likelihoods({ model: sft, texts: some }).catch((error: unknown) => {
+      if (error instanceof LibraError && error.code === 'context_length_exceeded') return null
+      throw error
+    })
   if (texts.length < FEWEST_READ) return null
-  try {
-    const read = await engine.likelihoods({ model: sft, texts })
-    const each = read.map(({ logprob, tokens }) => -logprob / Math.max(1, tokens))
-    return each.sort((a, b) => a - b)[Math.floor(each.length / 2)] ?? null
-  } catch (error) {
-    // a text has more tokens than the policy wrote where it found shorter ones
-    if (error instanceof LibraError && error.code === 'context_length_exceeded') return null
-    throw error
-  }
+  const all = (await read(texts)) ?? (await Promise.all(texts.map((text) => read([text])))).flat()
+  const each = all.flatMap((one) => (one === null ? [] : [-one.logprob / Math.max(1, one.tokens)]))
+  if (each.length < FEWEST_READ) return null
+  return each.sort((a, b) => a - b)[Math.floor(each.length / 2)] ?? null
 }

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { starterFolder } from '../../src/config.ts'
+import type { Engine } from '../../src/engine/engine.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import type { Judge } from '../../src/judging/judge.ts'
 import { createLocalJudge } from '../../src/judging/local-judge.ts'
@@ -81,13 +82,21 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
   // a loop whose policy got better and then lost what it had: at six prompts a look nothing is accepted or stopped
   const path = [policy, base]
   const noted: string[] = []
+  // the first answer of each look has more tokens than the context when it is read again
+  const oneTooLong: Engine = {
+    ...engine,
+    async generate(request) {
+      const [[first, ...answers] = [], ...rest] = await engine.generate(request)
+      return [first ? [{ ...first, text: 'qz'.repeat(2000) }, ...answers] : answers, ...rest]
+    },
+  }
   const judge = createLocalJudge(
     engine,
     { base: join(starterFolder, 'audit-judge'), adapters: [] },
     'audit',
   )
   const updated = await guardedUpdate(sft, sft, startWatch(), {
-    ...{ serving: engine, rounds: 2, before: 0, progress: () => {} },
+    ...{ serving: oneTooLong, rounds: 2, before: 0, progress: () => {} },
     options: GuardOptions.parse({ every: 1, prompts: 24 }),
     audit: { judge, prompts: prompts('guard', 1).map(({ id, messages }) => ({ id, messages })) },
     sampling: { maxNewTokens: 32, seed: 1 },
@@ -107,4 +116,5 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
   expect(kept, JSON.stringify(votes)).toBe(1)
   expect(updated.policy).toEqual(policy)
   expect(updated.watch.accepted).toBe(1)
+  for (const { signals } of decisions) expect(signals.surprise).toBeGreaterThan(0)
 }, 120_000)
