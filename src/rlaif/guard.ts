@@ -102,7 +102,7 @@ export function look(
   const action: Action =
     hard !== null || found.worse >= found.limit
       ? 'stop'
-      : found.better >= ACCEPTED_AT && found.worse < 1
+      : found.better >= ACCEPTED_AT && found.worse < 1 && !isStrained(signals, state.reference)
         ? 'accept'
         : 'go_on'
   const accepted = action === 'accept' ? round : state.accepted
@@ -164,6 +164,19 @@ export function elect(votes: readonly Vote[], stopped: boolean): Vote | null {
 const COLLAPSE = 1 / 3
 /** Of the SFT policy's own, above which answers are gibberish to it: judges need not see that (docs/results.md). */
 const STRANGE = 2
+
+/**
+ * Whether answers are more than half of the way to a hard limit that no judge need see (the middle of a factor is its
+ * root). Such a policy is not stopped, but neither accepted nor elected, whatever its verdicts.
+ */
+export function isStrained(now: Signals, before: Signals): boolean {
+  const surprise = now.surprise !== null && before.surprise !== null ? now.surprise : 0
+  return (
+    surprise > Math.sqrt(STRANGE) * (before.surprise ?? 0) ||
+    now.distinct < Math.sqrt(COLLAPSE) * before.distinct ||
+    now.ended < Math.sqrt(COLLAPSE) * before.ended
+  )
+}
 
 function hardLimit(
   now: Signals,

@@ -6,7 +6,7 @@ import { permutation } from '../random.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PromptRow } from '../schemas/feedback.ts'
 import type { GuardOptions } from '../schemas/rlaif.ts'
-import { elect, look, startGuard, voteOf, withRestored } from './guard.ts'
+import { elect, isStrained, look, startGuard, voteOf, withRestored } from './guard.ts'
 import type { Decision, GuardState, Look, Signals, Vote } from './guard.ts'
 import type { Parts } from './parts.ts'
 
@@ -50,7 +50,7 @@ export type GuardReport = {
 /**
  * Rounds in pieces, after each of which the policy answers fresh prompts and the audit judge compares it with the
  * accepted one. Ends early where the guard says so. What comes out is chosen on fresh verdicts: the accepted policy, or
- * one that was looked at since (not the one that was stopped at). What it starts from counts as accepted; over all
+ * one that was looked at since (not the one that was stopped at, nor one that is half of the way to a hard limit). What it starts from counts as accepted; over all
  * iterations the levels of the accepted ones sum to α.
  */
 export async function guardedUpdate(
@@ -93,7 +93,8 @@ export async function guardedUpdate(
     else {
       decisions.push(decision)
       await g.tell(decision)
-      since = decision.action === 'accept' ? [] : [...since, { round, policy }]
+      if (decision.action === 'accept') since = []
+      else if (!isStrained(seen.signals, reference)) since = [...since, { round, policy }]
     }
     if (decision.action === 'accept') accepted = policy
   }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { beginBets, evidence, levelOf, placeBets } from '../../src/evaluation/betting.ts'
 import { uniform } from '../../src/random.ts'
-import { elect, look, startGuard, voteOf, withRestored } from '../../src/rlaif/guard.ts'
+import { elect, isStrained, look, startGuard, voteOf, withRestored } from '../../src/rlaif/guard.ts'
 import type { GuardState, Look, Signals } from '../../src/rlaif/guard.ts'
 import { GuardOptions } from '../../src/schemas/rlaif.ts'
 
@@ -141,6 +141,19 @@ describe('the guard', () => {
   ])('hard stop: %s', (_, signals, reason) => {
     const stopped = watch([seen(10, 0.6, { signals: { ...healthy, ...signals } })])
     expect(stopped?.reason.en).toMatch(reason)
+  })
+  test.each<[string, Partial<Signals>, boolean]>([
+    ['1.4 times the nats a token', { surprise: 0.56 }, false],
+    ['1.42 times', { surprise: 0.568 }, true],
+    ['0.58 of the word pairs', { distinct: 0.29 }, false],
+    ['0.57 of them', { distinct: 0.285 }, true],
+    ['0.57 of the answers that end', { ended: 0.55 }, true],
+    ['no word on nats', { surprise: null }, false],
+  ])('half of the way to a hard limit a policy is not accepted: %s', (_, more, strained) => {
+    const signals = { ...healthy, ...more }
+    expect(isStrained(signals, healthy)).toBe(strained)
+    const { decision } = look(startGuard(6, healthy), seen(10, 0.9, { signals }), options)
+    expect(decision.action).toBe(strained ? 'go_on' : 'accept')
   })
   test('a judge that gives no verdict shows nothing: neither better nor worse, nor worth keeping', () => {
     const silent = seen(10, 0, { outcomes: { helpfulness: [], safety: [] }, failed: 128 })
