@@ -9,7 +9,7 @@ import { LoopRequest } from '../schemas/run.ts'
 import { planLoop } from '../services/loop.ts'
 import { GRADED, showInterval } from '../services/loop-report.ts'
 import { runHumanLoop, show } from '../services/human-loop.ts'
-import { HUMAN_LOOP, HumanLoopSizes } from '../services/human-models.ts'
+import { HUMAN_LOOP, HUMAN_OVERRIDE, HumanLoopSizes } from '../services/human-models.ts'
 import type { GradedPair, LoopFigure, LoopProgress } from '../services/loop-evaluation.ts'
 import { goOn, recordRun } from '../services/runs.ts'
 import { planAgain } from '../services/start.ts'
@@ -144,7 +144,7 @@ export async function rlaifOnData(
   base: string | null,
   options: Record<string, unknown> = {},
   given: Record<string, unknown> = {},
-  override: readonly string[] = [],
+  override: readonly string[] = HUMAN_OVERRIDE,
 ): Promise<void> {
   const sizes = HumanLoopSizes.parse({ ...HUMAN_LOOP, ...given })
   const data = await readHumanData(folder)
