@@ -73,7 +73,7 @@ export function scatterPlot(
   return svg(`<g fill-opacity="0.75">${dots}</g>`)
 }
 
-type Spot = Omit<PlanePoint, 'tail'>
+export type Spot = Omit<PlanePoint, 'tail'>
 /** A policy by its share of safe answers instead of its mean safety. */
 export const ofTail = ({ tail, ...point }: PlanePoint): Spot => ({ ...point, ...tail })
 

@@ -1,6 +1,7 @@
 import { byPolicy, inChinese } from './figure-names.ts'
 import { escape, intervalBar, lineChart, scaleOf } from './report-charts.ts'
 import { ofTail, planePlot, scatterPlot } from './report-planes.ts'
+import type { Spot } from './report-planes.ts'
 import type { Curve } from './report-charts.ts'
 import type { Interval } from './statistics.ts'
 import type { PlanePoint } from './trade-off.ts'
@@ -151,38 +152,31 @@ function figureTable(figures: readonly ReportFigure[], policy: string | null): s
   )
 }
 
-/** Policies in the plane, and how sure it is that each is on the front. */
-function frontOf(plane: readonly PlanePoint[]): string {
-  if (plane.length === 0) return ''
-  const title = 'Pareto front of policies 策略的帕累托前沿'
+/** Policies in the plane by mean safety and by safe answers, and how sure it is that each is on the front. */
+const frontOf = (plane: readonly PlanePoint[]): string =>
+  plane.length === 0
+    ? ''
+    : [
+        onePlane('Pareto front of policies 策略的帕累托前沿', 'safe 安全', plane),
+        onePlane('By safe answers 按安全回答的比例', 'safe answers 安全回答', plane.map(ofTail)),
+      ].join('')
+
+function onePlane(title: string, y: string, plane: readonly Spot[]): string {
+  const x = 'helpful 有用'
   const head = [
     '<th scope="col">policy 策略</th>',
-    ...['helpful 有用', 'safe 安全'].map((name) => `<th scope="col" class="number">${name}</th>`),
+    ...[x, y].map((name) => `<th scope="col" class="number">${name}</th>`),
     '<th scope="col">on the front 在前沿上</th>',
-    '<th scope="col" class="number">in resamples 重抽样中</th>',
-    '<th scope="col" class="number">safe answers 安全回答</th>',
-    '<th scope="col">on that front 在其前沿上</th>',
     '<th scope="col" class="number">in resamples 重抽样中</th>',
   ]
   const cell = (x: Interval): string =>
     `<td class="number">${number(x.value)} <small>[${interval(x)}]</small></td>`
-  const standing = ({ safety, front, membership }: PlanePoint['tail']): string =>
-    `${cell(safety)}<td>${front ? '✓' : ''}</td><td class="number">${(100 * membership).toFixed(1)} %</td>`
   const rows = plane.map(
-    (point) =>
-      `<tr><th scope="row">${escape(point.name)}</th>${cell(point.helpfulness)}${standing(point)}${standing(point.tail)}</tr>`,
+    ({ name, helpfulness, safety, front, membership }) =>
+      `<tr><th scope="row">${escape(name)}</th>${cell(helpfulness)}${cell(safety)}<td>${front ? '✓' : ''}</td><td class="number">${(100 * membership).toFixed(1)} %</td></tr>`,
   )
   const table = `<table class="front"><thead><tr>${head.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`
-  const x = 'helpful 有用'
-  return [
-    planePlot(title, { x, y: 'safe 安全' }, plane),
-    planePlot(
-      'By safe answers 按安全回答的比例',
-      { x, y: 'safe answers 安全回答' },
-      plane.map(ofTail),
-    ),
-    wide(title, table),
-  ].join('')
+  return planePlot(title, { x, y }, plane) + wide(title, table)
 }
 
 /** Each answer in the plane of both axes, by who gave it; a point opens its answer. */
