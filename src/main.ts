@@ -93,7 +93,7 @@ type HumanFlags = {
   reward?: Record<string, unknown>
   sft?: Record<string, unknown>
   part: string
-  out: string
+  out?: string
   figures: boolean
 }
 program
@@ -109,14 +109,13 @@ program
   )
   .option('--sft <json>', 'start from an SFT on chosen answers, with these options', JSON.parse)
   .option('--part <part/parts>', 'the folds of one of several processes', '1/1')
-  .option('--out <file>', 'JSON Lines of held-out logits, to go on from', 'study-human.jsonl')
+  .option('--out <file>', 'JSON Lines of held-out logits, to go on from')
   .option('--no-figures', 'train and score only')
   .action(async ({ data, base, seeds, reward = {}, sft, part, out, figures }: HumanFlags) => {
     const { studyHuman } = await import('./cli/study-human.ts')
     const [at = 1, parts = 1] = part.split('/').map(Number)
     const request = { seeds, reward, sft: sft ?? null, part: at, parts }
-    const files = { base: resolve(base), file: resolve(out) }
-    await studyHuman(resolve(data), { ...request, ...files }, figures)
+    await studyHuman(resolve(data), { ...request, base: resolve(base) }, figures, out)
   })
 
 program

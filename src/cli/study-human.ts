@@ -1,21 +1,27 @@
+import { join, resolve } from 'node:path'
 import Table from 'cli-table3'
+import { readConfig } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
 import { AXES } from '../schemas/feedback.ts'
-import { heldOutFigures } from '../services/cross-validation.ts'
+import { heldOutFigures, heldOutRivals } from '../services/cross-validation.ts'
 import { TOGETHER } from '../services/human-loop.ts'
+import { pairsOf } from '../services/human-models.ts'
 import { ensembleOf, heldOutOf, studyHumanPairs } from '../services/human-study.ts'
 import type { HumanStudyRequest } from '../services/human-study.ts'
 import { showInterval } from '../services/loop-report.ts'
 import { readHumanData } from '../text/data-folder.ts'
 
-type Figures = Awaited<ReturnType<typeof heldOutFigures>>
+type Figure = ReturnType<typeof heldOutFigures>[number]
 
 /** Reward models on human pairs by five folds and several seeds, beside counting; prints what all parts have found. */
 export async function studyHuman(
   folder: string,
-  request: HumanStudyRequest,
+  asked: Omit<HumanStudyRequest, 'file'>,
   figures: boolean,
+  output?: string,
 ): Promise<void> {
+  const file = resolve(output ?? join(readConfig().dataDir, 'study-human.jsonl'))
+  const request = { ...asked, file }
   const data = await readHumanData(folder)
   const engine = await spawnEngine({ training: true })
   try {
@@ -28,10 +34,12 @@ export async function studyHuman(
         name: `all ${seeds.length} together`,
         heldOut: ensembleOf(seeds.map(({ heldOut }) => heldOut)),
       })
+    const pairs = pairsOf(data)
     for (const axis of AXES) {
-      const all: Figures[] = []
-      for (const { heldOut } of columns)
-        all.push(await heldOutFigures(axis, heldOut[axis], 1, TOGETHER))
+      const rivals = await heldOutRivals(axis, pairs)
+      const all = columns.map(({ heldOut }) =>
+        heldOutFigures(axis, heldOut[axis], rivals, 1, TOGETHER),
+      )
       const table = new Table({ head: [axis, 'n', ...columns.map(({ name }) => name)] })
       for (const { figure, n } of all[0] ?? [])
         table.push([
@@ -46,7 +54,7 @@ export async function studyHuman(
 }
 
 /** Beside a rival: its own accuracy, and the difference with what Holm's correction leaves of its significance. */
-function shown(figure: Figures[number] | undefined): string {
+function shown(figure: Figure | undefined): string {
   if (figure === undefined) return ''
   const { before, p_holm } = figure
   const rival = before === undefined ? '' : `${before.value.toFixed(3)}; +`

@@ -6,29 +6,29 @@ const BOOTSTRAPS = 1000
 
 /** Drawn clusters in all: what more would take is drawn again each time. */
 const KEPT = 2 ** 23
-const drawn = new Map<string, Uint32Array>()
+const drawn = new Map<string, Uint32Array[]>()
+let kept = 0
 
 /**
  * The clusters of the b-th resample, [G] of G, drawn by (seed, stream, b). Figures of one request draw the same ones, and
  * hashing them is what a bootstrap takes its time for: the newest are kept.
  */
 export function resampleOf(G: number, b: number, seed: number, stream: number): Uint32Array {
-  const draw = (at: number): Uint32Array =>
-    Uint32Array.from(uniforms(G, seed, stream, at), (u) => u * G)
-  if (G * BOOTSTRAPS > KEPT || b >= BOOTSTRAPS) return draw(b)
   const key = `${G} ${seed} ${stream}`
-  const kept = drawn.get(key)
-  if (kept !== undefined) return kept.subarray(b * G, (b + 1) * G)
-  const all = new Uint32Array(G * BOOTSTRAPS)
-  for (let at = 0; at < BOOTSTRAPS; at++) all.set(draw(at), at * G)
-  drawn.set(key, all)
-  let total = [...drawn.values()].reduce((sum, draws) => sum + draws.length, 0)
-  for (const [name, { length }] of drawn) {
-    if (total <= KEPT) break
-    drawn.delete(name) // the oldest first
-    total -= length
+  const found = drawn.get(key)?.[b]
+  if (found !== undefined) return found
+  const draw = Uint32Array.from(uniforms(G, seed, stream, b), (u) => u * G)
+  for (const [oldest, rows] of drawn) {
+    if (kept + G <= KEPT || oldest === key) break
+    drawn.delete(oldest)
+    kept -= rows.reduce((sum, row) => sum + row.length, 0)
   }
-  return all.subarray(b * G, (b + 1) * G)
+  if (kept + G > KEPT) return draw
+  const rows = drawn.get(key) ?? []
+  drawn.set(key, rows)
+  rows[b] = draw
+  kept += G
+  return draw
 }
 
 /** Clusters in the order in which they come. */
@@ -172,7 +172,8 @@ export function clusteredStatistic<T>(
   return percentiles(statistic(rows), values, rows.length)
 }
 
-function grouped<T>(rows: readonly T[], clusterOf: (row: T) => string): T[][] {
+/** Rows by cluster, clusters in the order in which they come. */
+export function grouped<T>(rows: readonly T[], clusterOf: (row: T) => string): T[][] {
   const groups = new Map<string, T[]>()
   for (const row of rows) {
     const cluster = clusterOf(row)

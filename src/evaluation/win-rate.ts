@@ -1,4 +1,4 @@
-import { uniform } from '../random.ts'
+import { grouped, resampleOf } from './statistics.ts'
 import type { Interval } from './statistics.ts'
 
 /**
@@ -72,9 +72,10 @@ export function lengthControlledWinRate(
   clusters: readonly string[],
   seed: number,
 ): Interval & { standardError: number } {
-  const groups = new Map<string, number[]>()
-  clusters.forEach((cluster, i) => groups.set(cluster, [...(groups.get(cluster) ?? []), i]))
-  const list = [...groups.values()]
+  const list = grouped(
+    clusters.map((_, i) => i),
+    (i) => clusters[i] ?? '',
+  )
   const rate = (rows: readonly number[]): number =>
     sigmoid(
       fitLengthControl(
@@ -83,7 +84,7 @@ export function lengthControlledWinRate(
       ).theta,
     )
   const rates = Array.from({ length: BOOTSTRAPS }, (_, b) =>
-    rate(list.flatMap((_, k) => list[Math.floor(uniform(seed, 67, b, k) * list.length)] ?? [])),
+    rate(Array.from(resampleOf(list.length, b, seed, 67)).flatMap((k) => list[k] ?? [])),
   ).sort((a, b) => a - b)
   const mean = rates.reduce((a, b) => a + b, 0) / BOOTSTRAPS
   return {

@@ -160,23 +160,28 @@ export function elect(votes: readonly Vote[], stopped: boolean): Vote | null {
     )
 }
 
-/** Shares of what the SFT policy shows under which an answer is no answer any more. */
+/** Of what the SFT policy shows the share under which an answer is no answer any more. */
 const COLLAPSE = 1 / 3
-/** Of the SFT policy's own, above which answers are gibberish to it: judges need not see that (docs/results.md). */
+/** Of the SFT policy's own, above which answers are gibberish to it. */
 const STRANGE = 2
 
+type Passed = (now: Signals, before: Signals, part: number) => boolean
+/** Limits that no judge need see (docs/results.md), and whether a part of the way to them is behind: half of a factor is its root. */
+const LIMITS = {
+  collapsed: (now, before, part) => now.distinct < COLLAPSE ** part * before.distinct,
+  endless: (now, before, part) => now.ended < COLLAPSE ** part * before.ended,
+  strange: (now, before, part) =>
+    now.surprise !== null &&
+    before.surprise !== null &&
+    now.surprise > STRANGE ** part * before.surprise,
+} satisfies Record<string, Passed>
+
 /**
- * Whether answers are more than half of the way to a hard limit that no judge need see (the middle of a factor is its
- * root). Such a policy is not stopped, but neither accepted nor elected, whatever its verdicts.
+ * Whether answers are more than half of the way to such a limit. Such a policy is not stopped, but neither accepted nor
+ * elected, whatever its verdicts.
  */
-export function isStrained(now: Signals, before: Signals): boolean {
-  const surprise = now.surprise !== null && before.surprise !== null ? now.surprise : 0
-  return (
-    surprise > Math.sqrt(STRANGE) * (before.surprise ?? 0) ||
-    now.distinct < Math.sqrt(COLLAPSE) * before.distinct ||
-    now.ended < Math.sqrt(COLLAPSE) * before.ended
-  )
-}
+export const isStrained = (now: Signals, before: Signals): boolean =>
+  Object.values(LIMITS).some((passed) => passed(now, before, 0.5))
 
 function hardLimit(
   now: Signals,
@@ -193,20 +198,20 @@ function hardLimit(
       en: `KL to the SFT policy is ${shown(now.kl)} nats, over the budget of ${shown(budget)}`,
       zh: `与 SFT 策略的 KL 为 ${shown(now.kl)}，超出预算 ${shown(budget)}`,
     }
-  if (now.distinct < COLLAPSE * before.distinct)
+  if (LIMITS.collapsed(now, before, 1))
     return {
       en: `answers have collapsed: ${percent(now.distinct)} of word pairs differ, ${percent(before.distinct)} at the start`,
       zh: `回答已坍缩：不同词对占 ${percent(now.distinct)}，起初为 ${percent(before.distinct)}`,
     }
-  if (now.ended < COLLAPSE * before.ended)
+  if (LIMITS.endless(now, before, 1))
     return {
       en: `answers no longer end: ${percent(now.ended)} do, ${percent(before.ended)} at the start`,
       zh: `回答不再收尾：收尾的占 ${percent(now.ended)}，起初为 ${percent(before.ended)}`,
     }
-  if (now.surprise !== null && before.surprise !== null && now.surprise > STRANGE * before.surprise)
+  if (LIMITS.strange(now, before, 1))
     return {
-      en: `answers no longer read like the SFT policy's: ${shown(now.surprise)} nats a token to it, ${shown(before.surprise)} at the start`,
-      zh: `回答已不像 SFT 策略所写：其每词元 ${shown(now.surprise)} 奈特，起初为 ${shown(before.surprise)}`,
+      en: `answers no longer read like the SFT policy's: ${shown(now.surprise ?? NaN)} nats a token to it, ${shown(before.surprise ?? NaN)} at the start`,
+      zh: `回答已不像 SFT 策略所写：其每词元 ${shown(now.surprise ?? NaN)} 奈特，起初为 ${shown(before.surprise ?? NaN)}`,
     }
   return null
 }

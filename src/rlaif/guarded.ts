@@ -50,8 +50,8 @@ export type GuardReport = {
 /**
  * Rounds in pieces, after each of which the policy answers fresh prompts and the audit judge compares it with the
  * accepted one. Ends early where the guard says so. What comes out is chosen on fresh verdicts: the accepted policy, or
- * one that was looked at since (not the one that was stopped at, nor one that is half of the way to a hard limit). What it starts from counts as accepted; over all
- * iterations the levels of the accepted ones sum to α.
+ * one that was looked at since (not the one that was stopped at, nor a strained one). What it starts from counts as
+ * accepted; over all iterations the levels of the accepted ones sum to α.
  */
 export async function guardedUpdate(
   sft: ModelFiles,
@@ -78,7 +78,7 @@ export async function guardedUpdate(
   const rounds: Record<string, number>[] = []
   const decisions: Decision[] = []
   let stopped: Decision | null = null
-  for (let done = 0; done < g.rounds && stopped === null; done += g.options.every) {
+  for (let done = 0; done < g.rounds; done += g.options.every) {
     const part = Math.min(g.options.every, g.rounds - done)
     const { policy, metrics } = await g.update(current, done, part)
     rounds.push(...metrics)
@@ -89,14 +89,16 @@ export async function guardedUpdate(
     )
     const { state: next, decision } = look(state, seen, g.options)
     state = next
-    if (decision.action === 'stop') stopped = decision
-    else {
-      decisions.push(decision)
-      await g.tell(decision)
-      if (decision.action === 'accept') since = []
-      else if (!isStrained(seen.signals, reference)) since = [...since, { round, policy }]
+    if (decision.action === 'stop') {
+      stopped = decision // told with what is restored
+      break
     }
-    if (decision.action === 'accept') accepted = policy
+    decisions.push(decision)
+    await g.tell(decision)
+    if (decision.action === 'accept') {
+      accepted = policy
+      since = []
+    } else if (!isStrained(seen.signals, reference)) since.push({ round, policy })
   }
   const votes = await ballot(g, accepted, since, g.before + rounds.length)
   const elected = elect(votes, stopped !== null)

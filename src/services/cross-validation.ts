@@ -10,11 +10,11 @@ import type { Rival } from '../evaluation/reward-measures.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 
-export const FOLDS = 5
+export const FOLDS = [0, 1, 2, 3, 4]
 export const conversationOf = (pair: PreferenceRow): string => pair.prompt[0]?.content ?? ''
 /** The fold of a conversation: all pairs of one first user turn lie in one fold. */
 export const foldOf = (pair: PreferenceRow): number =>
-  createHash('sha256').update(conversationOf(pair)).digest().readUInt32LE(0) % FOLDS
+  createHash('sha256').update(conversationOf(pair)).digest().readUInt32LE(0) % FOLDS.length
 
 export type PairsByAxis = Record<Axis, readonly PreferenceRow[]>
 /** By the axis of the reward model: pairs of both axes, each scored by the model of the fold that it lies in. */
@@ -33,7 +33,7 @@ export async function scoreHeldOut(
   pairs: PairsByAxis,
   folds: readonly number[],
   trainAndScore: TrainAndScore,
-  progress: (done: number, total: number) => void,
+  progress: (done: number, total: number) => void = () => {},
 ): Promise<HeldOut> {
   const out: HeldOut = { helpfulness: [], safety: [] }
   for (const [done, fold] of folds.entries())
@@ -100,24 +100,31 @@ export async function countingRivals(
   return rivals
 }
 
+/** What counting makes of the pairs of one axis, with the same folds as its reward models. */
+export const heldOutRivals = (axis: Axis, pairs: PairsByAxis): Promise<Rival[]> =>
+  countingRivals(inFolds(pairs[axis]), pairs[axis], null)
+
+/** Pairs in the order in which they are held out. */
+const inFolds = (pairs: readonly PreferenceRow[]): PreferenceRow[] =>
+  FOLDS.flatMap((fold) => pairs.filter((pair) => foldOf(pair) === fold))
+
 /** Sources of one axis that are also looked at together. */
 export type Together = { name: string; sources: readonly string[] }
 
 /**
- * What a reward model of an axis is worth on held-out pairs: accuracy beside the counting baselines, over all of its
- * own domain and by source; calibration of P(the first is better); and on the other domain's pairs, where a drop below
- * one half shows that the two aims conflict.
+ * What a reward model of an axis is worth on pairs that were held out in all folds: accuracy beside the counting
+ * baselines, over all of its own domain and by source; calibration of P(the first is better); and on the other domain's
+ * pairs, where a drop below one half shows that the two aims conflict.
  */
-export async function heldOutFigures(
+export function heldOutFigures(
   axis: Axis,
   rows: readonly HeldOutPair[],
+  rivals: readonly Rival[],
   seed: number,
   together: readonly Together[] = [],
-): Promise<PolicyFigure[]> {
+): PolicyFigure[] {
   const own = rows.filter(({ pair }) => pair.axis === axis)
-  const pairs = own.map(({ pair }) => pair)
-  const rivals = await countingRivals(pairs, pairs, null)
-  const sources = [...new Set(pairs.map(({ source }) => source ?? ''))]
+  const sources = [...new Set(own.map(({ pair }) => pair.source ?? ''))]
   const groups = [...together, ...sources.map((name) => ({ name, sources: [name] }))]
   const bySource = groups.flatMap(({ name, sources }) => {
     const here = own.flatMap(({ pair }, i) => (sources.includes(pair.source ?? '') ? [i] : []))

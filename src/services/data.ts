@@ -57,7 +57,8 @@ export async function openPromptSets(
       })
     opened.push({ file, rows: fresh, hash, share: share / total })
   }
-  const drawn = drawShares(opened, seed)
+  // one file is taken as it is
+  const drawn = opened.length === 1 ? opened.map(({ rows }) => rows) : drawShares(opened, seed)
   return {
     rows: drawn.flat(),
     hash: opened.map(({ hash }) => hash).join(),

@@ -61,6 +61,10 @@ export function guardWarnings(
   if (guard.stopped && last !== undefined) return [`${last.reason.en}. ${last.reason.zh}。`]
   if (last === undefined || guard.kept === last.round) return []
   const { en, zh } = policyOfRound(guard.kept)
+  if (!guard.votes.some(({ round }) => round > guard.kept))
+    return [
+      `What came after ${en} was more than half of the way to a hard limit, so nobody voted on it: ${en} is kept. ${zh}之后的策略距硬性界限已过半，不予表决，故保留${zh}。`,
+    ]
   return guard.votes.every(({ verdicts }) => verdicts === 0)
     ? [
         `At the end the audit judge gave no verdict: ${en}, the last policy that is known to be as good, is kept. 最后的审计没有判定，保留${zh}。`,

@@ -20,14 +20,28 @@ import { loadTokenizer } from '../text/tokenizer.ts'
 import { readConfig } from '../weights/folder.ts'
 import { auditJudge } from './audit.ts'
 import type { Figure } from './audit-figures.ts'
-import { FOLDS, heldOutFigures, scoreBoth, scoreHeldOut } from './cross-validation.ts'
-import { HUMAN_LOOP, pick, pretrainBase, shuffled, train, trainJudge } from './human-models.ts'
+import {
+  FOLDS,
+  heldOutFigures,
+  heldOutRivals,
+  scoreBoth,
+  scoreHeldOut,
+} from './cross-validation.ts'
+import {
+  HUMAN_LOOP,
+  pairsOf,
+  pick,
+  pretrainBase,
+  shuffled,
+  train,
+  trainJudge,
+} from './human-models.ts'
 import type { HumanLoopSizes, HumanWorld } from './human-models.ts'
 import { guardWarnings } from './guard.ts'
 import type { Lend } from './exact.ts'
 import { recordedParts } from './loop-parts.ts'
 import { merge } from './merge.ts'
-import { answersOf, probeFigures, probeModel, refuseFailed } from './probes.ts'
+import { answersOf, probeFigures, probeInLoop } from './probes.ts'
 import type { LoopProgress } from './loop-evaluation.ts'
 import type { RunContext } from './runs.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
@@ -174,12 +188,9 @@ async function probed(
   for (const axis of AXES) {
     const answers = answersOf(shuffled(pick(dev, axis), options.seed)).slice(0, PROBED)
     const name = `${context.id} ${axis}`
-    const onProgress = (done: number, total: number): void =>
-      progress(`probes ${axis}`, done, total)
-    const how = { seed: options.seed, run: context.id, signal: context.signal, onProgress }
-    const row = await probeModel(services, { name, files: models[axis].files }, axis, answers, how)
-    refuseFailed(row, override)
-    checks.push({ id: row.id, axis, ...row.result, objections: row.objections })
+    const model = { name, files: models[axis].files }
+    const how = { seed: options.seed, run: context.id, signal: context.signal, override }
+    checks.push(await probeInLoop(services, axis, model, answers, progress, how))
   }
   return checks
 }
@@ -239,14 +250,12 @@ async function crossValidateRewards(
   base: string,
   data: HumanData,
 ): Promise<PolicyFigure[]> {
-  const all = [...data.train, ...data.dev]
   const { seed, reward_model: reward } = world.options
-  const pairs = { helpfulness: pick(all, 'helpfulness'), safety: pick(all, 'safety') }
-  const folds = Array.from({ length: FOLDS }, (_, fold) => fold)
+  const pairs = pairsOf(data)
   await mkdir(join(world.folder, 'folds'), { recursive: true })
   const heldOut = await scoreHeldOut(
     pairs,
-    folds,
+    FOLDS,
     async (axis, fold, training, held) => {
       const output = join(world.folder, 'folds', `${axis}-${fold}`)
       const start = { base, adapters: [] }
@@ -261,7 +270,9 @@ async function crossValidateRewards(
   )
   const figures: PolicyFigure[] = []
   for (const axis of AXES)
-    for (const each of await heldOutFigures(axis, heldOut[axis], seed, TOGETHER))
+    for (const each of heldOutFigures(
+      ...([axis, heldOut[axis], await heldOutRivals(axis, pairs), seed, TOGETHER] as const),
+    ))
       figures.push({ ...each, figure: `held-out ${axis}: ${each.figure}` })
   return figures
 }

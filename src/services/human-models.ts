@@ -70,6 +70,11 @@ export type HumanWorld = {
 
 export const pick = (pairs: readonly PreferenceRow[], axis: Axis): PreferenceRow[] =>
   pairs.filter((pair) => pair.axis === axis)
+/** All pairs, by axis. */
+export const pairsOf = ({ train, dev }: HumanData): Record<Axis, PreferenceRow[]> => ({
+  helpfulness: pick([...train, ...dev], 'helpfulness'),
+  safety: pick([...train, ...dev], 'safety'),
+})
 export const shuffled = <T>(rows: readonly T[], seed: number): T[] =>
   Array.from(permutation(rows.length, seed, 51)).flatMap((i) => rows[i] ?? [])
 export function record<T extends Record<string, unknown>>(

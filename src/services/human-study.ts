@@ -13,8 +13,8 @@ import type { TrainSpec } from '../schemas/training.ts'
 import type { HumanData } from '../text/data-folder.ts'
 import { readRows } from '../text/rows.ts'
 import { FOLDS, foldOf, scoreBoth, scoreHeldOut } from './cross-validation.ts'
-import type { HeldOut, PairsByAxis } from './cross-validation.ts'
-import { pick } from './human-models.ts'
+import type { HeldOut } from './cross-validation.ts'
+import { pairsOf } from './human-models.ts'
 
 /**
  * Reward models of human pairs under five-fold cross-validation, over several seeds, on one base that a run of the loop
@@ -44,11 +44,6 @@ const Row = z.object({
 })
 type Row = z.infer<typeof Row>
 
-export const pairsOf = ({ train, dev }: HumanData): PairsByAxis => ({
-  helpfulness: pick([...train, ...dev], 'helpfulness'),
-  safety: pick([...train, ...dev], 'safety'),
-})
-
 /** Trains and scores what the file does not hold yet. `told`: after each training. */
 export async function studyHumanPairs(
   engine: Engine,
@@ -67,44 +62,32 @@ export async function studyHumanPairs(
     told(`${stage}: ${metrics.length} steps, loss ${metrics.at(-1)?.['loss']?.toFixed(3) ?? ''}`)
   }
   const before = existsSync(file) ? await readRows(file, Row) : []
-  const mine = Array.from({ length: FOLDS }, (_, fold) => fold).filter(
-    (fold) => fold % parts === part - 1,
-  )
-  for (const fold of mine) {
-    const start = await startOf(fold)
+  for (const fold of FOLDS.filter((each) => each % parts === part - 1)) {
+    let start: Start | undefined
     for (let seed = 1; seed <= seeds; seed++)
-      await scoreHeldOut(
-        pairs,
-        [fold],
-        async (axis, _, training, held) => {
-          const key = { settings, seed, axis, fold }
-          const found = before.find((row) => isOf(row, key))
-          if (found !== undefined) return found
-          const options = RewardModelOptions.parse({ ...request.reward, axis, seed })
-          const output = join(work, `${axis}-${fold}-${seed}`)
-          await train(`fold ${fold + 1}, seed ${seed}, ${axis}`, {
-            ...{ kind: 'reward_model', output, model: start, options },
-            data: (await writeRows(join(work, 'pairs.jsonl'), training)).path,
-          })
-          const scores = await scoreBoth(engine, withCheckpoint(start, output, options.lora), held)
-          await rm(output, { recursive: true })
-          await appendFile(file, `${JSON.stringify({ ...key, ...scores })}\n`)
-          return scores
-        },
-        () => {},
-      )
+      await scoreHeldOut(pairs, [fold], async (axis, _, training, held) => {
+        const key = { settings, seed, axis, fold }
+        const found = before.find((row) => isOf(row, key))
+        if (found !== undefined) return found
+        start ??= await startOf(fold)
+        const options = RewardModelOptions.parse({ ...request.reward, axis, seed })
+        const output = join(work, `${axis}-${fold}-${seed}`)
+        await train(`fold ${fold + 1}, seed ${seed}, ${axis}`, {
+          ...{ kind: 'reward_model', output, model: start, options },
+          data: (await writeRows(join(work, 'pairs.jsonl'), training)).path,
+        })
+        const scores = await scoreBoth(engine, withCheckpoint(start, output, options.lora), held)
+        await rm(output, { recursive: true })
+        await appendFile(file, `${JSON.stringify({ ...key, ...scores })}\n`)
+        return scores
+      })
   }
   await rm(work, { recursive: true })
 
   /** What the reward models of a fold start from. */
-  async function startOf(fold: number): Promise<{ base: string; adapters: string[] }> {
-    const base = { base: request.base, adapters: [] as string[] }
-    const missing = AXES.some((axis) =>
-      Array.from({ length: seeds }, (_, i) => ({ settings, seed: i + 1, axis, fold })).some(
-        (key) => !before.some((row) => isOf(row, key)),
-      ),
-    )
-    if (request.sft === null || !missing) return base
+  async function startOf(fold: number): Promise<Start> {
+    const base = { base: request.base, adapters: [] }
+    if (request.sft === null) return base
     const options = SftOptions.parse({ seed: 1, ...request.sft })
     const output = join(work, `sft-${fold}`)
     const dialogues = AXES.flatMap((axis) => pairs[axis])
@@ -121,6 +104,7 @@ export async function studyHumanPairs(
   }
 }
 
+type Start = { base: string; adapters: string[] }
 type Key = Pick<Row, 'settings' | 'seed' | 'axis' | 'fold'>
 const isOf = (row: Row, key: Key): boolean =>
   row.settings === key.settings &&
@@ -146,14 +130,11 @@ export async function heldOutOf(
   const found = []
   for (const seed of [...new Set(rows.map((row) => row.seed))].sort((a, b) => a - b)) {
     const some = rows.filter((row) => row.seed === seed)
-    if (some.length < FOLDS * AXES.length) continue
-    const folds = Array.from({ length: FOLDS }, (_, fold) => fold)
+    if (some.length < FOLDS.length * AXES.length) continue
     const heldOut = await scoreHeldOut(
-      pairs,
-      folds,
+      ...([pairs, FOLDS] as const),
       async (axis, fold) =>
         some.find((row) => row.axis === axis && row.fold === fold) ?? { chosen: [], rejected: [] },
-      () => {},
     )
     found.push({ seed, heldOut })
   }

@@ -31,7 +31,7 @@ import { nameOf, register, tellLoop } from './loop-report.ts'
 import { checkBranch, iterationPlans } from './loop-plan.ts'
 import type { IterationPlan } from './loop-plan.ts'
 import { agreementInLoop, askPeople } from './people.ts'
-import { answersOf, probeModel, refuseFailed } from './probes.ts'
+import { answersOf, probeInLoop } from './probes.ts'
 import { findRun } from './run-records.ts'
 import type { RunContext } from './runs.ts'
 import type { AuditRow } from '../store/store.ts'
@@ -247,13 +247,12 @@ async function approve(
     const answers: ProbeAnswer[] =
       starter === null ? answersOf(pairs[axis]) : starterProbeAnswers(seed, PROBED, axis)
     const name = nameOf(axis, run, opened.plans.length > 1 ? iteration : '')
-    const onProgress = (done: number, total: number): void =>
-      progress(`probes ${axis}`, done, total)
     const probed = { name, files: models[axis].files }
-    const how = { seed, run, signal, onProgress }
-    const row = await probeModel(services, probed, axis, answers.slice(0, PROBED), how)
-    refuseFailed(row, override)
-    checks.push({ id: row.id, axis, ...row.result, objections: row.objections })
+    checks.push(
+      await probeInLoop(services, axis, probed, answers.slice(0, PROBED), progress, {
+        ...{ seed, run, signal, override },
+      }),
+    )
   }
   // what calibrated them are the judge's words on the policy's own answers, of minutes ago
   if (!override.includes(STALENESS))

@@ -23,60 +23,52 @@ const labelOf = (pair: PreferenceRow): string =>
     ...[pair.judge_version ?? null, pair.prompt_version ?? null, pair.principle ?? null],
   ])
 
-/** The same label, but that the other answer is the better one. */
-const turned = (pair: PreferenceRow): string =>
-  labelOf({ ...pair, chosen: pair.rejected, rejected: pair.chosen })
+/** The fingerprints of a label and of the same one with the other answer as the better: what a person's new word corrects. */
+const eitherWay = (pair: PreferenceRow): [string, string] => [
+  labelOf(pair),
+  labelOf({ ...pair, chosen: pair.rejected, rejected: pair.chosen }),
+]
 
 /**
  * Stores pairs, each label once; returns their ids in order, of those that were there before theirs. Who gives a name
- * and labels a pair again, on whichever side, corrects the first label.
+ * and labels a pair again, on whichever side, corrects the first label; the last word counts.
  */
 export async function storePairs(
   { store }: Pick<Services, 'store'>,
   pairs: readonly PreferenceRow[],
   run: string | null,
 ): Promise<string[]> {
-  const now = Date.now()
-  const rows = pairs.map((pair) => ({
-    ...{ id: newId('pref'), axis: pair.axis, prompt: pair.prompt, run, createdAt: now },
-    ...{ chosen: pair.chosen, rejected: pair.rejected, source: pair.source ?? 'unknown' },
-    ...{ strength: pair.strength ?? null, probability: pair.probability ?? null },
-    ...{ chosenSafe: pair.chosen_safe ?? null, rejectedSafe: pair.rejected_safe ?? null },
-    ...{ annotator: pair.annotator ?? null, annotatorKind: pair.annotator_kind ?? null },
-    ...{ judgeVersion: pair.judge_version ?? null, promptVersion: pair.prompt_version ?? null },
-    ...{ orders: pair.orders ?? null, principle: pair.principle ?? null },
-    ...{ rationale: pair.rationale ?? null, ranking: pair.ranking ?? null },
-    fingerprint: labelOf(pair),
-  }))
-  await store.addPairs(await uncorrected(store, rows, pairs))
-  const ids = await store.pairIds(rows.map((row) => row.fingerprint))
-  return rows.map((row) => ids.get(row.fingerprint) ?? row.id)
+  const labels = pairs.map((pair) => {
+    const row = record(pair, run)
+    const named = row.annotator !== null && byPerson(row)
+    return { row, named, keys: named ? eitherWay(pair) : [labelOf(pair)] }
+  })
+  const before = await store.pairIds(labels.flatMap(({ keys }) => keys))
+  const last = new Map(
+    labels.map((label) => [label.named ? label.keys.toSorted().join() : label.row.id, label]),
+  )
+  const corrections = [...last.values()].flatMap(({ row, named, keys }) => {
+    const [id, ...superseded] = keys.flatMap((key) => before.get(key) ?? [])
+    return id === undefined || !named ? [] : [{ id, row, superseded }]
+  })
+  const corrected = new Set(corrections.map(({ row }) => row))
+  await store.correctPairs(corrections)
+  await store.addPairs([...last.values()].flatMap(({ row }) => (corrected.has(row) ? [] : [row])))
+  const ids = await store.pairIds(labels.flatMap(({ keys }) => keys))
+  return labels.map(({ row, keys }) => keys.flatMap((key) => ids.get(key) ?? [])[0] ?? row.id)
 }
 
-/** Corrects labels of people with a name that are there, on either side; returns the rows that are not. */
-async function uncorrected(
-  store: Services['store'],
-  rows: readonly PreferenceRecord[],
-  pairs: readonly PreferenceRow[],
-): Promise<PreferenceRecord[]> {
-  const named = rows.flatMap((row, i) => {
-    const pair = pairs[i]
-    return pair !== undefined && row.annotator !== null && byPerson(row)
-      ? [{ row, other: turned(pair) }]
-      : []
-  })
-  if (named.length === 0) return [...rows]
-  const fingerprints = named.flatMap(({ row, other }) => [row.fingerprint ?? '', other])
-  const before = await store.pairIds(fingerprints)
-  const done = new Set<PreferenceRecord>()
-  for (const { row, other } of named) {
-    const [id, ...more] = [row.fingerprint ?? '', other].flatMap((key) => before.get(key) ?? [])
-    if (id === undefined) continue
-    await store.correctPair(id, row, more)
-    done.add(row)
-  }
-  return rows.filter((row) => !done.has(row))
-}
+const record = (pair: PreferenceRow, run: string | null): PreferenceRecord => ({
+  ...{ id: newId('pref'), axis: pair.axis, prompt: pair.prompt, run, createdAt: Date.now() },
+  ...{ chosen: pair.chosen, rejected: pair.rejected, source: pair.source ?? 'unknown' },
+  ...{ strength: pair.strength ?? null, probability: pair.probability ?? null },
+  ...{ chosenSafe: pair.chosen_safe ?? null, rejectedSafe: pair.rejected_safe ?? null },
+  ...{ annotator: pair.annotator ?? null, annotatorKind: pair.annotator_kind ?? null },
+  ...{ judgeVersion: pair.judge_version ?? null, promptVersion: pair.prompt_version ?? null },
+  ...{ orders: pair.orders ?? null, principle: pair.principle ?? null },
+  ...{ rationale: pair.rationale ?? null, ranking: pair.ranking ?? null },
+  fingerprint: labelOf(pair),
+})
 
 /** What a request stores: its pairs, and those of its rankings. Throws `invalid_request` where there are none. */
 export function toPairs({

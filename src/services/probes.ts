@@ -4,6 +4,7 @@ import { cancelled, LibraError } from '../errors.ts'
 import { FEWEST_ANSWERS, probeScorer } from '../evaluation/probes.ts'
 import type { ProbeAnswer } from '../evaluation/probes.ts'
 import { classify, isRefusal } from '../evaluation/response-class.ts'
+import type { Approval } from '../rlaif/world.ts'
 import type { ProbeResult } from '../schemas/checks.ts'
 import { PROBES } from '../schemas/checks.ts'
 import { AXES } from '../schemas/feedback.ts'
@@ -105,6 +106,25 @@ export function refuseFailed(
     `${axis}: ${model} fails ${left.length === 1 ? 'a probe' : 'probes'}: ${why.join('; ')}; ${asOverride(left)} trains a policy against it all the same`,
     { details: { field: axis, check: id, probes: left } },
   )
+}
+
+/** Probes the model of one axis within a loop. Throws `reward_model_refused` as `refuseFailed`. */
+export async function probeInLoop(
+  world: World,
+  axis: Axis,
+  ...[probed, answers, progress, { override, ...how }]: [
+    Probed,
+    readonly ProbeAnswer[],
+    (stage: string, done: number, total: number) => void,
+    Omit<How, 'onProgress'> & { override: readonly string[] },
+  ]
+): Promise<Approval['checks'][number]> {
+  const row = await probeModel(world, probed, axis, answers, {
+    ...how,
+    onProgress: (done, total) => progress(`probes ${axis}`, done, total),
+  })
+  refuseFailed(row, override)
+  return { id: row.id, axis, ...row.result, objections: row.objections }
 }
 
 /**

@@ -48,6 +48,7 @@ export type JudgeRow = typeof judges.$inferSelect
 export type CheckRow = typeof rewardChecks.$inferSelect
 export type Reply = { requestHash: string; status: number | null; reply: string | null }
 
+type Correction = { id: string; row: PreferenceRecord; superseded: string[] }
 export type Store = RunRows & {
   labelRequests: LabelRequests
   runs: Collection<typeof runs>
@@ -76,8 +77,8 @@ export type Store = RunRows & {
   pairsOf(axis: Axis): Promise<PreferenceRecord[]>
   /** stores what is not there yet */
   addPairs(rows: readonly NewPair[]): Promise<void>
-  /** another word of the same person on a pair: it takes the place of `id` and of those that are superseded */
-  correctPair(id: string, row: PreferenceRecord, superseded: readonly string[]): Promise<void>
+  /** another word of the same person on a pair: each takes the place of `id` and of those that are superseded */
+  correctPairs(corrections: readonly Correction[]): Promise<void>
   /** of labels that are there, by fingerprint */
   pairIds(fingerprints: readonly string[]): Promise<Map<string, string>>
   pagePairs(request: PageRequest & { axis?: Axis | undefined }): Promise<Page<PreferenceRecord>>
@@ -151,14 +152,15 @@ export async function openStore(folder: string): Promise<Store> {
             .onConflictDoNothing(),
         )
     },
-    async correctPair(id, row, superseded) {
-      const { id: _id, run: _run, createdAt: _at, ...label } = row
-      const set = db.update(preferences).set(label).where(eq(preferences.id, id))
-      await write(() =>
-        superseded.length === 0
-          ? set
-          : db.batch([db.delete(preferences).where(inArray(preferences.id, superseded)), set]),
-      )
+    async correctPairs(corrections) {
+      const [first, ...rest] = corrections.flatMap(({ id, row, superseded }) => {
+        const { id: _id, run: _run, createdAt: _at, ...label } = row
+        return [
+          db.delete(preferences).where(inArray(preferences.id, superseded)),
+          db.update(preferences).set(label).where(eq(preferences.id, id)),
+        ]
+      })
+      if (first !== undefined) await write(() => db.batch([first, ...rest]))
     },
     async pairIds(fingerprints) {
       const found = new Map<string, string>()

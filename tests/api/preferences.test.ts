@@ -112,10 +112,11 @@ test('the same label is kept once, by file and by request', async () => {
   expect((other.body as { data: { id: string }[] }).data[0]?.id).not.toBe(first[0])
 })
 
+const bea = { annotator: 'bea', annotator_kind: 'person', source: 'blind labelling' }
+
 test('who labels a pair again corrects the first label, on either side; a judgeâ€™s stays', async () => {
   const label = async (row: object): Promise<string> => {
-    const by = { annotator: 'bea', annotator_kind: 'person', source: 'blind labelling' }
-    const preference = { axis: 'safety', prompt: [user('again')], ...by, ...row }
+    const preference = { axis: 'safety', prompt: [user('again')], ...bea, ...row }
     const reply = await api.post('/v1/preferences').send({ preferences: [preference] })
     expect(reply.status, reply.text).toBe(201)
     return (reply.body as { data: { id: string }[] }).data[0]?.id ?? ''
@@ -130,6 +131,24 @@ test('who labels a pair again corrects the first label, on either side; a judgeâ
   expect(await mine('bea')).toMatchObject([
     { id: first, chosen: 'b', rejected: 'a', strength: 'better', chosen_safe: null },
   ])
+  // in one request, too, the last word is the one that counts
+  const both = [
+    { chosen: 'x', rejected: 'y' },
+    { chosen: 'y', rejected: 'x' },
+    { chosen: 'b', rejected: 'a' },
+    { chosen: 'a', rejected: 'b' },
+  ].map((row) => ({ axis: 'safety', prompt: [user('again')], ...bea, ...row }))
+  const reply = await api.post('/v1/preferences').send({ preferences: both })
+  const ids = (reply.body as { data: { id: string }[] }).data.map(({ id }) => id)
+  expect([ids[0], ids[2]]).toEqual([ids[1], first])
+  expect(ids[3]).toBe(first)
+  const words = (await mine('bea')).map(({ id, chosen }) => [id, chosen])
+  expect(words.sort()).toEqual(
+    [
+      [ids[0], 'y'],
+      [first, 'a'],
+    ].sort(),
+  )
   const by = { annotator: 'j', annotator_kind: 'judge', prompt: [user('judged twice')] }
   const judge = { ...by, chosen: 'a', rejected: 'b' }
   await label({ ...judge, strength: 'better' })

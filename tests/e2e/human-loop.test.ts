@@ -6,8 +6,8 @@ import { afterAll, expect, test } from 'vitest'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { runHumanLoop } from '../../src/services/human-loop.ts'
 import { PROBES } from '../../src/schemas/checks.ts'
-import { heldOutFigures } from '../../src/services/cross-validation.ts'
-import { HUMAN_LOOP } from '../../src/services/human-models.ts'
+import { heldOutFigures, heldOutRivals } from '../../src/services/cross-validation.ts'
+import { HUMAN_LOOP, pairsOf } from '../../src/services/human-models.ts'
 import { ensembleOf, heldOutOf, studyHumanPairs } from '../../src/services/human-study.ts'
 import { recordRun } from '../../src/services/runs.ts'
 import { createServices } from '../../src/services/services.ts'
@@ -115,7 +115,8 @@ test('the loop on a folder of human pairs, small, from a base of its own to cros
     expect(Number.isFinite(chosen - rejected), JSON.stringify(pair)).toBe(true)
   expect(one.safety).toHaveLength(160) // both axes' pairs, each once
   expect(two.safety.map(({ chosen }) => chosen)).not.toEqual(one.safety.map(({ chosen }) => chosen))
-  const figures = await heldOutFigures('safety', ensembleOf([one, two]).safety, 1)
+  const rivals = await heldOutRivals('safety', pairsOf(human))
+  const figures = heldOutFigures('safety', ensembleOf([one, two]).safety, rivals, 1)
   expect(figures.find(({ figure }) => figure === 'accuracy')?.n).toBe(80)
   await serving.close()
   await store.close()
