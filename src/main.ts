@@ -109,7 +109,10 @@ program
   )
   .option('--sft <json>', 'start from an SFT on chosen answers, with these options', JSON.parse)
   .option('--part <part/parts>', 'the folds of one of several processes', '1/1')
-  .option('--out <file>', 'JSON Lines of held-out logits, to go on from')
+  .option(
+    '--out <file>',
+    'JSON Lines of held-out logits, to go on from; default: study-human.jsonl in the data folder',
+  )
   .option('--no-figures', 'train and score only')
   .action(async ({ data, base, seeds, reward = {}, sft, part, out, figures }: HumanFlags) => {
     const { studyHuman } = await import('./cli/study-human.ts')

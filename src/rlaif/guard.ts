@@ -160,34 +160,59 @@ export function elect(votes: readonly Vote[], stopped: boolean): Vote | null {
     )
 }
 
-/** Of what the SFT policy shows the share under which an answer is no answer any more. */
-const COLLAPSE = 1 / 3
-/** Of the SFT policy's own, above which answers are gibberish to it. */
-const STRANGE = 2
+type Reason = { en: string; zh: string }
+/** Beyond this factor of what the SFT policy shows an answer is no answer any more: judges need not see that (docs/results.md). */
+const LIMITS: readonly {
+  signal: 'distinct' | 'ended' | 'surprise'
+  factor: number
+  reason(now: number, before: number): Reason
+}[] = [
+  {
+    ...{ signal: 'distinct', factor: 1 / 3 },
+    reason: (now, before) => ({
+      en: `answers have collapsed: ${percent(now)} of word pairs differ, ${percent(before)} at the start`,
+      zh: `回答已坍缩：不同词对占 ${percent(now)}，起初为 ${percent(before)}`,
+    }),
+  },
+  {
+    ...{ signal: 'ended', factor: 1 / 3 },
+    reason: (now, before) => ({
+      en: `answers no longer end: ${percent(now)} do, ${percent(before)} at the start`,
+      zh: `回答不再收尾：收尾的占 ${percent(now)}，起初为 ${percent(before)}`,
+    }),
+  },
+  {
+    ...{ signal: 'surprise', factor: 2 },
+    reason: (now, before) => ({
+      en: `answers no longer read like the SFT policy's: ${shown(now)} nats a token to it, ${shown(before)} at the start`,
+      zh: `回答已不像 SFT 策略所写：其每词元 ${shown(now)} 奈特，起初为 ${shown(before)}`,
+    }),
+  },
+]
 
-type Passed = (now: Signals, before: Signals, part: number) => boolean
-/** Limits that no judge need see (docs/results.md), and whether a part of the way to them is behind: half of a factor is its root. */
-const LIMITS = {
-  collapsed: (now, before, part) => now.distinct < COLLAPSE ** part * before.distinct,
-  endless: (now, before, part) => now.ended < COLLAPSE ** part * before.ended,
-  strange: (now, before, part) =>
-    now.surprise !== null &&
-    before.surprise !== null &&
-    now.surprise > STRANGE ** part * before.surprise,
-} satisfies Record<string, Passed>
+/** Why a part of the way to a limit is behind; half of a factor is its root. A signal that is null passes none. */
+function pastLimit(now: Signals, before: Signals, part: number): Reason | null {
+  for (const { signal, factor, reason } of LIMITS) {
+    const [is, was] = [now[signal], before[signal]]
+    if (is === null || was === null) continue
+    const limit = factor ** part * was
+    if (factor < 1 ? is < limit : is > limit) return reason(is, was)
+  }
+  return null
+}
 
 /**
  * Whether answers are more than half of the way to such a limit. Such a policy is not stopped, but neither accepted nor
  * elected, whatever its verdicts.
  */
 export const isStrained = (now: Signals, before: Signals): boolean =>
-  Object.values(LIMITS).some((passed) => passed(now, before, 0.5))
+  pastLimit(now, before, 0.5) !== null
 
 function hardLimit(
   now: Signals,
   before: Signals,
   { kl_budget: budget }: GuardOptions,
-): { en: string; zh: string } | null {
+): Reason | null {
   if (now.kl === null)
     return {
       en: 'KL to the SFT policy is not a number: the policy has broken',
@@ -198,22 +223,7 @@ function hardLimit(
       en: `KL to the SFT policy is ${shown(now.kl)} nats, over the budget of ${shown(budget)}`,
       zh: `与 SFT 策略的 KL 为 ${shown(now.kl)}，超出预算 ${shown(budget)}`,
     }
-  if (LIMITS.collapsed(now, before, 1))
-    return {
-      en: `answers have collapsed: ${percent(now.distinct)} of word pairs differ, ${percent(before.distinct)} at the start`,
-      zh: `回答已坍缩：不同词对占 ${percent(now.distinct)}，起初为 ${percent(before.distinct)}`,
-    }
-  if (LIMITS.endless(now, before, 1))
-    return {
-      en: `answers no longer end: ${percent(now.ended)} do, ${percent(before.ended)} at the start`,
-      zh: `回答不再收尾：收尾的占 ${percent(now.ended)}，起初为 ${percent(before.ended)}`,
-    }
-  if (LIMITS.strange(now, before, 1))
-    return {
-      en: `answers no longer read like the SFT policy's: ${shown(now.surprise ?? NaN)} nats a token to it, ${shown(before.surprise ?? NaN)} at the start`,
-      zh: `回答已不像 SFT 策略所写：其每词元 ${shown(now.surprise ?? NaN)} 奈特，起初为 ${shown(before.surprise ?? NaN)}`,
-    }
-  return null
+  return pastLimit(now, before, 1)
 }
 
 const mean = (values: readonly number[]): number | null =>

@@ -44,8 +44,10 @@ export const ImportReply = z.object({
   object: z.literal('preference.import'),
   rows: z.int(),
   formats: z.record(z.string(), z.int()).describe('rows by layout'),
-  stored: z.int().describe('pairs'),
-  duplicates: z.int().describe('labels that were there before, or twice in the file'),
+  stored: z.int().describe('pairs that were not there'),
+  duplicates: z
+    .int()
+    .describe('labels that were there before, or twice in the file, or correct such a one'),
   without: z.int().describe('rows that hold no preference: ties, equal scores, equal answers'),
   errors: z.array(z.object({ line: z.int(), code: z.string(), message: z.string() })),
 })

@@ -189,8 +189,8 @@ async function probed(
     const answers = answersOf(shuffled(pick(dev, axis), options.seed)).slice(0, PROBED)
     const name = `${context.id} ${axis}`
     const model = { name, files: models[axis].files }
-    const how = { seed: options.seed, run: context.id, signal: context.signal, override }
-    checks.push(await probeInLoop(services, axis, model, answers, progress, how))
+    const how = { seed: options.seed, run: context.id, signal: context.signal }
+    checks.push(await probeInLoop(services, model, axis, answers, { ...how, override, progress }))
   }
   return checks
 }
@@ -269,10 +269,10 @@ async function crossValidateRewards(
     (done, total) => world.progress('cross-validation', done, total),
   )
   const figures: PolicyFigure[] = []
-  for (const axis of AXES)
-    for (const each of heldOutFigures(
-      ...([axis, heldOut[axis], await heldOutRivals(axis, pairs), seed, TOGETHER] as const),
-    ))
+  for (const axis of AXES) {
+    const rivals = await heldOutRivals(axis, pairs)
+    for (const each of heldOutFigures(axis, heldOut[axis], rivals, seed, TOGETHER))
       figures.push({ ...each, figure: `held-out ${axis}: ${each.figure}` })
+  }
   return figures
 }

@@ -132,7 +132,8 @@ export async function heldOutOf(
     const some = rows.filter((row) => row.seed === seed)
     if (some.length < FOLDS.length * AXES.length) continue
     const heldOut = await scoreHeldOut(
-      ...([pairs, FOLDS] as const),
+      pairs,
+      FOLDS,
       async (axis, fold) =>
         some.find((row) => row.axis === axis && row.fold === fold) ?? { chosen: [], rejected: [] },
     )

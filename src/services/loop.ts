@@ -249,8 +249,8 @@ async function approve(
     const name = nameOf(axis, run, opened.plans.length > 1 ? iteration : '')
     const probed = { name, files: models[axis].files }
     checks.push(
-      await probeInLoop(services, axis, probed, answers.slice(0, PROBED), progress, {
-        ...{ seed, run, signal, override },
+      await probeInLoop(services, probed, axis, answers.slice(0, PROBED), {
+        ...{ seed, run, signal, override, progress },
       }),
     )
   }

@@ -30,14 +30,14 @@ const eitherWay = (pair: PreferenceRow): [string, string] => [
 ]
 
 /**
- * Stores pairs, each label once; returns their ids in order, of those that were there before theirs. Who gives a name
- * and labels a pair again, on whichever side, corrects the first label; the last word counts.
+ * Stores pairs, each label once; returns their ids in order, of those that were there before theirs, and how many are
+ * new. Who gives a name and labels a pair again, on whichever side, corrects the first label; the last word counts.
  */
 export async function storePairs(
   { store }: Pick<Services, 'store'>,
   pairs: readonly PreferenceRow[],
   run: string | null,
-): Promise<string[]> {
+): Promise<{ ids: string[]; added: number }> {
   const labels = pairs.map((pair) => {
     const row = record(pair, run)
     const named = row.annotator !== null && byPerson(row)
@@ -54,8 +54,12 @@ export async function storePairs(
   const corrected = new Set(corrections.map(({ row }) => row))
   await store.correctPairs(corrections)
   await store.addPairs([...last.values()].flatMap(({ row }) => (corrected.has(row) ? [] : [row])))
-  const ids = await store.pairIds(labels.flatMap(({ keys }) => keys))
-  return labels.map(({ row, keys }) => keys.flatMap((key) => ids.get(key) ?? [])[0] ?? row.id)
+  const after = await store.pairIds(labels.flatMap(({ keys }) => keys))
+  const ids = labels.map(
+    ({ row, keys }) => keys.flatMap((key) => after.get(key) ?? [])[0] ?? row.id,
+  )
+  const known = new Set(before.values())
+  return { ids, added: new Set(ids.filter((id) => !known.has(id))).size }
 }
 
 const record = (pair: PreferenceRow, run: string | null): PreferenceRecord => ({
@@ -91,7 +95,7 @@ export type Imported = {
   /** by layout */
   formats: Record<string, number>
   stored: number
-  /** labels that were there before, or twice in the file */
+  /** labels that were there before, or twice in the file, or correct such a one */
   duplicates: number
   /** rows that hold no preference: ties, equal scores, equal answers */
   without: number
@@ -128,11 +132,9 @@ export async function importPairs(
     }
   }
   if (result.rows === 0) throw new LibraError('empty_data', `${file} (${filename}) is empty`)
-  const labels = pairs.map(labelOf)
-  const before = await services.store.pairIds(labels)
-  result.stored = new Set(labels).size - before.size
-  result.duplicates = labels.length - result.stored
-  const ids = await storePairs(services, pairs, null)
+  const { ids, added } = await storePairs(services, pairs, null)
+  result.stored = added
+  result.duplicates = pairs.length - added
   return { ...result, pairs, ids }
 }
 

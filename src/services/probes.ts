@@ -108,21 +108,20 @@ export function refuseFailed(
   )
 }
 
+type InLoop = Omit<How, 'onProgress'> & {
+  override: readonly string[]
+  progress(stage: string, done: number, total: number): void
+}
 /** Probes the model of one axis within a loop. Throws `reward_model_refused` as `refuseFailed`. */
 export async function probeInLoop(
   world: World,
+  probed: Probed,
   axis: Axis,
-  ...[probed, answers, progress, { override, ...how }]: [
-    Probed,
-    readonly ProbeAnswer[],
-    (stage: string, done: number, total: number) => void,
-    Omit<How, 'onProgress'> & { override: readonly string[] },
-  ]
+  answers: readonly ProbeAnswer[],
+  { override, progress, ...how }: InLoop,
 ): Promise<Approval['checks'][number]> {
-  const row = await probeModel(world, probed, axis, answers, {
-    ...how,
-    onProgress: (done, total) => progress(`probes ${axis}`, done, total),
-  })
+  const onProgress = (done: number, total: number): void => progress(`probes ${axis}`, done, total)
+  const row = await probeModel(world, probed, axis, answers, { ...how, onProgress })
   refuseFailed(row, override)
   return { id: row.id, axis, ...row.result, objections: row.objections }
 }

@@ -153,14 +153,18 @@ export async function openStore(folder: string): Promise<Store> {
         )
     },
     async correctPairs(corrections) {
-      const [first, ...rest] = corrections.flatMap(({ id, row, superseded }) => {
-        const { id: _id, run: _run, createdAt: _at, ...label } = row
-        return [
-          db.delete(preferences).where(inArray(preferences.id, superseded)),
-          db.update(preferences).set(label).where(eq(preferences.id, id)),
-        ]
-      })
-      if (first !== undefined) await write(() => db.batch([first, ...rest]))
+      for (let i = 0; i < corrections.length; i += 1000) {
+        const [first, ...rest] = corrections
+          .slice(i, i + 1000)
+          .flatMap(({ id, row, superseded }) => {
+            const { id: _id, run: _run, createdAt: _at, ...label } = row
+            const set = db.update(preferences).set(label).where(eq(preferences.id, id))
+            return superseded.length === 0
+              ? [set]
+              : [db.delete(preferences).where(inArray(preferences.id, superseded)), set]
+          })
+        if (first !== undefined) await write(() => db.batch([first, ...rest]))
+      }
     },
     async pairIds(fingerprints) {
       const found = new Map<string, string>()

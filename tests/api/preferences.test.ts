@@ -149,6 +149,20 @@ test('who labels a pair again corrects the first label, on either side; a judgeâ
       [first, 'a'],
     ].sort(),
   )
+  // and in one file: a correction is no new pair
+  const word = (chosen: string, rejected: string) => ({
+    prompt: 'told in a file',
+    chosen,
+    rejected,
+  })
+  const lines = [word('p', 'q'), word('q', 'p'), word('p', 'r')]
+  expect(await load(lines, { ...bea, axis: 'safety' })).toMatchObject({ stored: 2, duplicates: 1 })
+  expect(await load([word('r', 'p')], { ...bea, axis: 'safety' })).toMatchObject({
+    stored: 0,
+    duplicates: 1,
+  })
+  const told = (await mine('bea')).filter(({ prompt }) => prompt[0]?.content === 'told in a file')
+  expect(told.map(({ chosen, rejected }) => chosen + rejected).sort()).toEqual(['qp', 'rp'])
   const by = { annotator: 'j', annotator_kind: 'judge', prompt: [user('judged twice')] }
   const judge = { ...by, chosen: 'a', rejected: 'b' }
   await label({ ...judge, strength: 'better' })

@@ -82,10 +82,14 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
   // a loop whose policy got better and then lost what it had: at six prompts a look nothing is accepted or stopped
   const path = [policy, base]
   const noted: string[] = []
+  const asked = new Map<string, string[]>() // who answered what under which name
   // the first answer of each look has more tokens than the context when it is read again
   const oneTooLong: Engine = {
     ...engine,
     async generate(request) {
+      const name = noted.at(-1) ?? ''
+      const texts = request.prompts.map((messages) => JSON.stringify(messages))
+      asked.set(name, [...(asked.get(name) ?? []), ...texts])
       const [[first, ...answers] = [], ...rest] = await engine.generate(request)
       return [first ? [{ ...first, text: 'qz'.repeat(2000) }, ...answers] : answers, ...rest]
     },
@@ -116,5 +120,12 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
   expect(kept, JSON.stringify(votes)).toBe(1)
   expect(updated.policy).toEqual(policy)
   expect(updated.watch.accepted).toBe(1)
+  // what is voted on no look has asked
+  const [looks, ballots] = ['look', 'ballot'].map(
+    (kind) => new Set([...asked].flatMap(([name, texts]) => (name.startsWith(kind) ? texts : []))),
+  )
+  expect(looks?.size).toBeGreaterThanOrEqual(2 * 24)
+  expect(ballots?.size).toBe(2 * 24)
+  expect([...(ballots ?? [])].filter((text) => looks?.has(text))).toEqual([])
   for (const { signals } of decisions) expect(signals.surprise).toBeGreaterThan(0)
 }, 120_000)

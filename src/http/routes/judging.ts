@@ -140,7 +140,7 @@ export const preferenceRoutes = (services: Services): Route[] => [
     },
     async ({ body }) => {
       const pairs = toPairs(body)
-      const ids = await storePairs(services, pairs, null)
+      const { ids } = await storePairs(services, pairs, null)
       await answerRequests(services, pairs, ids)
       return { object: 'list', data: ids.map((id) => ({ id, object: 'preference' })) }
     },
