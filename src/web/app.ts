@@ -57,7 +57,7 @@ function readAssets(): Map<string, { type: string; body: string; tag: string }> 
   )
 }
 
-const PER_PAGE = 50
+const PER_PAGE = 25
 
 /** Adds the dashboard: pages for people over the same services that the API uses. */
 export function mountWeb(app: Hono, services: Services): void {
