@@ -93,6 +93,7 @@ export const Dtype = z
 export const PretrainOptions = z.strictObject({
   ...loop,
   ...checkpointing,
+  ...resumable,
   dtype: Dtype,
   architecture: Architecture,
   batch_size: count(65536).default(64),

@@ -94,7 +94,7 @@ export async function recordedParts(
             emit: part.emit,
             async train(spec, onStep) {
               await mkdir(dirname(spec.output), { recursive: true })
-              const every = spec.kind === 'pretrain' ? Infinity : spec.options.checkpoint_every
+              const { checkpoint_every: every } = spec.options
               const folder = `${spec.output}-checkpoints`
               await trainExactly(services, part, spec, every, { folder, lend, grade, onStep })
               const rows = await metricsOf(store, part.id)

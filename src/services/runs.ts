@@ -148,6 +148,7 @@ export type Runner = {
 
 /** Kinds of runs that go on from their last checkpoint. */
 export const RESUMABLE: readonly Run['kind'][] = [
+  'pretrain',
   'sft',
   'reward_model',
   'dpo',

@@ -6,7 +6,6 @@ import { z } from 'zod'
 import { withCheckpoint } from '../engine/engine.ts'
 import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
-import { follow } from '../rlaif/follow.ts'
 import { dataFigures, mixPairs } from '../rlaif/mix.ts'
 import { calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
 import { AXES, DialogueRow, PromptRow, TextRow } from '../schemas/feedback.ts'
@@ -29,7 +28,6 @@ import { otherStarts } from './initialisation.ts'
 import { writeReport } from './report.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
-import { withTraining } from './services.ts'
 import type { Plan } from './start.ts'
 
 type Of<K extends RunRequest['kind']> = Extract<RunRequest, { kind: K }>
@@ -66,9 +64,7 @@ export async function planPretrain(services: Services, request: Of<'pretrain'>):
     async work(context) {
       const output = join(await runFolder(services, context), 'model')
       const spec = { kind: 'pretrain', output, tokenizer: base, data: data.path, options } as const
-      const metrics = await withTraining(services, async (engine) => ({
-        ...(await follow(engine.train(spec, context.signal), context.emit)).at(-1),
-      }))
+      const metrics = await trainExactly(services, context, spec, options.checkpoint_every)
       const files = { base: output, adapters: [] }
       const name = request.suffix ?? 'base'
       return {

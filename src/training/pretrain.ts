@@ -2,7 +2,7 @@ import type { Dtype } from '../weights/safetensors.ts'
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { disposeBase, initialize } from '../model/resident.ts'
+import { disposeBase, initialize, loadBase } from '../model/resident.ts'
 import type { Llama } from '../model/llama.ts'
 import { DialogueRow, TextRow } from '../schemas/feedback.ts'
 import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
@@ -15,8 +15,9 @@ import { writeBase } from '../weights/folder.ts'
 import { dialogueSequence } from './data.ts'
 import { readRows } from '../text/rows.ts'
 import { allParameters, toArray } from './parameters.ts'
-import { NEW, trainTokens } from './steps.ts'
+import { resumable, trainTokens } from './steps.ts'
 import type { Sequence } from './tokens.ts'
+import type { Trainee } from './trainee.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'pretrain' }>
 
@@ -43,14 +44,18 @@ export async function* pretrain(spec: Spec, signal?: AbortSignal): AsyncGenerato
   // 2. data
   const rows = await readRows(spec.data, z.union([DialogueRow, TextRow]))
   const sequences = toSequences(tokenizer, rows, options.sequence_length)
-  // 3. train and save
-  const model = initialize(config, options.seed)
+  // 3. train and save; checkpoints are as precise as training is
+  const resume = await resumable(spec.checkpoints)
+  const model = resume.last ? await loadBase(resume.last.folder) : initialize(config, options.seed)
   try {
-    const save = (output: string): Promise<void> =>
-      saveBase(model, tokenizer, { ...spec, output }, options.dtype)
+    const save: Trainee['save'] = (output, card, { dtype = 'F32', extra } = {}) =>
+      commitFolder(output, async (folder) => {
+        await writePretrained(folder, model, tokenizer, spec.tokenizer, card, dtype)
+        await extra?.(folder)
+      })
     const trainee = { model, trainable: 'all' as const, parameters: allParameters(model), save }
-    yield* trainTokens(trainee, sequences, options, NEW, signal)
-    await save(spec.output)
+    yield* trainTokens(trainee, sequences, options, resume, signal)
+    await save(spec.output, {}, { dtype: options.dtype })
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     disposeBase(model)
@@ -83,23 +88,18 @@ function toSequences(
   return sequences
 }
 
-async function saveBase(
+async function writePretrained(
+  folder: string,
   model: Llama,
   tokenizer: Tokenizer,
-  { tokenizer: tokenizerFolder, output }: Spec,
+  tokenizerFolder: string,
+  card: Parameters<Trainee['save']>[1],
   dtype: Dtype,
 ): Promise<void> {
   const ids = { bos: tokenizer.bos ?? tokenizer.eos, eos: tokenizer.eos, pad: tokenizer.pad }
-  await commitFolder(output, async (folder) => {
-    for (const file of ['tokenizer.json', 'tokenizer_config.json'])
-      await copyFile(join(tokenizerFolder, file), join(folder, file))
-    const tensors = Object.fromEntries([...model.weights].map(([name, w]) => [name, toArray(w)]))
-    await writeBase(
-      folder,
-      renderLlama(model.config, ids, dtype),
-      tensors,
-      { format: 1, kind: 'base' },
-      dtype,
-    )
-  })
+  for (const file of ['tokenizer.json', 'tokenizer_config.json'])
+    await copyFile(join(tokenizerFolder, file), join(folder, file))
+  const tensors = Object.fromEntries([...model.weights].map(([name, w]) => [name, toArray(w)]))
+  const config = renderLlama(model.config, ids, dtype)
+  await writeBase(folder, config, tensors, { format: 1, kind: 'base', ...card }, dtype)
 }

@@ -20,6 +20,14 @@ const request = {
   ...{ kind: 'sft', training_file: dialogues },
   options: { batch_size: 2, epochs: 1, checkpoint_every: 1, lora: { rank: 2 } },
 }
+const tiny = {
+  ...{ hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 24 },
+  context: 64,
+}
+const pretrain = {
+  ...{ kind: 'pretrain', training_file: dialogues, tokenizer: 'starter-base' },
+  options: { batch_size: 2, checkpoint_every: 1, architecture: tiny },
+}
 const start = async (body: object): Promise<string> =>
   ((await api.post('/v1/runs').send(body)).body as { id: string }).id
 const types = async (id: string): Promise<string[]> =>
@@ -29,7 +37,7 @@ const metricsOf = async (id: string): Promise<unknown[]> =>
 const stateOf = async (id: string): Promise<string | undefined> => (await store.runs.get(id))?.state
 
 /** Starts a run and cancels it after some steps. */
-async function cancelled(): Promise<string> {
+async function cancelled(request: object): Promise<string> {
   const id = await start(request)
   while ((await store.metricEvents(id)).length < 3) await new Promise((r) => setTimeout(r, 5))
   await api.post(`/v1/runs/${id}/cancel`)
@@ -38,34 +46,38 @@ async function cancelled(): Promise<string> {
   return id
 }
 
-test('a cancelled run goes on where it was and ends as one that was left alone', async () => {
-  const whole = await start(request)
-  await api.get(`/v1/runs/${whole}/events`)
-  const id = await cancelled()
-  const before = await store.events(id, 0)
-  expect((await api.post(`/v1/runs/${id}/resume`)).status).toBe(202)
-  // it is at work: once is enough
-  const twice = await api.post(`/v1/runs/${id}/resume`)
-  expect({ status: twice.status, code: twice.body.code as string }).toEqual({
-    ...{ status: 409, code: 'not_resumable' },
-  })
-  await api.get(`/v1/runs/${id}/events`)
-  expect(await stateOf(id)).toBe('succeeded')
-  expect((await types(id)).filter((type) => type === 'resumed' || type === 'started')).toEqual([
-    ...['started', 'resumed'],
-  ])
-  expect(await metricsOf(id)).toEqual(await metricsOf(whole))
-  // the numbers of events that were taken off are not given again
-  const last = before.at(-1)?.seq ?? 0
-  const added = (await store.events(id, 0)).filter(
-    ({ seq }) => !before.some((event) => event.seq === seq),
-  )
-  expect(Math.min(...added.map(({ seq }) => seq))).toBe(last + 1)
-  const done = await api.post(`/v1/runs/${id}/resume`)
-  expect({ status: done.status, code: done.body.code as string }).toEqual({
-    ...{ status: 409, code: 'not_resumable' },
-  })
-}, 60_000)
+test.each([request, pretrain])(
+  'a cancelled run of $kind goes on where it was and ends as one that was left alone',
+  async (request) => {
+    const whole = await start(request)
+    await api.get(`/v1/runs/${whole}/events`)
+    const id = await cancelled(request)
+    const before = await store.events(id, 0)
+    expect((await api.post(`/v1/runs/${id}/resume`)).status).toBe(202)
+    // it is at work: once is enough
+    const twice = await api.post(`/v1/runs/${id}/resume`)
+    expect({ status: twice.status, code: twice.body.code as string }).toEqual({
+      ...{ status: 409, code: 'not_resumable' },
+    })
+    await api.get(`/v1/runs/${id}/events`)
+    expect(await stateOf(id)).toBe('succeeded')
+    expect((await types(id)).filter((type) => type === 'resumed' || type === 'started')).toEqual([
+      ...['started', 'resumed'],
+    ])
+    expect(await metricsOf(id)).toEqual(await metricsOf(whole))
+    // the numbers of events that were taken off are not given again
+    const last = before.at(-1)?.seq ?? 0
+    const added = (await store.events(id, 0)).filter(
+      ({ seq }) => !before.some((event) => event.seq === seq),
+    )
+    expect(Math.min(...added.map(({ seq }) => seq))).toBe(last + 1)
+    const done = await api.post(`/v1/runs/${id}/resume`)
+    expect({ status: done.status, code: done.body.code as string }).toEqual({
+      ...{ status: 409, code: 'not_resumable' },
+    })
+  },
+  60_000,
+)
 
 test('what can’t go on is refused', async () => {
   expect((await api.post('/v1/runs/run_none/resume')).status).toBe(404)
@@ -92,7 +104,7 @@ test('a run whose data are others now does not go on', async () => {
 })
 
 test('a run that ends the service at the same step again and again fails as a crash loop', async () => {
-  const id = await cancelled()
+  const id = await cancelled(request)
   const step = (await store.metricEvents(id)).length
   const at = Date.now()
   for (let tries = 0; tries < 3; tries++) {

@@ -11,7 +11,12 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { hashesOf } from '../helpers/hashes.ts'
 import { createLocalEngine } from '../../src/engine/local.ts'
-import { DpoOptions, RewardModelOptions, SftOptions } from '../../src/schemas/training-options.ts'
+import {
+  DpoOptions,
+  PretrainOptions,
+  RewardModelOptions,
+  SftOptions,
+} from '../../src/schemas/training-options.ts'
 import { PpoOptions } from '../../src/schemas/policy-options.ts'
 import type { TrainEvent, TrainSpec } from '../../src/schemas/training.ts'
 import { sftDialogues } from '../../src/starter/corpus.ts'
@@ -55,7 +60,15 @@ const policy = (options: object): TrainSpec => ({
   options: PpoOptions.parse({ ...round, ...options }),
 })
 const lagrangian = { combiner: 'lagrangian', safety_limit: 0.5, kl_target: 1, kl_horizon: 8 }
+const tiny = {
+  ...{ hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 24 },
+  context: 64,
+}
 const specs: Record<string, TrainSpec> = {
+  pretrain: {
+    ...{ kind: 'pretrain', output: '', tokenizer: roles.base.base, data: dialogues },
+    options: PretrainOptions.parse({ batch_size: 6, architecture: tiny, dtype: 'BF16' }),
+  },
   sft: {
     ...{ kind: 'sft', output: '', model: files(roles.base), data: dialogues },
     options: SftOptions.parse(small),
