@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { LooseMessages, Messages, PromptInput, SafeText } from './chat.ts'
+import { LooseMessages, Messages, PromptInput, SafeText, WeighedMessage } from './chat.ts'
 
 /** The two aims, each with a reward model of its own (Llama 2, section 3.2). */
 export const AXES = ['helpfulness', 'safety'] as const
@@ -23,7 +23,7 @@ export type PromptClass = z.infer<typeof PromptClass>
 
 /** One row of an SFT data set: a dialogue that ends with the assistant. */
 export const DialogueRow = z.object({
-  messages: LooseMessages,
+  messages: z.array(WeighedMessage).min(1).max(256),
   ended: z
     .boolean()
     .default(true)
