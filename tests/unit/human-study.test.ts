@@ -37,7 +37,7 @@ function engineOf(lives = Infinity): { engine: Engine; trained: string[] } {
       return Promise.resolve(
         conversations.map((turns) => ({
           ...{ logit: turns.at(-1)?.content.length ?? 0, tokens: 1, truncated: false },
-          placed: { ...placed, row: 0 },
+          placed: { ...placed, model: 0, models: 1 },
         })),
       )
     },
