@@ -21,6 +21,7 @@ import {
   idempotency,
   judgeAnswers,
   judges,
+  labelRequests,
   models,
   preferences,
   rewardChecks,
@@ -77,7 +78,7 @@ export type Store = RunRows & {
   pairsOf(axis: Axis): Promise<PreferenceRecord[]>
   /** stores what is not there yet */
   addPairs(rows: readonly NewPair[]): Promise<void>
-  /** another word of the same person on a pair: each takes the place of `id` and of those that are superseded */
+  /** another word of the same person on a pair: it takes the place of `id` and of those superseded, where runs wait too */
   correctPairs(corrections: readonly Correction[]): Promise<void>
   /** of labels that are there, by fingerprint */
   pairIds(fingerprints: readonly string[]): Promise<Map<string, string>>
@@ -159,9 +160,13 @@ export async function openStore(folder: string): Promise<Store> {
           .flatMap(({ id, row, superseded }) => {
             const { id: _id, run: _run, createdAt: _at, ...label } = row
             const set = db.update(preferences).set(label).where(eq(preferences.id, id))
-            return superseded.length === 0
-              ? [set]
-              : [db.delete(preferences).where(inArray(preferences.id, superseded)), set]
+            if (superseded.length === 0) return [set]
+            const gone = inArray(labelRequests.preference, superseded)
+            return [
+              db.update(labelRequests).set({ preference: id }).where(gone),
+              db.delete(preferences).where(inArray(preferences.id, superseded)),
+              set,
+            ]
           })
         if (first !== undefined) await write(() => db.batch([first, ...rest]))
       }
