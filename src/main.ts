@@ -43,7 +43,7 @@ program
 program
   .command('study-starter')
   .description('the main job over several seeds: does alignment help, and what does it cost?')
-  .option('--seeds <number>', 'how many', Number, 5)
+  .option('--seeds <number>', 'how many', count, 5)
   .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', json)
   .option('--override <names...>', 'as of rlaif')
   .action(async ({ seeds, options, override }: RlaifFlags & { seeds: number }) => {
@@ -62,7 +62,7 @@ type GuardFlags = {
 program
   .command('study-guard')
   .description('the guard’s benchmark: what does it stop, what does it miss, what does it cost?')
-  .option('--seeds <number>', 'loops of each failure', Number, 20)
+  .option('--seeds <number>', 'loops of each failure', count, 20)
   .option('--honest <number>', 'loops that should not be stopped', Number, 30)
   .option('--only <failures...>', 'some of them by name (services/guard-failures.ts)')
   .option('--part <part/parts>', 'the seeds of one of several processes', partOf, WHOLE)

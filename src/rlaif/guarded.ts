@@ -81,9 +81,8 @@ export async function guardedUpdate(
         signals: await signalsOf(g, sft, await answer(g, sft, 0), 0),
       }))
     ).signals
-  const { incumbents, accepted: startRound } = watch
-  let state: GuardState = { ...startGuard(planned, reference), incumbents, accepted: startRound }
-  let { looks } = watch
+  let { looks, ballots, ...before } = watch
+  let state: GuardState = { ...startGuard(planned, reference), ...before, reference }
   let [accepted, current] = [start, start]
   let since: Candidate[] = []
   const rounds: Record<string, number>[] = []
@@ -111,7 +110,8 @@ export async function guardedUpdate(
       since = []
     } else if (!isStrained(seen.signals, reference)) since.push({ round, policy })
   }
-  const votes = await ballot(g, accepted, since, g.before + rounds.length, watch.ballots)
+  const votes = await ballot(g, accepted, since, g.before + rounds.length, ballots)
+  if (since.length > 0) ballots++
   const elected = elect(votes, stopped !== null)
   if (stopped !== null) {
     const told = withRestored(stopped, elected)
@@ -122,10 +122,7 @@ export async function guardedUpdate(
   return {
     policy: since.find(({ round }) => round === elected?.round)?.policy ?? accepted,
     ...{ rounds, guard: { decisions, votes, stopped: stopped !== null, kept } },
-    watch: {
-      ...{ incumbents: state.incumbents + 1, accepted: kept, reference, looks },
-      ballots: watch.ballots + Math.min(1, since.length),
-    },
+    watch: { incumbents: state.incumbents + 1, accepted: kept, reference, looks, ballots },
   }
 }
 
