@@ -1,5 +1,7 @@
 import { resolve } from 'node:path'
 import { Command } from 'commander'
+import { count, json, partOf, WHOLE } from './cli/flags.ts'
+import type { Part } from './cli/flags.ts'
 import { LibraError } from './errors.ts'
 
 /** The command line. Each command loads only what it needs. */
@@ -20,7 +22,7 @@ program
   .command('rlaif')
   .description('the main job: align a policy by AI feedback under two reward models')
   .option('--seed <number>', 'seed of everything random', Number)
-  .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', JSON.parse)
+  .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', json)
   .option(
     '--override <names...>',
     'judge_audit: a judge whose audit is missing or speaks against it; or probes that may fail',
@@ -28,7 +30,7 @@ program
   .option('--resume <run>', 'go on with a loop that was interrupted, paused or failed')
   .option('--data <folder>', 'human preference pairs to run on, instead of the starter world')
   .option('--base <folder>', 'with --data: a Hugging Face folder to start from')
-  .option('--sizes <json>', 'with --data: sizes instead of those for two cores', JSON.parse)
+  .option('--sizes <json>', 'with --data: sizes instead of those for two cores', json)
   .action(async ({ seed, options, override, data, base, sizes, resume }: RlaifFlags) => {
     const { rlaif, rlaifOnData, rlaifAgain } = await import('./cli/rlaif.ts')
     if (resume !== undefined) return rlaifAgain(resume)
@@ -41,8 +43,8 @@ program
 program
   .command('study-starter')
   .description('the main job over several seeds: does alignment help, and what does it cost?')
-  .option('--seeds <number>', 'how many', Number, 5)
-  .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', JSON.parse)
+  .option('--seeds <number>', 'how many', count, 5)
+  .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', json)
   .option('--override <names...>', 'as of rlaif')
   .action(async ({ seeds, options, override }: RlaifFlags & { seeds: number }) => {
     const { studyStarter } = await import('./cli/rlaif.ts')
@@ -53,17 +55,17 @@ type GuardFlags = {
   seeds: number
   honest: number
   only?: string[]
-  part: string
+  part: Part
   out?: string
   keep?: boolean
 }
 program
   .command('study-guard')
   .description('the guard’s benchmark: what does it stop, what does it miss, what does it cost?')
-  .option('--seeds <number>', 'loops of each failure', Number, 20)
+  .option('--seeds <number>', 'loops of each failure', count, 20)
   .option('--honest <number>', 'loops that should not be stopped', Number, 30)
   .option('--only <failures...>', 'some of them by name (services/guard-failures.ts)')
-  .option('--part <part/parts>', 'the seeds of one of several processes', '1/1')
+  .option('--part <part/parts>', 'the seeds of one of several processes', partOf, WHOLE)
   .option(
     '--out <folder>',
     'finished loops, to go on from; default: guard-study in the data folder',
@@ -71,8 +73,7 @@ program
   .option('--keep', 'leave the policies there as well')
   .action(async ({ seeds, honest, only = [], part, out, keep = false }: GuardFlags) => {
     const { studyTheGuard } = await import('./cli/study-guard.ts')
-    const [at = 1, parts = 1] = part.split('/').map(Number)
-    const request = { seeds, honest, only, part: at, parts, keep }
+    const request = { seeds, honest, only, ...part, keep }
     await studyTheGuard(request, out ? resolve(out) : undefined)
   })
 
@@ -92,7 +93,7 @@ type HumanFlags = {
   seeds: number
   reward?: Record<string, unknown>
   sft?: Record<string, unknown>
-  part: string
+  part: Part
   out?: string
   figures: boolean
 }
@@ -101,14 +102,10 @@ program
   .description('reward models on human pairs by five folds and several seeds, beside counting')
   .requiredOption('--data <folder>', 'human preference pairs, as of rlaif')
   .requiredOption('--base <folder>', 'what the models start from: a base that rlaif --data left')
-  .option('--seeds <number>', 'how many', Number, 3)
-  .option(
-    '--reward <json>',
-    'options of the reward models (schemas/training-options.ts)',
-    JSON.parse,
-  )
-  .option('--sft <json>', 'start from an SFT on chosen answers, with these options', JSON.parse)
-  .option('--part <part/parts>', 'the folds of one of several processes', '1/1')
+  .option('--seeds <number>', 'how many', count, 3)
+  .option('--reward <json>', 'options of the reward models (schemas/training-options.ts)', json)
+  .option('--sft <json>', 'start from an SFT on chosen answers, with these options', json)
+  .option('--part <part/parts>', 'the folds of one of several processes', partOf, WHOLE)
   .option(
     '--out <file>',
     'JSON Lines of held-out logits, to go on from; default: study-human.jsonl in the data folder',
@@ -116,8 +113,7 @@ program
   .option('--no-figures', 'train and score only')
   .action(async ({ data, base, seeds, reward = {}, sft, part, out, figures }: HumanFlags) => {
     const { studyHuman } = await import('./cli/study-human.ts')
-    const [at = 1, parts = 1] = part.split('/').map(Number)
-    const request = { seeds, reward, sft: sft ?? null, part: at, parts }
+    const request = { seeds, reward, sft: sft ?? null, ...part }
     await studyHuman(resolve(data), { ...request, base: resolve(base) }, figures, out)
   })
 
@@ -229,7 +225,7 @@ program
   .option('--limit <number>', 'rows at most', Number)
   .option('--max-new-tokens <number>', 'of an answer', Number)
   .option('--seed <number>', 'of everything random', Number)
-  .option('--options <json>', 'others as JSON (schemas/run.ts, schemas/evaluation.ts)', JSON.parse)
+  .option('--options <json>', 'others as JSON (schemas/run.ts, schemas/evaluation.ts)', json)
   .action(async (file: string | undefined, { maxNewTokens, baselineFile, options, ...flags }) => {
     const { evaluate } = await import('./cli/ask.ts')
     const named = {

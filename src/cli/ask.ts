@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { basename } from 'node:path'
+import { basename, extname } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { z } from 'zod'
 import { LibraError } from '../errors.ts'
@@ -155,6 +155,8 @@ async function upload(
 ): Promise<string> {
   const form = new FormData()
   form.set('purpose', 'evals')
-  form.set('file', new File([content], `${basename(source, '.jsonl')}.jsonl`))
+  // what the file is called says how it is read
+  const name = extname(source) === '' ? `${source}.jsonl` : basename(source)
+  form.set('file', new File([content], name))
   return ((await connection.send('/v1/files', form)) as { id: string }).id
 }

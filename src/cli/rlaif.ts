@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import Table from 'cli-table3'
+import { z } from 'zod'
 import { readConfig } from '../config.ts'
 import { paused } from '../errors.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
+import { Probe } from '../schemas/checks.ts'
 import type { ProbeResult } from '../schemas/checks.ts'
 import { LoopRequest } from '../schemas/run.ts'
 import { planLoop } from '../services/loop.ts'
@@ -138,6 +140,8 @@ export const studyStarter = (
     return last
   })
 
+const Overridden = z.object({ override: z.array(Probe) })
+
 /** The main job on human preference pairs in a folder; layout: text/data-folder.ts. */
 export async function rlaifOnData(
   folder: string,
@@ -147,6 +151,7 @@ export async function rlaifOnData(
   override: readonly string[] = HUMAN_OVERRIDE,
 ): Promise<void> {
   const sizes = HumanLoopSizes.parse({ ...HUMAN_LOOP, ...given })
+  Overridden.parse({ override }) // hours before the probes
   const data = await readHumanData(folder)
   await job(async (services, progress) => {
     const { device } = await services.serving.status()

@@ -5,7 +5,7 @@ export type Interval = { value: number; low: number; high: number; n: number }
 const BOOTSTRAPS = 1000
 
 /** Drawn clusters in all: what more would take is drawn again each time. */
-const KEPT = 2 ** 23
+const MOST_KEPT = 2 ** 23
 const drawn = new Map<string, Uint32Array[]>()
 let kept = 0
 
@@ -13,17 +13,23 @@ let kept = 0
  * The clusters of the b-th resample, [G] of G, drawn by (seed, stream, b). Figures of one request draw the same ones, and
  * hashing them is what a bootstrap takes its time for: the newest are kept.
  */
-export function resampleOf(G: number, b: number, seed: number, stream: number): Uint32Array {
+export function resampleOf(
+  G: number,
+  b: number,
+  seed: number,
+  stream: number,
+  most = MOST_KEPT,
+): Uint32Array {
   const key = `${G} ${seed} ${stream}`
   const found = drawn.get(key)?.[b]
   if (found !== undefined) return found
   const draw = Uint32Array.from(uniforms(G, seed, stream, b), (u) => u * G)
   for (const [oldest, rows] of drawn) {
-    if (kept + G <= KEPT || oldest === key) break
+    if (kept + G <= most || oldest === key) break
     drawn.delete(oldest)
     kept -= rows.reduce((sum, row) => sum + row.length, 0)
   }
-  if (kept + G > KEPT) return draw
+  if (kept + G > most) return draw
   const rows = drawn.get(key) ?? []
   drawn.set(key, rows)
   rows[b] = draw

@@ -35,8 +35,17 @@ export type Guarded = {
   tell(decision: Decision): Promise<void>
 }
 /** What goes from one iteration to the next: policies accepted so far, and what the SFT policy's answers were like. */
-export type Watch = { incumbents: number; accepted: number; reference: Signals | null }
-export const startWatch = (): Watch => ({ incumbents: 1, accepted: 0, reference: null })
+export type Watch = {
+  incumbents: number
+  accepted: number
+  reference: Signals | null
+  /** looks and ballots so far: each takes the prompts that come next */
+  looks: number
+  ballots: number
+}
+export const startWatch = (): Watch => ({
+  ...{ incumbents: 1, accepted: 0, reference: null, looks: 0, ballots: 0 },
+})
 
 export type GuardReport = {
   decisions: Decision[]
@@ -72,7 +81,8 @@ export async function guardedUpdate(
         signals: await signalsOf(g, sft, await answer(g, sft, 0), 0),
       }))
     ).signals
-  let state: GuardState = { ...startGuard(planned, reference), ...watch, reference }
+  let { looks, ballots, ...before } = watch
+  let state: GuardState = { ...startGuard(planned, reference), ...before, reference }
   let [accepted, current] = [start, start]
   let since: Candidate[] = []
   const rounds: Record<string, number>[] = []
@@ -83,9 +93,9 @@ export async function guardedUpdate(
     const { policy, metrics } = await g.update(current, done, part)
     rounds.push(...metrics)
     current = policy
-    const [round, against] = [g.before + done + part, accepted]
+    const [round, at, against] = [g.before + done + part, ++looks, accepted]
     const seen = await g.note(`look-${round}`, () =>
-      lookAt(g, sft, policy, against, round, metrics),
+      lookAt(g, sft, policy, against, { round, at }, metrics),
     )
     const { state: next, decision } = look(state, seen, g.options)
     state = next
@@ -100,7 +110,8 @@ export async function guardedUpdate(
       since = []
     } else if (!isStrained(seen.signals, reference)) since.push({ round, policy })
   }
-  const votes = await ballot(g, accepted, since, g.before + rounds.length)
+  const votes = await ballot(g, accepted, since, g.before + rounds.length, ballots)
+  if (since.length > 0) ballots++
   const elected = elect(votes, stopped !== null)
   if (stopped !== null) {
     const told = withRestored(stopped, elected)
@@ -111,7 +122,7 @@ export async function guardedUpdate(
   return {
     policy: since.find(({ round }) => round === elected?.round)?.policy ?? accepted,
     ...{ rounds, guard: { decisions, votes, stopped: stopped !== null, kept } },
-    watch: { incumbents: state.incumbents + 1, accepted: kept, reference },
+    watch: { incumbents: state.incumbents + 1, accepted: kept, reference, looks, ballots },
   }
 }
 
@@ -125,9 +136,9 @@ async function ballot(
   accepted: ModelFiles,
   candidates: readonly Candidate[],
   round: number,
+  earlier: number,
 ): Promise<Vote[]> {
-  const at = Math.ceil(round / g.options.every)
-  const blocks = Array.from({ length: BALLOT }, (_, i) => i - BALLOT * at)
+  const blocks = Array.from({ length: BALLOT }, (_, i) => i - BALLOT * (earlier + 1))
   const answers = async (policy: ModelFiles): Promise<Answer[]> => {
     const all: Answer[] = []
     for (const block of blocks) all.push(...(await answer(g, policy, block)))
@@ -186,10 +197,9 @@ async function lookAt(
   sft: ModelFiles,
   policy: ModelFiles,
   accepted: ModelFiles,
-  round: number,
+  { round, at }: { round: number; at: number },
   metrics: readonly Record<string, number>[],
 ): Promise<Look> {
-  const at = Math.ceil(round / g.options.every)
   const [now, before] = [await answer(g, policy, at), await answer(g, accepted, at)]
   const kl = metrics.at(-1)?.['objective/kl'] ?? null
   return { round, ...(await compare(g, now, before)), signals: await signalsOf(g, sft, now, kl) }

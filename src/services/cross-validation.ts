@@ -11,7 +11,9 @@ import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 
 export const FOLDS = [0, 1, 2, 3, 4]
-export const conversationOf = (pair: PreferenceRow): string => pair.prompt[0]?.content ?? ''
+/** A conversation's name: its first user turn, as a system turn may stand before many of them. */
+export const conversationOf = ({ prompt }: Pick<PreferenceRow, 'prompt'>): string =>
+  prompt.find(({ role }) => role === 'user')?.content ?? ''
 /** The fold of a conversation: all pairs of one first user turn lie in one fold. */
 export const foldOf = (pair: PreferenceRow): number =>
   createHash('sha256').update(conversationOf(pair)).digest().readUInt32LE(0) % FOLDS.length

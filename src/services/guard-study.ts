@@ -18,6 +18,7 @@ import { sftDialogues } from '../starter/corpus.ts'
 import { answerAndGrade } from '../starter/evaluate.ts'
 import { prompts } from '../starter/world.ts'
 import type { Split, StarterPrompt } from '../starter/world.ts'
+import { wholeLines } from '../text/rows.ts'
 import { readJson, writeJson } from '../weights/json.ts'
 import { FAILURES, HONEST, leaning, relabel, USUAL } from './guard-failures.ts'
 import type { Failure } from './guard-failures.ts'
@@ -263,11 +264,5 @@ const LOOPS = 'loops.jsonl'
 export async function readLoops(folder: string): Promise<StudyLoop[]> {
   const file = join(folder, LOOPS)
   const text = existsSync(file) ? await readFile(file, 'utf8') : ''
-  return text.split('\n').flatMap((line) => {
-    try {
-      return [JSON.parse(line) as StudyLoop]
-    } catch {
-      return []
-    }
-  })
+  return wholeLines(text).map((line) => JSON.parse(line) as StudyLoop)
 }

@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { appendFile, mkdir, rm } from 'node:fs/promises'
+import { appendFile, mkdir, readFile, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { withCheckpoint } from '../engine/engine.ts'
@@ -11,7 +12,7 @@ import { AXES, Axis } from '../schemas/feedback.ts'
 import { RewardModelOptions, SftOptions } from '../schemas/training-options.ts'
 import type { TrainSpec } from '../schemas/training.ts'
 import type { HumanData } from '../text/data-folder.ts'
-import { readRows } from '../text/rows.ts'
+import { parseRows, wholeLines } from '../text/rows.ts'
 import { FOLDS, foldOf, scoreBoth, scoreHeldOut } from './cross-validation.ts'
 import type { HeldOut } from './cross-validation.ts'
 import { pairsOf } from './human-models.ts'
@@ -35,7 +36,7 @@ export type HumanStudyRequest = {
 }
 
 const Row = z.object({
-  settings: z.string().describe('what they were trained with, as JSON'),
+  settings: z.string().describe('what they were trained with and on, as JSON'),
   seed: z.int(),
   axis: Axis,
   fold: z.int(),
@@ -53,15 +54,16 @@ export async function studyHumanPairs(
 ): Promise<void> {
   const { seeds, file, part, parts } = request
   const pairs = pairsOf(data)
-  const settings = await settingsOf(engine, request)
+  const settings = await settingsOf(engine, data, request)
   await mkdir(dirname(file), { recursive: true })
   const work = join(dirname(file), `study-human-${part}`)
   await mkdir(work, { recursive: true })
   const train = async (stage: string, spec: TrainSpec): Promise<void> => {
+    await rm(spec.output, { recursive: true, force: true }) // of a study that was killed before its row
     const metrics = await follow(engine.train(spec), async () => {})
     told(`${stage}: ${metrics.length} steps, loss ${metrics.at(-1)?.['loss']?.toFixed(3) ?? ''}`)
   }
-  const before = existsSync(file) ? await readRows(file, Row) : []
+  const before = await rowsIn(file)
   for (const fold of FOLDS.filter((each) => each % parts === part - 1)) {
     let start: Start | undefined
     for (let seed = 1; seed <= seeds; seed++)
@@ -78,7 +80,8 @@ export async function studyHumanPairs(
         })
         const scores = await scoreBoth(engine, withCheckpoint(start, output, options.lora), held)
         await rm(output, { recursive: true })
-        await appendFile(file, `${JSON.stringify({ ...key, ...scores })}\n`)
+        // the newline in front ends a line that was cut off
+        await appendFile(file, `\n${JSON.stringify({ ...key, ...scores })}`)
         return scores
       })
   }
@@ -112,10 +115,22 @@ const isOf = (row: Row, key: Key): boolean =>
   row.axis === key.axis &&
   row.fold === key.fold
 
-async function settingsOf(engine: Engine, request: HumanStudyRequest): Promise<string> {
-  const { base, reward, sft } = request
+async function settingsOf(
+  engine: Engine,
+  data: HumanData,
+  { base, reward, sft }: HumanStudyRequest,
+): Promise<string> {
   const { version } = await engine.describe({ base, adapters: [] })
-  return JSON.stringify({ base: version, reward, sft })
+  const pairs = createHash('sha256')
+    .update(JSON.stringify(pairsOf(data)))
+    .digest('hex')
+  return JSON.stringify({ base: version, pairs, reward, sft })
+}
+
+/** What a study has written. Throws `invalid_data` naming a line that is whole but no such row. */
+async function rowsIn(file: string): Promise<Row[]> {
+  const text = existsSync(file) ? await readFile(file, 'utf8') : ''
+  return parseRows(wholeLines(text).join('\n'), file, Row)
 }
 
 /** What the file holds of these settings, by seed; only seeds of which all folds are there. */
@@ -124,18 +139,16 @@ export async function heldOutOf(
   data: HumanData,
   request: HumanStudyRequest,
 ): Promise<{ seed: number; heldOut: HeldOut }[]> {
-  const settings = await settingsOf(engine, request)
-  const rows = (await readRows(request.file, Row)).filter((row) => row.settings === settings)
+  const settings = await settingsOf(engine, data, request)
+  const rows = (await rowsIn(request.file)).filter((row) => row.settings === settings)
   const pairs = pairsOf(data)
   const found = []
   for (const seed of [...new Set(rows.map((row) => row.seed))].sort((a, b) => a - b)) {
-    const some = rows.filter((row) => row.seed === seed)
-    if (some.length < FOLDS.length * AXES.length) continue
-    const heldOut = await scoreHeldOut(
-      pairs,
-      FOLDS,
-      async (axis, fold) =>
-        some.find((row) => row.axis === axis && row.fold === fold) ?? { chosen: [], rejected: [] },
+    const rowOf = (axis: Axis, fold: number): Row | undefined =>
+      rows.find((row) => isOf(row, { settings, seed, axis, fold }))
+    if (FOLDS.some((fold) => AXES.some((axis) => rowOf(axis, fold) === undefined))) continue
+    const heldOut = await scoreHeldOut(pairs, FOLDS, (axis, fold) =>
+      Promise.resolve(rowOf(axis, fold) ?? { chosen: [], rejected: [] }),
     )
     found.push({ seed, heldOut })
   }

@@ -135,24 +135,28 @@ const asReported = ({ figure, before, after, difference }: LoopFigure): ReportFi
 export const nameOf = (what: string, run: string, iteration: number | ''): string =>
   `${what}-${run.replace('run_', '')}${iteration === '' ? '' : `-${iteration}`}`
 
-/** Puts what an iteration made into the catalogue, or what the loop made in the end; what is there stays. */
+/**
+ * Puts what an iteration made into the catalogue, or what the loop made in the end; what is there stays. A policy that
+ * comes of two steps, as the SFT policy that the guard kept, has two names: it is told by the older one.
+ */
 export async function register(
   { store }: Services,
   { id: run }: RunContext,
   { sft, policy, rewardModels }: LoopResult,
   iteration: number | '',
 ): Promise<void> {
-  const common = { run, createdAt: Date.now() }
   const spread = ({ base, adapters }: typeof sft) => ({ base, adapters: [...adapters] })
   const rows = [
-    { id: nameOf('sft', run, ''), kind: 'policy' as const, ...spread(sft), ...common },
-    { id: nameOf('policy', run, iteration), kind: 'policy' as const, ...spread(policy), ...common },
+    { id: nameOf('sft', run, ''), kind: 'policy' as const, ...spread(sft), run },
+    { id: nameOf('policy', run, iteration), kind: 'policy' as const, ...spread(policy), run },
     ...AXES.map((axis) => {
       const files = spread(rewardModels[axis].files)
       const id = nameOf(axis, run, iteration)
-      return { id, kind: 'reward_model' as const, axis, ...files, ...common }
+      return { id, kind: 'reward_model' as const, axis, ...files, run }
     }),
   ]
-  for (const row of rows)
-    if ((await store.models.get(row.id)) === null) await store.models.insert([row])
+  const now = Date.now()
+  for (const [i, row] of rows.entries())
+    if ((await store.models.get(row.id)) === null)
+      await store.models.insert([{ ...row, createdAt: now + i }])
 }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import PQueue from 'p-queue'
 import type { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import type { Verdict } from '../judging/judge.ts'
@@ -24,16 +25,25 @@ const labelOf = (pair: PreferenceRow): string =>
   ])
 
 /** The fingerprints of a label and of the same one with the other answer as the better: what a person's new word corrects. */
-const eitherWay = (pair: PreferenceRow): [string, string] => [
-  labelOf(pair),
-  labelOf({ ...pair, chosen: pair.rejected, rejected: pair.chosen }),
+const eitherWay = (pair: PreferenceRow): string[] => [
+  // of equal answers both are one
+  ...new Set([labelOf(pair), labelOf({ ...pair, chosen: pair.rejected, rejected: pair.chosen })]),
 ]
+
+/** What a label corrects is read before it is written: one request after the other. */
+const inTurn = new PQueue({ concurrency: 1 })
 
 /**
  * Stores pairs, each label once; returns their ids in order, of those that were there before theirs, and how many are
  * new. Who gives a name and labels a pair again, on whichever side, corrects the first label; the last word counts.
  */
-export async function storePairs(
+export const storePairs = (
+  world: Pick<Services, 'store'>,
+  pairs: readonly PreferenceRow[],
+  run: string | null,
+): Promise<{ ids: string[]; added: number }> => inTurn.add(() => storeAll(world, pairs, run))
+
+async function storeAll(
   { store }: Pick<Services, 'store'>,
   pairs: readonly PreferenceRow[],
   run: string | null,

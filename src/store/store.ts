@@ -13,6 +13,8 @@ import type { Collection, Page, PageRequest } from './collection.ts'
 import { labelRequestRows } from './label-requests.ts'
 import type { LabelRequests } from './label-requests.ts'
 import { lockFolder } from './lock.ts'
+import { preferenceRows } from './preference-rows.ts'
+import type { PreferenceRecord, PreferenceRows } from './preference-rows.ts'
 import { runFilter } from './run-filter.ts'
 import type { RunFilter } from './run-filter.ts'
 import {
@@ -38,73 +40,65 @@ import type { ScoreRows } from './score-rows.ts'
 export type Run = typeof runs.$inferSelect
 export type RunEvent = typeof runEvents.$inferSelect
 
+export type { PreferenceRecord }
 export type ModelRow = typeof models.$inferSelect
 export type FileRow = typeof files.$inferSelect
-export type PreferenceRecord = typeof preferences.$inferSelect
-type NewPair = typeof preferences.$inferInsert
 export type AuditRow = typeof audits.$inferSelect
 export type ScoreRow = typeof scores.$inferSelect
 export type JudgeRow = typeof judges.$inferSelect
 export type CheckRow = typeof rewardChecks.$inferSelect
 export type Reply = { requestHash: string; status: number | null; reply: string | null }
 
-type Correction = { id: string; row: PreferenceRecord; superseded: string[] }
-export type Store = RunRows & {
-  labelRequests: LabelRequests
-  runs: Collection<typeof runs>
-  models: Collection<typeof models>
-  files: Collection<typeof files>
-  preferences: Collection<typeof preferences>
-  judges: Collection<typeof judges>
-  scores: ScoreRows
-  scorers: Collection<typeof scorers>
-  audits: Collection<typeof audits>
-  rewardChecks: Collection<typeof rewardChecks>
-  /** removes scores from before a time; how many */
-  dropScores(before: number): Promise<number>
-  appendEvents(events: RunEvent[]): Promise<void>
-  /** the place of a run's last event; 0 without one */
-  lastSeq(run: string): Promise<number>
-  /** in one: takes off what a run said after a place, but for events of type `resumed`, and adds one event */
-  rewindEvents(after: number, event: RunEvent): Promise<void>
-  events(run: string, after: number): Promise<RunEvent[]>
-  /** the events that carry metrics, in order */
-  metricEvents(run: string): Promise<RunEvent[]>
-  roles(): Promise<Partial<Record<RoleName, string>>>
-  setRoles(change: Partial<Record<RoleName, string>>): Promise<void>
-  /** the models that a run made */
-  modelsOf(run: string): Promise<ModelRow[]>
-  pairsOf(axis: Axis): Promise<PreferenceRecord[]>
-  /** stores what is not there yet */
-  addPairs(rows: readonly NewPair[]): Promise<void>
-  /** another word of the same person on a pair: each takes the place of `id` and of those that are superseded */
-  correctPairs(corrections: readonly Correction[]): Promise<void>
-  /** of labels that are there, by fingerprint */
-  pairIds(fingerprints: readonly string[]): Promise<Map<string, string>>
-  pagePairs(request: PageRequest & { axis?: Axis | undefined }): Promise<Page<PreferenceRecord>>
-  pageRuns(request: PageRequest, filter: RunFilter): Promise<Page<Run>>
-  /** of a profile, newest first */
-  pageAudits(request: PageRequest, judge: string): Promise<Page<AuditRow>>
-  /** the newest audit that has these properties */
-  lastAudit(
-    of: Pick<AuditRow, 'version' | 'promptVersion' | 'axis'> & {
-      dataHash?: string
-      leastPairs?: number
-    },
-  ): Promise<AuditRow | null>
-  /** of a reward model, newest first */
-  pageChecks(request: PageRequest, model: string): Promise<Page<CheckRow>>
-  /** the newest check of this version on this axis */
-  lastCheck(of: Pick<CheckRow, 'check' | 'version' | 'axis'>): Promise<CheckRow | null>
-  /** what judges have answered before, by key */
-  judgeAnswers(keys: readonly string[]): Promise<Map<string, unknown>>
-  keepJudgeAnswers(rows: readonly { key: string; answer: unknown }[]): Promise<void>
-  /** takes a key for a request, or says what it was taken for before */
-  takeKey(key: string, requestHash: string): Promise<Reply | null>
-  answerKey(key: string, status: number, reply: string): Promise<void>
-  dropKey(key: string): Promise<void>
-  close(): Promise<void>
-}
+export type Store = RunRows &
+  PreferenceRows & {
+    labelRequests: LabelRequests
+    runs: Collection<typeof runs>
+    models: Collection<typeof models>
+    files: Collection<typeof files>
+    preferences: Collection<typeof preferences>
+    judges: Collection<typeof judges>
+    scores: ScoreRows
+    scorers: Collection<typeof scorers>
+    audits: Collection<typeof audits>
+    rewardChecks: Collection<typeof rewardChecks>
+    /** removes scores from before a time; how many */
+    dropScores(before: number): Promise<number>
+    appendEvents(events: RunEvent[]): Promise<void>
+    /** the place of a run's last event; 0 without one */
+    lastSeq(run: string): Promise<number>
+    /** in one: takes off what a run said after a place, but for events of type `resumed`, and adds one event */
+    rewindEvents(after: number, event: RunEvent): Promise<void>
+    events(run: string, after: number): Promise<RunEvent[]>
+    /** the events that carry metrics, in order */
+    metricEvents(run: string): Promise<RunEvent[]>
+    roles(): Promise<Partial<Record<RoleName, string>>>
+    setRoles(change: Partial<Record<RoleName, string>>): Promise<void>
+    /** the models that a run made */
+    modelsOf(run: string): Promise<ModelRow[]>
+    pagePairs(request: PageRequest & { axis?: Axis | undefined }): Promise<Page<PreferenceRecord>>
+    pageRuns(request: PageRequest, filter: RunFilter): Promise<Page<Run>>
+    /** of a profile, newest first */
+    pageAudits(request: PageRequest, judge: string): Promise<Page<AuditRow>>
+    /** the newest audit that has these properties */
+    lastAudit(
+      of: Pick<AuditRow, 'version' | 'promptVersion' | 'axis'> & {
+        dataHash?: string
+        leastPairs?: number
+      },
+    ): Promise<AuditRow | null>
+    /** of a reward model, newest first */
+    pageChecks(request: PageRequest, model: string): Promise<Page<CheckRow>>
+    /** the newest check of this version on this axis */
+    lastCheck(of: Pick<CheckRow, 'check' | 'version' | 'axis'>): Promise<CheckRow | null>
+    /** what judges have answered before, by key */
+    judgeAnswers(keys: readonly string[]): Promise<Map<string, unknown>>
+    keepJudgeAnswers(rows: readonly { key: string; answer: unknown }[]): Promise<void>
+    /** takes a key for a request, or says what it was taken for before */
+    takeKey(key: string, requestHash: string): Promise<Reply | null>
+    answerKey(key: string, status: number, reply: string): Promise<void>
+    dropKey(key: string): Promise<void>
+    close(): Promise<void>
+  }
 
 /**
  * Opens the database file in a data folder. One process owns it: a lock says so, and all writes go through one
@@ -141,43 +135,8 @@ export async function openStore(folder: string): Promise<Store> {
   return {
     ...collections,
     ...runRows(db, write),
+    ...preferenceRows(db, write),
     labelRequests: labelRequestRows(db, write),
-    addPairs: async (rows) => {
-      // SQLite takes 32,766 values in a statement
-      for (let i = 0; i < rows.length; i += 1000)
-        await write(() =>
-          db
-            .insert(preferences)
-            .values(rows.slice(i, i + 1000))
-            .onConflictDoNothing(),
-        )
-    },
-    async correctPairs(corrections) {
-      for (let i = 0; i < corrections.length; i += 1000) {
-        const [first, ...rest] = corrections
-          .slice(i, i + 1000)
-          .flatMap(({ id, row, superseded }) => {
-            const { id: _id, run: _run, createdAt: _at, ...label } = row
-            const set = db.update(preferences).set(label).where(eq(preferences.id, id))
-            return superseded.length === 0
-              ? [set]
-              : [db.delete(preferences).where(inArray(preferences.id, superseded)), set]
-          })
-        if (first !== undefined) await write(() => db.batch([first, ...rest]))
-      }
-    },
-    async pairIds(fingerprints) {
-      const found = new Map<string, string>()
-      for (let i = 0; i < fingerprints.length; i += 1000) {
-        const part = inArray(preferences.fingerprint, fingerprints.slice(i, i + 1000))
-        const rows = await db
-          .select({ id: preferences.id, fingerprint: preferences.fingerprint })
-          .from(preferences)
-          .where(part)
-        for (const { id, fingerprint } of rows) found.set(fingerprint ?? '', id)
-      }
-      return found
-    },
     pagePairs: ({ axis, ...page }) =>
       collections.preferences.page(page, axis === undefined ? axis : eq(preferences.axis, axis)),
     pageRuns: (page, filter) => collections.runs.page(page, runFilter(filter)),
@@ -245,12 +204,6 @@ export async function openStore(folder: string): Promise<Store> {
         if (first !== undefined) await db.batch([first, ...rest])
       }).finally(() => (knownRoles = null)),
     modelsOf: (run) => db.select().from(models).where(eq(models.run, run)),
-    pairsOf: (axis) =>
-      db
-        .select()
-        .from(preferences)
-        .where(eq(preferences.axis, axis))
-        .orderBy(asc(preferences.createdAt), asc(preferences.id)),
     pageAudits: (page, judge) => collections.audits.page(page, eq(audits.judge, judge)),
     async lastAudit({ version, promptVersion, axis, dataHash, leastPairs = 0 }) {
       const found = await db

@@ -1,6 +1,6 @@
 import { BOOL, attr, execute, scalar, tf } from './backend.ts'
 import type { Tensor } from './backend.ts'
-import type { AttentionShape, AttentionTape, Fused, Rows } from './fused.ts'
+import type { AttentionShape, AttentionTape, Fused } from './fused.ts'
 import {
   add,
   batchMatMul,
@@ -61,10 +61,10 @@ function placesOf({ rows, last }: AttentionShape) {
 
 /** What is worked out of the rows of a pass: every layer, and its gradient, asks for the same. */
 function oncePerPass<T>(work: (shape: AttentionShape, queries: boolean) => T) {
-  const known = new WeakMap<Rows, Map<string, T>>()
+  const known = new WeakMap<Int32Array, Map<string, T>>()
   return (shape: AttentionShape, queries = false): T => {
-    const of = known.get(shape.rows) ?? new Map<string, T>()
-    known.set(shape.rows, of)
+    const of = known.get(shape.rows.segments) ?? new Map<string, T>()
+    known.set(shape.rows.segments, of)
     const key = `${shape.last} ${queries}`
     const found = of.get(key) ?? work(shape, queries)
     of.set(key, found)

@@ -21,12 +21,26 @@ export function readPrompts(
   throw new LibraError('empty_data', `${source} has no prompts`)
 }
 
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text.replace(/^\uFEFF/, ''))
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** By what the first line holds. */
 export function detect(text: string, source: string): PromptFormat {
   const [first = ''] = text
     .replace(/^\uFEFF/, '')
     .trimStart()
     .split('\n', 1)
+  if (first.startsWith('[') && isJson(text))
+    throw new LibraError(
+      'invalid_data',
+      `${source}, line 1: a JSON array is not read; one object a line is, as {"messages": [{"role": "user", "content": "…"}]}`,
+    )
   if (first.startsWith('{')) return /"turns"\s*:/.test(first) ? 'mt_bench' : 'chat'
   const columns = first
     .toLowerCase()
@@ -34,7 +48,8 @@ export function detect(text: string, source: string): PromptFormat {
     .map((name) => name.trim().replaceAll('"', ''))
   if (columns.includes('behavior')) return 'harmbench'
   if (columns.includes('prompt') && columns.includes('type')) return 'xstest'
-  if (source.toLowerCase().endsWith('.csv') || columns.includes('prompt'))
+  // an uploaded file is told as its id (its name)
+  if (/\.csv\)?$/i.test(source) || columns.includes('prompt'))
     throw new LibraError(
       'invalid_data',
       `${source}, line 1: columns ${columns.join(', ')} are neither XSTest's (prompt, type, label) nor HarmBench's (Behavior, …)`,

@@ -24,3 +24,14 @@ export function parseRows<T>(text: string, source: string, schema: ZodType<T>): 
 
 export const readRows = async <T>(path: string, schema: ZodType<T>): Promise<T[]> =>
   parseRows(await readFile(path, 'utf8'), path, schema)
+
+/** Lines of a file that a process appended to; one that was cut off with it is none. */
+export const wholeLines = (text: string): string[] =>
+  text.split('\n').filter((line) => {
+    try {
+      JSON.parse(line)
+      return true
+    } catch {
+      return false
+    }
+  })

@@ -37,9 +37,6 @@ export type Resumable = {
   warnings: string[]
 }
 
-/** A run without checkpoints. */
-export const NEW: Resumable = { plan: null, last: null, warnings: [] }
-
 export async function resumable(plan: CheckpointPlan | null | undefined): Promise<Resumable> {
   return { plan: plan ?? null, ...(await lastCheckpoint(plan)) }
 }

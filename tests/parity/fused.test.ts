@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { device, tf } from '../../src/tensor/backend.ts'
 import type { Tensor } from '../../src/tensor/backend.ts'
 import { composed } from '../../src/tensor/composed.ts'
@@ -125,6 +125,29 @@ test.skipIf(device !== 'cpu').each(cases)(
     for (const key of ['dq', 'dk', 'dv'] as const) same(p[key], g[key], key)
   },
 )
+
+test('where rows lie is worked out once a pass, not in every layer', () => {
+  const segments = Int32Array.from(
+    [
+      [0, 5, -1, 0],
+      [5, 3, -1, 0],
+    ].flat(),
+  )
+  const reads = vi.spyOn(segments, 'subarray')
+  const angles = floats(new Float32Array(8 * 4).fill(0.5), [8, 4])
+  const layer = () => {
+    // as model/llama.ts makes it, for each layer anew
+    const rows = { count: 8, segments }
+    const shape = { heads: 1, kvHeads: 1, width: 4, window: 0, last: false, angles, rows }
+    const [q, k, v] = [random(8, 4), random(8, 4), random(8, 4)]
+    const tape = composed.attention({ ...shape, segments: ints(segments, [2, 4]) }, q, k, v)
+    composed.attentionGrad(random(8, 4), tape)
+    return reads.mock.calls.length
+  }
+  const once = layer()
+  expect(once).toBeGreaterThan(0)
+  expect(layer()).toBe(once)
+})
 
 test.skipIf(device !== 'cpu')('what does not fit is refused, what is not finite stays so', () => {
   expect(() => native.swiGlu(random(3), random(4))).toThrow(/size/)

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
 import {
   conversationOf,
+  foldOf,
   FOLDS,
   heldOutRivals,
   scoreHeldOut,
@@ -43,6 +44,15 @@ test('no conversation is learned from and held out, and each score stays beside 
       expect(cluster).toBe(p.prompt[0]?.content)
     }
   }
+})
+
+test('a conversation is known by its first user turn, whatever the system says before', () => {
+  const told = pairs.helpfulness.map((p) => ({
+    ...p,
+    prompt: [{ role: 'system' as const, content: 'Be brief.' }, ...p.prompt],
+  }))
+  expect(told.map(foldOf)).toEqual(pairs.helpfulness.map(foldOf))
+  expect(new Set(told.map(foldOf)).size).toBe(FOLDS.length)
 })
 
 test('what counting makes of a pair stands in the row of that pair', async () => {

@@ -39,6 +39,7 @@ test('MT-Bench, chats and plain text', () => {
   ).toEqual(['a'])
   const chat = { messages: [{ role: 'user', content: '你好' }], label: 'safe', pair: 'x' }
   expect(readPrompts(JSON.stringify(chat), 'x.jsonl')).toMatchObject([{ label: 'safe', pair: 'x' }])
+  expect(texts('x.txt', '[INST] hello [/INST]\n')).toEqual(['[INST] hello [/INST]'])
   expect(texts('x.txt', '你好\n\nHow are you, friend?\n')).toEqual(['你好', 'How are you, friend?'])
 })
 
@@ -46,6 +47,9 @@ test.each([
   ['a.csv', 'id,prompt,type,label\n1,x,homonyms,safe\n2,y,homonyms,maybe\n', /line 3, label/],
   ['a.csv', 'id,prompt,type\n1,x\n', /line 2/],
   ['a.csv', 'name,value\n1,2\n', /line 1: columns name, value/],
+  ['file-1 (a.csv)', 'question,category\nx,y\n', /line 1: columns question, category/],
+  ['file-1 (A.CSV)', 'prompt;type\nx;y\n', /line 1: columns prompt;type/],
+  ['a.json', '[\n{"prompt": "x"}\n]\n', /line 1: a JSON array/],
   ['a.jsonl', '{"turns": ["a"]}\n{"turns": []}\n', /line 2, turns/],
   ['a.jsonl', '{"messages": [{"role": "user", "content": "a"}]}\nnothing\n', /line 2: not JSON/],
   ['a.txt', 'fine\nbad\0\n', /line 2: must not contain NUL/],

@@ -65,7 +65,10 @@ test.each([
 test('resamples are the same whether they are kept or drawn again, and others for another key', () => {
   const drawn = Array.from(resampleOf(7, 3, 5, 61))
   expect(drawn).toEqual(Array.from({ length: 7 }, (_, k) => Math.floor(uniform(5, 61, 3, k) * 7)))
-  for (let seed = 0; seed < 20; seed++) resampleOf(1000, 0, seed, 61) // what was kept has to go
+  const same = resampleOf(7, 3, 5, 61)
+  expect(resampleOf(7, 3, 5, 61)).toBe(same) // kept
+  for (let seed = 0; seed < 5; seed++) resampleOf(1000, 0, seed, 61, 3000) // what was kept has to go
+  expect(resampleOf(7, 3, 5, 61)).not.toBe(same)
   expect(Array.from(resampleOf(7, 3, 5, 61))).toEqual(drawn)
   expect(Array.from(resampleOf(7, 3, 6, 61))).not.toEqual(drawn)
   expect(Array.from(resampleOf(7, 3, 5, 62))).not.toEqual(drawn)

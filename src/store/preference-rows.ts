@@ -1,0 +1,66 @@
+import { asc, eq, inArray } from 'drizzle-orm'
+import type { LibSQLDatabase } from 'drizzle-orm/libsql'
+import type { Axis } from '../schemas/feedback.ts'
+import type { Write } from './collection.ts'
+import { labelRequests, preferences } from './schema.ts'
+
+export type PreferenceRecord = typeof preferences.$inferSelect
+type NewPair = typeof preferences.$inferInsert
+type Correction = { id: string; row: PreferenceRecord; superseded: string[] }
+
+export type PreferenceRows = {
+  pairsOf(axis: Axis): Promise<PreferenceRecord[]>
+  /** stores what is not there yet */
+  addPairs(rows: readonly NewPair[]): Promise<void>
+  /** another word of the same person on a pair: it takes the place of `id` and of those superseded, where runs wait too */
+  correctPairs(corrections: readonly Correction[]): Promise<void>
+  /** of labels that are there, by fingerprint */
+  pairIds(fingerprints: readonly string[]): Promise<Map<string, string>>
+}
+
+/** What is asked of preference pairs. SQLite takes 32,766 values in a statement: they are written in parts. */
+export const preferenceRows = (db: LibSQLDatabase, write: Write): PreferenceRows => ({
+  pairsOf: (axis) =>
+    db
+      .select()
+      .from(preferences)
+      .where(eq(preferences.axis, axis))
+      .orderBy(asc(preferences.createdAt), asc(preferences.id)),
+  addPairs: async (rows) => {
+    for (let i = 0; i < rows.length; i += 1000)
+      await write(() =>
+        db
+          .insert(preferences)
+          .values(rows.slice(i, i + 1000))
+          .onConflictDoNothing(),
+      )
+  },
+  async correctPairs(corrections) {
+    for (let i = 0; i < corrections.length; i += 1000) {
+      const [first, ...rest] = corrections.slice(i, i + 1000).flatMap(({ id, row, superseded }) => {
+        const { id: _id, run: _run, createdAt: _at, ...label } = row
+        const set = db.update(preferences).set(label).where(eq(preferences.id, id))
+        if (superseded.length === 0) return [set]
+        const gone = inArray(labelRequests.preference, superseded)
+        return [
+          db.update(labelRequests).set({ preference: id }).where(gone),
+          db.delete(preferences).where(inArray(preferences.id, superseded)),
+          set,
+        ]
+      })
+      if (first !== undefined) await write(() => db.batch([first, ...rest]))
+    }
+  },
+  async pairIds(fingerprints) {
+    const found = new Map<string, string>()
+    for (let i = 0; i < fingerprints.length; i += 1000) {
+      const part = inArray(preferences.fingerprint, fingerprints.slice(i, i + 1000))
+      const rows = await db
+        .select({ id: preferences.id, fingerprint: preferences.fingerprint })
+        .from(preferences)
+        .where(part)
+      for (const { id, fingerprint } of rows) found.set(fingerprint ?? '', id)
+    }
+    return found
+  },
+})

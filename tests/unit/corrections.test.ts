@@ -1,0 +1,58 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import type { PreferenceRow } from '../../src/schemas/feedback.ts'
+import { storePairs } from '../../src/services/preferences.ts'
+import { openStore } from '../../src/store/store.ts'
+
+// What a person's second word does to the first, in the store.
+const folder = mkdtempSync(join(tmpdir(), 'libra-corrections-'))
+const store = await openStore(folder)
+afterAll(async () => {
+  await store.close()
+  rmSync(folder, { recursive: true })
+})
+const word = (about: string, chosen: string, rejected: string): PreferenceRow => ({
+  ...{ axis: 'safety', prompt: [{ role: 'user', content: about }], chosen, rejected },
+  ...{ annotator: 'ann', annotator_kind: 'person' },
+})
+const save = (...pairs: PreferenceRow[]) => storePairs({ store }, pairs, null)
+const kept = async (about: string): Promise<string[]> =>
+  (await store.pairsOf('safety'))
+    .filter(({ prompt }) => prompt[0]?.content === about)
+    .map(({ id, chosen, rejected }) => `${id} ${chosen}${rejected}`)
+
+test('a pair of equal answers that is labelled again stays', async () => {
+  const first = await save(word('equal', 'a', 'a'))
+  const again = await save({ ...word('equal', 'a', 'a'), strength: 'better' })
+  expect(again).toEqual({ ids: first.ids, added: 0 })
+  expect(await kept('equal')).toEqual([`${first.ids[0]} aa`])
+})
+
+test('two requests at a time with opposite words leave one label, the later one’s', async () => {
+  const both = await Promise.all([save(word('race', 'a', 'b')), save(word('race', 'b', 'a'))])
+  const [id] = both[0].ids
+  expect(both.map(({ ids }) => ids)).toEqual([[id], [id]])
+  expect(both.map(({ added }) => added)).toEqual([1, 0])
+  expect(await kept('race')).toEqual([`${id} ba`])
+})
+
+test('who waits for a label that another one of the same person takes the place of gets that one', async () => {
+  const run = { id: 'run_1', kind: 'rlaif' as const, state: 'waiting_for_labels' as const }
+  const rest = { config: {}, seed: 1, codeVersion: '', createdAt: 1 }
+  await store.runs.insert([{ ...run, ...rest }])
+  // two words that contradict each other, from before there were corrections
+  const [id = ''] = (await save(word('two', 'a', 'b'))).ids
+  const before = await store.preferences.get(id)
+  if (before === null) throw new Error('it was stored')
+  await save(word('two', 'b', 'a'))
+  await store.addPairs([{ ...before, id: 'pref_right' }])
+  expect(await kept('two')).toHaveLength(2)
+  const asked = { id: 'ask_1', run: run.id, part: '1/label', axis: 'safety' as const }
+  const pair = { prompt: word('two', 'a', 'b').prompt, a: 'a', b: 'b', compared: 'x', createdAt: 1 }
+  await store.labelRequests.insert([{ ...asked, ...pair, preference: id }])
+  await save({ ...word('two', 'a', 'b'), strength: 'better' })
+  expect(await kept('two')).toEqual(['pref_right ab'])
+  expect((await store.labelRequests.of(run.id, '1/label'))[0]?.preference).toBe('pref_right')
+})

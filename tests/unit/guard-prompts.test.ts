@@ -1,0 +1,102 @@
+import { expect, test } from 'vitest'
+import type { Engine, GenerateRequest } from '../../src/engine/engine.ts'
+import type { Judge } from '../../src/judging/judge.ts'
+import { guardedUpdate, startWatch } from '../../src/rlaif/guarded.ts'
+import type { Watch } from '../../src/rlaif/guarded.ts'
+import { GuardOptions } from '../../src/schemas/rlaif.ts'
+
+const sft = { base: 'sft', adapters: [] }
+const only = <T extends object>(given: Partial<T>): T =>
+  new Proxy({} as T, {
+    get: (_, name) => {
+      if (name in given) return given[name as keyof T]
+      throw new Error(`nobody should ask for ${String(name)}`)
+    },
+  })
+
+/** Iterations of some rounds each, where the judge can't tell policies apart: what was asked under each note. */
+async function askedBy(
+  iterations: readonly number[],
+  prompts: number,
+): Promise<Map<string, string[]>> {
+  const asked = new Map<string, string[]>()
+  let note = ''
+  const serving = only<Engine>({
+    generate({ model, prompts: given }: GenerateRequest) {
+      const texts = given.map((messages) => messages[0]?.content ?? '')
+      asked.set(note, [...new Set([...(asked.get(note) ?? []), ...texts])])
+      const text = `${model.base} has an answer to this one`
+      const one = { tokenIds: [], tokens: [], logprobs: [], promptTokens: 1 }
+      return Promise.resolve(given.map(() => [{ ...one, text, finish: 'stop' as const }]))
+    },
+    likelihoods: ({ texts }) => Promise.resolve(texts.map(() => ({ logprob: -1, tokens: 1 }))),
+  })
+  const judge = only<Judge>({
+    compare: (pairs) =>
+      Promise.resolve(
+        pairs.map(() => ({
+          ...{ ok: true, probability: 0.5, orders: [0.5, 0.5], consistent: true },
+          ...{ strength: 'negligibly_better', soft: true, cached: false },
+        })),
+      ),
+  })
+  let watch: Watch = startWatch()
+  let before = 0
+  for (const rounds of iterations) {
+    const updated = await guardedUpdate(sft, sft, watch, {
+      ...{ serving, rounds, before, progress: () => {}, tell: () => Promise.resolve() },
+      options: GuardOptions.parse({ every: 10, prompts: 64 }),
+      audit: {
+        judge,
+        prompts: Array.from({ length: prompts }, (_, i) => ({
+          messages: [{ role: 'user' as const, content: `${i}` }],
+        })),
+      },
+      sampling: { maxNewTokens: 8, seed: 1 },
+      signal: new AbortController().signal,
+      note: (name, work) => {
+        note = name
+        return work()
+      },
+      update: (_from, done) =>
+        Promise.resolve({
+          policy: { base: `round ${before + done}`, adapters: [] },
+          metrics: Array.from({ length: Math.min(10, rounds - done) }, () => ({
+            'objective/kl': 1,
+          })),
+        }),
+    })
+    watch = updated.watch
+    before += rounds
+  }
+  return asked
+}
+const shared = (lists: readonly (readonly string[])[]): string[] =>
+  lists.flat().filter((text, i, all) => all.indexOf(text) !== i)
+
+test('a vote at the end of the main job asks what no look has asked', async () => {
+  const asked = await askedBy([60], 808)
+  const of = (kind: string) =>
+    [...asked].flatMap(([name, texts]) => (name.startsWith(kind) ? [texts] : []))
+  const [looks, votes] = [of('look'), of('ballot')]
+  expect(looks.map(({ length }) => length)).toEqual(new Array(7).fill(64))
+  expect(shared(looks)).toEqual([])
+  // all candidates are asked the same
+  const ballot = [...new Set(votes.flat())]
+  expect(ballot).toHaveLength(128)
+  expect(shared([...looks, ballot])).toEqual([])
+})
+
+test('no prompt comes twice where iterations end between two looks', async () => {
+  const asked = await askedBy([15, 5, 15], 808)
+  const looks = ['look-0', 'look-10', 'look-15', 'look-20', 'look-30', 'look-35']
+  expect([...asked.keys()].filter((name) => name.startsWith('look'))).toEqual(looks)
+  // the candidates of one vote share its prompts
+  const votes = [15, 20, 35].map((round) => [
+    ...new Set(
+      [...asked].flatMap(([name, texts]) => (name.startsWith(`ballot-${round}-`) ? texts : [])),
+    ),
+  ])
+  expect(votes.map(({ length }) => length)).toEqual([128, 128, 128])
+  expect(shared([...looks.map((name) => asked.get(name) ?? []), ...votes])).toEqual([])
+})
