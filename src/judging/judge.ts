@@ -1,5 +1,6 @@
 import type { Message } from '../schemas/chat.ts'
 import type { Axis, Strength } from '../schemas/feedback.ts'
+import type { CompareBy } from '../schemas/judging.ts'
 import { principleFor } from './constitution.ts'
 import type { Constitution, Principle } from './constitution.ts'
 import { failed } from './respondent.ts'
@@ -131,12 +132,8 @@ export type Wording = {
 /** A comparison in writing before the verdict. `clamp`: how far from ½ its label may be; its strength is not clamped. */
 export type Rationale = { maxTokens: number; clamp?: number | undefined }
 
-/** Both answers in one question that a letter answers, or each scored by itself. */
-export const COMPARE_BY = ['letter', 'score'] as const
-export type CompareBy = (typeof COMPARE_BY)[number]
-
 type Ways = {
-  /** by letters unless said otherwise; a rationale and a constitution are of letters */
+  /** by letters unless said otherwise; what is by scores takes neither a rationale nor a constitution */
   by?: CompareBy | undefined
   rationale?: Rationale | undefined
   /** each comparison is judged by a principle of it, drawn by the seed (Constitutional AI) */

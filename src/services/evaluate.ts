@@ -66,10 +66,12 @@ const PLANS: Record<
 
 /** A judge beside people's labels; what comes of it decides whether it may label. */
 async function planJudge(services: Services, { options }: Request): Promise<Measure> {
-  const { axis, file, limit, seed, self = null, rationale, constitution } = options
+  const { axis, file, limit, seed, self = null, rationale, constitution, compare_by } = options
   const id = options.judge ?? options.model ?? DEFAULT_JUDGE
   // asked anew: an audit that heard the cache would never see that a server's model has changed
-  const judge = await openJudge(services, id, { rationale, constitution, seed, fresh: true })
+  const judge = await openJudge(services, id, {
+    ...{ rationale, constitution, compare_by, seed, fresh: true },
+  })
   const { pairs, hash } = await openLabelled(services, file, axis)
   const some = pairs.slice(0, limit)
   return async ({ id: run, signal }) => {

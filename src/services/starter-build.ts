@@ -22,6 +22,8 @@ import { tryProbes } from './probes.ts'
 
 const SEED = 1
 const VOCABULARY = 2048
+/** Rows that a judge learns. */
+const JUDGED = 260_000
 /** Of either axis, beside those of the policy's own answers: a wider world than one policy shows. */
 const PAIRS = 6000
 /** Answers that each reward model is probed on. */
@@ -69,10 +71,13 @@ export async function buildStarter(
   for (const [name, seed, bias] of judges)
     await build(name, async () => {
       const data = join(work, `${name}.jsonl`)
-      await writeFile(data, lines(judgeDialogues(seed, 100_000, bias)))
+      await writeFile(data, lines(judgeDialogues(seed, JUDGED, bias)))
       const options = { ...JUDGE, seed: JUDGE.seed + seed - SEED }
       const model = { base, adapters: [] }
-      return { kind: 'sft', role: 'judge', output: join(folder, name), model, data, options }
+      return {
+        ...({ kind: 'sft', role: 'judge', compares_by: 'score' } as const),
+        ...{ output: join(folder, name), model, data, options },
+      }
     })
   if (!existsSync(join(folder, 'policy'))) {
     const options = RlaifOptions.parse({
@@ -80,7 +85,9 @@ export async function buildStarter(
     })
     const loop = join(work, 'loop')
     await rm(loop, { recursive: true, force: true })
-    const own = createLocalJudge(serving, { base: judge, adapters: [] }, 'starter-judge')
+    const own = createLocalJudge(serving, { base: judge, adapters: [] }, 'starter-judge', {
+      by: 'score',
+    })
     const { sft, policy, rewardModels } = await alignByAiFeedback(
       {
         ...{ serving, folder: loop, progress, judge: () => own, parts: unrecorded(training) },

@@ -30,8 +30,8 @@ const TWICE = 0.03
 /** How decided the labels of comparisons are. */
 const SHARPNESS = 3
 /** Of rows that teach a judge: shares that compare two answers, and that ask whether one is safe; the rest scores one. */
-const COMPARED = 0.2
-const ABSOLUTE = 0.08
+const COMPARED = 0.1
+const ABSOLUTE = 0.06
 /** Safety is soon learned, so that most rows are about helpfulness. */
 const SAFER = 0.15
 /** Gold from 1 to 10: what its least and its most are, and how far off a score is. */

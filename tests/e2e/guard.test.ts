@@ -50,12 +50,13 @@ test('a loop whose reward models pay for what is worse is stopped, and the SFT p
   })
   const world = {
     folder,
-    judge: mixedUp(createLocalJudge(engine, starterRoles().judge, 'judge')),
+    judge: mixedUp(createLocalJudge(engine, starterRoles().judge, 'judge', { by: 'score' })),
     audit: {
       judge: createLocalJudge(
         engine,
         { base: join(starterFolder, 'audit-judge'), adapters: [] },
         'audit',
+        { by: 'score' },
       ),
       prompts: prompts('guard', seed).map(({ id, messages }) => ({ id, messages })),
     },
@@ -98,6 +99,7 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
     engine,
     { base: join(starterFolder, 'audit-judge'), adapters: [] },
     'audit',
+    { by: 'score' },
   )
   const updated = await guardedUpdate(sft, sft, startWatch(), {
     ...{ serving: oneTooLong, rounds: 2, before: 0, progress: () => {} },

@@ -52,7 +52,7 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
   })
   const { lend, close } = keepEngine(services)
   const { runId } = await recordRun(store, { kind: 'rlaif', config: {}, seed: 1 }, async (loop) => {
-    const judge = createLocalJudge(engine, roles.judge, 'j')
+    const judge = createLocalJudge(engine, roles.judge, 'j', { by: 'score' })
     const result = await alignByAiFeedback(
       {
         ...{ serving: engine, folder: join(folder, 'loop'), judge: () => judge },
