@@ -7,6 +7,7 @@ import type {
   ScoreVerdict,
   Wording,
 } from './judge.ts'
+import type { Message } from '../schemas/chat.ts'
 import { failed } from './respondent.ts'
 import type { Choice, Respondent, Watch } from './respondent.ts'
 
@@ -111,29 +112,42 @@ const SCORES = ['1', '2', '3', '4', '5', '6', '7', '8', '9', '10'] as const
  */
 export const compareByScores =
   (respondent: Respondent, wording: Wording): Compare =>
-  async (comparisons, watch) => {
-    const choices = await respondent.choose(
-      comparisons.map(({ axis, prompt, a, b }) =>
-        [a, b].map((answer) => ({
-          messages: wording.score({ axis }, prompt, answer),
-          options: SCORES,
-        })),
-      ),
-      watch,
+  async (comparisons, watch = {}) => {
+    // of many answers to one prompt each is in many pairs, and is asked about once
+    const asked = new Map<string, { messages: Message[]; options: readonly string[] }>()
+    const keys = comparisons.map(({ axis, prompt, a, b }) =>
+      [a, b].map((answer) => {
+        const messages = wording.score({ axis }, prompt, answer)
+        const key = JSON.stringify(messages)
+        asked.set(key, { messages, options: SCORES })
+        return key
+      }),
     )
-    return choices.map((given, i): Answered[] => {
+    const choices = await respondent.choose(
+      [...asked.values()].map((question) => [question]),
+      {
+        ...watch,
+        onProgress: (done) => watch.onProgress?.(Math.floor((done / asked.size) * keys.length)),
+      },
+    )
+    const said = new Map([...asked.keys()].map((key, i) => [key, choices[i]?.[0]]))
+    return comparisons.map(({ order }, i): Answered[] => {
+      const given = (keys[i] ?? []).map(
+        (key) => said.get(key) ?? failed('unavailable', 'nothing was answered'),
+      )
       const [a, b] = given
-      if (a?.ok !== true || b?.ok !== true)
-        return [given.find(({ ok }) => !ok) ?? failed('unavailable', 'nothing was answered')]
+      if (a?.ok !== true || b?.ok !== true) return given.filter(({ ok }) => !ok).slice(0, 1)
       const [soft, cached] = [a.soft && b.soft, a.cached === true && b.cached === true]
-      const inOrder = shown(a.probabilities, b.probabilities, comparisons[i]?.order)
-      return inOrder.map(([p, q]) => {
-        const wins = chanceOfMore(p, q)
-        return {
-          ...{ ok: true, soft, cached, probabilities: [wins, 1 - wins] },
-          scores: [expectedScore(p), expectedScore(q)],
-        }
-      })
+      const wins = chanceOfMore(a.probabilities, b.probabilities)
+      const sides = shown(
+        { wins, score: expectedScore(a.probabilities) },
+        { wins: 1 - wins, score: expectedScore(b.probabilities) },
+        order,
+      )
+      return sides.map(([first, second]) => ({
+        ...{ ok: true, soft, cached, probabilities: [first.wins, second.wins] },
+        scores: [first.score, second.score],
+      }))
     })
   }
 

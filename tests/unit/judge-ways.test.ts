@@ -108,8 +108,10 @@ test('a rationale that was refused is a failure, and its comparison costs no let
 
 /** The definition, by its double sum. */
 const chanceOfHigher = (p: readonly number[], q: readonly number[]): number =>
-  p.reduce((sum, pi, i) => sum + q.reduce((s, qj, j) => s + pi * qj * (1 + Math.sign(i - j)), 0), 0) /
-  2
+  p.reduce(
+    (sum, pi, i) => sum + q.reduce((s, qj, j) => s + pi * qj * (1 + Math.sign(i - j)), 0),
+    0,
+  ) / 2
 
 test('by scores: each answer is asked about once and alone, and the order is nothing', async () => {
   const distributions: Record<string, number[]> = {
@@ -143,7 +145,7 @@ test('by scores: each answer is asked about once and alone, and the order is not
     expect(verdict).toMatchObject({ consistent: true, soft: true })
   })
   const all = server.received
-  expect(all).toHaveLength(2 * pairs.length)
+  expect(all).toHaveLength(names.length) // each once, however many pairs it is in
   expect(all.filter(({ user }) => /\(\w+\)[^]*\(\w+\)/.test(user))).toEqual([])
   expect(judge.promptVersion).not.toBe(openAiWording.version)
 
