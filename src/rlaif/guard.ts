@@ -26,7 +26,12 @@ export type Look = {
   /** comparisons without a verdict: no outcome */
   failed: number
   signals: Signals
+  /** what the reward models that teach, and their twins, say of the same answers; absent: no twins */
+  opinions?: Opinions
 }
+
+/** Share of the pairs of a look that a model's score says the current policy won, ties by half; null: no pairs. */
+export type Opinions = Record<'own' | 'twins', Record<Axis, number | null>>
 
 export type Action = 'go_on' | 'accept' | 'stop'
 /** What was decided at a look, with what it was decided on. */
@@ -42,6 +47,7 @@ export type Decision = {
   winRate: Record<Axis, number | null>
   failed: number
   signals: Signals
+  opinions?: Opinions
   accepted: number
   reason: { en: string; zh: string }
 }
@@ -74,7 +80,7 @@ const ACCEPTED_AT = 10
  */
 export function look(
   state: GuardState,
-  { round, outcomes, failed, signals }: Look,
+  { round, outcomes, failed, signals, opinions }: Look,
   options: GuardOptions,
 ): { state: GuardState; decision: Decision } {
   const bet = (bets: Bets, values: readonly number[]): Bets => placeBets(beginBets(bets), values)
@@ -97,6 +103,7 @@ export function look(
     limit: 1 / levelOf(options.alpha, state.incumbents),
     winRate: { helpfulness: mean(outcomes.helpfulness), safety: mean(outcomes.safety) },
     ...{ failed, signals },
+    ...(opinions === undefined ? {} : { opinions }),
   }
   const hard = hardLimit(signals, state.reference, options)
   const action: Action =
@@ -133,7 +140,7 @@ export type Vote = {
   failed: number
 }
 
-export function voteOf({ round, outcomes, failed }: Omit<Look, 'signals'>): Vote {
+export function voteOf({ round, outcomes, failed }: Omit<Look, 'signals' | 'opinions'>): Vote {
   const wealth = (values: readonly number[]): number =>
     evidence(placeBets(beginBets([]), values), 1)
   const both = AXES.flatMap((axis) => outcomes[axis])

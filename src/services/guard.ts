@@ -3,11 +3,12 @@ import type { Report } from '../evaluation/report.ts'
 import type { Judge } from '../judging/judge.ts'
 import { policyOfRound } from '../rlaif/guard.ts'
 import type { GuardReport } from '../rlaif/guarded.ts'
+import { AXES } from '../schemas/feedback.ts'
 import type { PromptRow } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
-import { STARTER_AUDIT_JUDGE } from './catalog.ts'
+import { findModel, STARTER_AUDIT_JUDGE, STARTER_TWIN } from './catalog.ts'
 import { openJudge } from './judges.ts'
 import type { Services } from './services.ts'
 
@@ -45,6 +46,34 @@ export async function openAuditor(
       { details: { field: 'audit_judge' } },
     )
   return auditor
+}
+
+/**
+ * The base of the reward models' twins, or null where there are none. Throws `conflicting_options` where it is the base
+ * that the loop itself starts from, or nobody would look at them; `wrong_model_kind` where it is an adapter.
+ */
+export async function openTwins(
+  { store }: Pick<Services, 'store'>,
+  request: Extract<RunRequest, { kind: 'rlaif' }>,
+  base: string,
+  watched: boolean,
+): Promise<string | null> {
+  const { twin_base: asked, prompts_file: own } = request
+  const refuse = (code: 'conflicting_options' | 'wrong_model_kind', why: string): LibraError =>
+    new LibraError(code, `twin_base: ${why}`, { details: { field: 'twin_base' } })
+  if (!watched) {
+    if (asked === undefined) return null
+    throw refuse('conflicting_options', 'the guard shows the twins, and it does not look here')
+  }
+  const name = asked ?? (own === undefined ? STARTER_TWIN : undefined)
+  if (name === undefined) return null
+  const twin = await findModel(store, name)
+  if (twin.adapters.length > 0)
+    throw refuse('wrong_model_kind', `${name} has an adapter; twins start from a base`)
+  if (twin.base !== base) return twin.base
+  // whoever aligns the twin's own base is told nothing new by it
+  if (asked === undefined) return null
+  throw refuse('conflicting_options', `${name} is the base of the loop; name one of another kind`)
 }
 
 /** What a loop's report says of its guard first. */
@@ -86,6 +115,7 @@ export function guardPlots(guard: GuardReport | null): Report['curves'] {
         values: decisions.map(({ winRate }) => winRate[axis]),
       })),
     },
+    ...opinionPlots(decisions),
     {
       title: 'Guard: log₁₀ of the evidence of worse, and its limit 护栏：变差证据的对数与界限',
       curves: [
@@ -94,4 +124,17 @@ export function guardPlots(guard: GuardReport | null): Report['curves'] {
       ],
     },
   ]
+}
+
+/** Where the models that teach and their twins part, the policy has learned what is theirs alone. */
+function opinionPlots(decisions: GuardReport['decisions']): Report['curves'] {
+  if (!decisions.some(({ opinions }) => opinions !== undefined)) return []
+  const steps = decisions.map(({ round }) => round)
+  return AXES.map((axis) => ({
+    title: `Guard: ${axis}, won by the reward model and by its twin 护栏：奖励模型与孪生模型判定的胜率`,
+    curves: (['own', 'twins'] as const).map((who) => ({
+      ...{ name: who === 'own' ? 'reward model' : 'twin', steps },
+      values: decisions.map(({ opinions }) => opinions?.[who][axis] ?? null),
+    })),
+  }))
 }

@@ -55,6 +55,7 @@ export async function buildStarter(
     }
   }
   const base = join(folder, 'base')
+  const twin = join(folder, 'twin')
   const judge = join(folder, 'judge')
   await build('base', async () => {
     const dialogues = pretrainDialogues(SEED, 280_000)
@@ -63,6 +64,11 @@ export async function buildStarter(
     const data = join(work, 'base.jsonl')
     await writeFile(data, lines(dialogues))
     return { kind: 'pretrain', output: base, tokenizer: work, data, options: BASE }
+  })
+  await build('twin', async () => {
+    const data = join(work, 'twin.jsonl')
+    await writeFile(data, lines(pretrainDialogues(TWIN.seed, 150_000)))
+    return { kind: 'pretrain', output: twin, tokenizer: base, data, options: TWIN }
   })
   const judges = [
     ['judge', SEED, BIAS],
@@ -129,6 +135,7 @@ async function writeChecks(folder: string, serving: Engine): Promise<void> {
 const rounded = (value: unknown): unknown =>
   typeof value === 'number' ? Math.round(value * 1e5) / 1e5 : value
 
+const TWIN_SIZE = { hidden_size: 128, layers: 4, heads: 4, intermediate_size: 344 }
 const BASE = PretrainOptions.parse({
   ...{ seed: SEED, batch_size: 128, micro_batch_tokens: 2048, dtype: 'BF16' },
   architecture: {
@@ -136,6 +143,11 @@ const BASE = PretrainOptions.parse({
     context: 256,
   },
   optimizer: { learning_rate: 3e-3 },
+})
+/** Of another size, and from other draws: what it has in common with the base is the world. */
+const TWIN = PretrainOptions.parse({
+  ...BASE,
+  ...{ seed: SEED + 200, architecture: { ...BASE.architecture, ...TWIN_SIZE } },
 })
 const JUDGE = SftOptions.parse({
   ...{ seed: 3, epochs: 1, batch_size: 64, micro_batch_tokens: 4096, dtype: 'BF16' },
