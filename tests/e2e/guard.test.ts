@@ -8,6 +8,7 @@ import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import type { Judge } from '../../src/judging/judge.ts'
 import { createLocalJudge } from '../../src/judging/local-judge.ts'
 import { guardedUpdate, startWatch } from '../../src/rlaif/guarded.ts'
+import type { Messages } from '../../src/schemas/chat.ts'
 import { GuardOptions, RlaifOptions } from '../../src/schemas/rlaif.ts'
 import { prompts } from '../../src/starter/world.ts'
 import { meanOfRounds, nanoLoop } from '../helpers/nano-loop.ts'
@@ -78,12 +79,13 @@ test('a loop whose reward models pay for what is worse is stopped, and the SFT p
 }, 600_000)
 
 test('what comes out is chosen on fresh verdicts: a good policy between an accepted and a worse one, with each vote noted once', async () => {
-  const { policy, base } = starterRoles()
+  const { policy, base, helpfulness, safety } = starterRoles()
   const sft = { base: policy.base, adapters: policy.adapters.slice(0, 1) }
   // a loop whose policy got better and then lost what it had: at six prompts a look nothing is accepted or stopped
   const path = [policy, base]
   const noted: string[] = []
   const asked = new Map<string, string[]>() // who answered what under which name
+  const said = new Map<string, string[][]>() // each policy's answers of a look
   // the first answer of each look has more tokens than the context when it is read again
   const oneTooLong: Engine = {
     ...engine,
@@ -92,7 +94,9 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
       const texts = request.prompts.map((messages) => JSON.stringify(messages))
       asked.set(name, [...(asked.get(name) ?? []), ...texts])
       const [[first, ...answers] = [], ...rest] = await engine.generate(request)
-      return [first ? [{ ...first, text: 'qz'.repeat(2000) }, ...answers] : answers, ...rest]
+      const all = [first ? [{ ...first, text: 'qz'.repeat(2000) }, ...answers] : answers, ...rest]
+      said.set(name, [...(said.get(name) ?? []), all.map(([one]) => one?.text ?? '')])
+      return all
     },
   }
   const judge = createLocalJudge(
@@ -112,6 +116,7 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
       return work()
     },
     tell: () => Promise.resolve(),
+    opinions: { own: { helpfulness, safety }, twins: { helpfulness: safety, safety: helpfulness } },
     update: (_from, done) =>
       Promise.resolve({ policy: path[done] ?? sft, metrics: [{ 'objective/kl': 1 }] }),
   })
@@ -122,6 +127,28 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
   expect(kept, JSON.stringify(votes)).toBe(1)
   expect(updated.policy).toEqual(policy)
   expect(updated.watch.accepted).toBe(1)
+  // what reward models say of the same answers, counted one by one
+  const [now = [], before = []] = said.get('look-1') ?? []
+  const shown = (asked.get('look-1') ?? []).map((text) => JSON.parse(text) as Messages)
+  let won = 0
+  for (const [i, text] of now.entries()) {
+    const conversations = [text, before[i] ?? ''].map((content): Messages => [
+      ...(shown[i] ?? []),
+      { role: 'assistant', content },
+    ])
+    const [a, b] = await Promise.all(
+      conversations.map((one) =>
+        engine.score({ model: helpfulness, conversations: [one], onTooLong: 'truncate' }),
+      ),
+    )
+    const by = (a?.[0]?.logit ?? NaN) - (b?.[0]?.logit ?? NaN)
+    won += text === before[i] ? 0.5 : Number(by > 0)
+  }
+  const { opinions } = decisions[0] ?? {}
+  expect(opinions?.own.helpfulness).toBeCloseTo(won / now.length, 9)
+  expect(opinions?.twins.safety).toBe(opinions?.own.helpfulness)
+  expect(opinions?.twins.helpfulness).toBe(opinions?.own.safety)
+  expect(opinions?.own.safety).not.toBe(opinions?.own.helpfulness)
   // what is voted on no look has asked
   const [looks, ballots] = ['look', 'ballot'].map(
     (kind) => new Set([...asked].flatMap(([name, texts]) => (name.startsWith(kind) ? texts : []))),
