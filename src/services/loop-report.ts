@@ -35,6 +35,7 @@ export async function tellLoop(
 ): Promise<Record<string, unknown>> {
   const last = evaluations.at(-1) ?? { figures: [], samples: [] }
   const gao = gaoOf(result, evaluations.length)
+  const warnings = [...guardWarnings(options, result.guard), ...(last.warnings ?? [])]
   const report = await writeReport(services, context.id, {
     figures: [...last.figures.map(asReported), ...result.agreement, ...gao.figures],
     curves: [
@@ -44,7 +45,7 @@ export async function tellLoop(
       ...iterationPlots(evaluations),
     ],
     samples: last.samples,
-    warnings: [...guardWarnings(options, result.guard), ...(last.warnings ?? [])],
+    warnings,
   })
   if (last.graded !== undefined) {
     const path = join(services.dataDir, 'runs', context.id, GRADED)
@@ -54,6 +55,7 @@ export async function tellLoop(
   return {
     figures: last.figures,
     report,
+    warnings,
     judge: result.judge,
     ...(result.agreement.length === 0 ? {} : { agreement: result.agreement }),
     guard: result.guard,
