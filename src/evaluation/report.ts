@@ -60,6 +60,7 @@ table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--li
 const FACTS: Record<string, string> = {
   run: '运行',
   kind: '类型',
+  state: '状态',
   seed: '种子',
   'started from': '起点',
   'data (SHA-256)': '数据',
