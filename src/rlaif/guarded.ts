@@ -38,10 +38,22 @@ export type Guarded = {
 export type Watch = { incumbents: number; accepted: number; reference: Signals | null }
 export const startWatch = (): Watch => ({ incumbents: 1, accepted: 0, reference: null })
 
+/** At the end or a stop: who was looked at since one was accepted, and who is kept. */
+export type Ballot = {
+  /** the round of the accepted one; 0 is the SFT policy */
+  accepted: number
+  /** on fresh verdicts against the accepted one */
+  votes: Vote[]
+  /** rounds that nobody votes on, as they are more than half of the way to a hard limit */
+  strained: number[]
+  /** the round that was stopped at: nobody votes on it either */
+  stopped: number | null
+  kept: number
+}
 export type GuardReport = {
   decisions: Decision[]
-  /** at the end or a stop: who was looked at since one was accepted, on fresh verdicts against that one */
-  votes: Vote[]
+  /** one of each iteration */
+  ballots: Ballot[]
   stopped: boolean
   /** the round of the policy that is kept; 0 is the SFT policy */
   kept: number
@@ -75,6 +87,7 @@ export async function guardedUpdate(
   let state: GuardState = { ...startGuard(planned, reference), ...watch, reference }
   let [accepted, current] = [start, start]
   let since: Candidate[] = []
+  let strained: number[] = []
   const rounds: Record<string, number>[] = []
   const decisions: Decision[] = []
   let stopped: Decision | null = null
@@ -98,7 +111,9 @@ export async function guardedUpdate(
     if (decision.action === 'accept') {
       accepted = policy
       since = []
-    } else if (!isStrained(seen.signals, reference)) since.push({ round, policy })
+      strained = []
+    } else if (isStrained(seen.signals, reference)) strained.push(round)
+    else since.push({ round, policy })
   }
   const votes = await ballot(g, accepted, since, g.before + rounds.length)
   const elected = elect(votes, stopped !== null)
@@ -108,9 +123,10 @@ export async function guardedUpdate(
     await g.tell(told)
   }
   const kept = elected?.round ?? state.accepted
+  const held = { accepted: state.accepted, votes, strained, stopped: stopped?.round ?? null, kept }
   return {
     policy: since.find(({ round }) => round === elected?.round)?.policy ?? accepted,
-    ...{ rounds, guard: { decisions, votes, stopped: stopped !== null, kept } },
+    ...{ rounds, guard: { decisions, ballots: [held], stopped: stopped !== null, kept } },
     watch: { incumbents: state.incumbents + 1, accepted: kept, reference },
   }
 }

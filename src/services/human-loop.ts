@@ -37,7 +37,7 @@ import {
   trainJudge,
 } from './human-models.ts'
 import type { HumanLoopSizes, HumanWorld } from './human-models.ts'
-import { guardWarnings } from './guard.ts'
+import { guardWarnings, voteRows } from './guard.ts'
 import type { Lend } from './exact.ts'
 import { recordedParts } from './loop-parts.ts'
 import { merge } from './merge.ts'
@@ -150,6 +150,7 @@ export async function runHumanLoop(
         ...crossValidation,
       ],
       plane: compared.plane,
+      votes: voteRows(aligned.guard),
       curves: [
         ...plotsOf(aligned.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
         ...compared.curves,
@@ -167,6 +168,7 @@ export async function runHumanLoop(
         crossValidation,
         policy: compared.figures,
         rounds: aligned.rounds,
+        guard: aligned.guard,
         checks,
       },
       ...{ report, labels: aligned.judge },
