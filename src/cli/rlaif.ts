@@ -225,12 +225,13 @@ function printGuard(guard: GuardReport | null): void {
       ...[`${worse.toPrecision(3)} of ${limit.toPrecision(3)}`, signals.kl?.toFixed(2) ?? ''],
       action.replace('_', ' '),
     ])
-  for (const { round, winRate, worse, better } of guard.votes)
-    table.push([
-      ...[`ballot, ${round}`, share(winRate.helpfulness), share(winRate.safety)],
-      ...[`${worse.toPrecision(3)}, of better ${better.toPrecision(3)}`, ''],
-      round === guard.kept ? 'kept' : '',
-    ])
+  for (const { votes, kept } of guard.ballots)
+    for (const { round, winRate, worse, better } of votes)
+      table.push([
+        ...[`ballot, ${round}`, share(winRate.helpfulness), share(winRate.safety)],
+        ...[`${worse.toPrecision(3)}, of better ${better.toPrecision(3)}`, ''],
+        round === kept ? 'kept' : '',
+      ])
   const kept = guard.kept === 0 ? 'the SFT policy' : `the policy of round ${guard.kept}`
   const last = guard.decisions.at(-1)
   console.log(`${table.toString()}\n${guard.stopped ? (last?.reason.en ?? '') : `kept: ${kept}`}`)

@@ -8,7 +8,7 @@ import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { AuditRow } from '../store/store.ts'
-import { guardPlots, guardWarnings } from './guard.ts'
+import { guardPlots, guardWarnings, voteRows } from './guard.ts'
 import type { Evaluated, LoopFigure } from './loop-evaluation.ts'
 import { plotsOf, writeReport } from './report.ts'
 import type { RunContext } from './runs.ts'
@@ -38,6 +38,7 @@ export async function tellLoop(
   const warnings = [...guardWarnings(options, result.guard), ...(last.warnings ?? [])]
   const report = await writeReport(services, context.id, {
     figures: [...last.figures.map(asReported), ...result.agreement, ...gao.figures],
+    votes: voteRows(result.guard),
     curves: [
       ...plotsOf(result.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
       ...guardPlots(result.guard),

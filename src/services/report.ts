@@ -42,7 +42,7 @@ export function plotsOf(rows: readonly MetricRow[]): Report['curves'] {
 }
 
 export type ReportParts = Partial<
-  Pick<Report, 'figures' | 'plane' | 'lineage' | 'curves' | 'samples' | 'warnings'>
+  Pick<Report, 'figures' | 'plane' | 'votes' | 'lineage' | 'curves' | 'samples' | 'warnings'>
 >
 
 const minute = (at: number): string =>

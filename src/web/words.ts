@@ -79,6 +79,7 @@ const WORDS = {
   guard_helpfulness: ['Helpfulness, wins', '有用性胜率'],
   guard_safety: ['Safety, wins', '安全性胜率'],
   guard_stop: ['stopped', '停止'],
+  guard_votes: ['Votes on what is kept', '对保留哪个策略的表决'],
   guard_worse: ['Evidence of worse / limit', '变差的证据 / 界限'],
   helpfulness: ['Helpfulness', '有用性'],
   id: ['Id', '编号'],

@@ -13,6 +13,7 @@ import { openStore } from '../../src/store/store.ts'
 import { figureName, figuresOf, toldFigure } from '../../src/web/figures.ts'
 import { mountWeb } from '../../src/web/app.ts'
 import { sayIn } from '../../src/web/words.ts'
+import { guardOfTwo } from '../helpers/ballots.ts'
 
 // Pages need the store alone: an engine that were asked would fail these tests.
 const engine = new Proxy({}, { get: (_, name) => (name === 'then' ? undefined : refuse) })
@@ -47,6 +48,7 @@ beforeAll(async () => {
       const name = EVIL
       return {
         figures: [{ figure: name, before: interval, after: interval, difference: interval }],
+        guard: guardOfTwo,
       }
     },
   )
@@ -207,6 +209,15 @@ test('runs are found by words and tags, and what is not there is said', async ()
   expect((await get('/runs/run_none')).status).toBe(404)
   expect((await get(`/runs/compare?run=${loop}`)).status).toBe(422)
   expect((await get('/?kind=nonsense')).status).toBe(422)
+})
+
+test('a loop’s page draws the votes on what is kept and says why, in one language', async () => {
+  const { text } = await get(`/runs/${loop}`)
+  expect(text).toContain('<svg class="scatter votes"')
+  expect(text).toContain('not elected: another won as much or more')
+  const { text: zh } = await get(`/runs/${loop}?lang=zh`)
+  expect(zh).toContain('未当选：另一策略胜率不低于它')
+  expect(zh).not.toContain('another won as much')
 })
 
 test('lineage: the model stands on what its run started from', async () => {

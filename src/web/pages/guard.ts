@@ -1,4 +1,7 @@
-import { html } from 'hono/html'
+import { html, raw } from 'hono/html'
+import { votesPlot, votesTable } from '../../evaluation/report-votes.ts'
+import { voteRows } from '../../services/guard.ts'
+import type { GuardReport } from '../../services/guard.ts'
 import type { RunEvent } from '../../store/store.ts'
 import { digits } from '../figures.ts'
 import type { Markup, Reader } from '../page.ts'
@@ -37,12 +40,20 @@ export function guardTable({ say }: Reader, events: readonly RunEvent[]): Markup
           ${looks.map(
             ({ round, winRate, worse, limit, signals, action }) =>
               html`<tr>
-                <td class="number">${round ?? ''}</td>
-                <td class="number">${number(winRate?.['helpfulness'])}</td>
-                <td class="number">${number(winRate?.['safety'])}</td>
-                <td class="number">${number(worse)} / ${number(limit)}</td>
-                <td class="number">${number(signals?.kl)}</td>
-                <td>${action === undefined ? '' : say(WORD[action] ?? 'guard_go_on')}</td>
+                <td class="number" data-label="${say('round')}">${round ?? ''}</td>
+                <td class="number" data-label="${say('guard_helpfulness')}">
+                  ${number(winRate?.['helpfulness'])}
+                </td>
+                <td class="number" data-label="${say('guard_safety')}">
+                  ${number(winRate?.['safety'])}
+                </td>
+                <td class="number" data-label="${say('guard_worse')}">
+                  ${number(worse)} / ${number(limit)}
+                </td>
+                <td class="number" data-label="KL">${number(signals?.kl)}</td>
+                <td data-label="${say('guard_action')}">
+                  ${action === undefined ? '' : say(WORD[action] ?? 'guard_go_on')}
+                </td>
               </tr>`,
           )}
         </tbody>
@@ -52,4 +63,21 @@ export function guardTable({ say }: Reader, events: readonly RunEvent[]): Markup
 }
 const WORD: Record<string, 'guard_go_on' | 'guard_accept' | 'guard_stop'> = {
   ...{ go_on: 'guard_go_on', accept: 'guard_accept', stop: 'guard_stop' },
+}
+
+/** Who was voted on, and who is kept; nothing while a loop goes on. */
+export function guardVotes(
+  { say, language }: Reader,
+  summary: Record<string, unknown> | null,
+): Markup | string {
+  // written by rlaif/guarded.ts; `ballots` since 2026-11-30
+  const rows = voteRows((summary?.['guard'] ?? null) as Partial<GuardReport> | null)
+  if (rows.length === 0) return ''
+  return html`<section>
+    <h2>${say('guard_votes')}</h2>
+    ${raw(votesPlot(rows, [language]))}
+    <div class="scroll" tabindex="0" role="region" aria-label="${say('guard_votes')}">
+      ${raw(votesTable(rows, [language]))}
+    </div>
+  </section>`
 }

@@ -10,7 +10,7 @@ import { RESUMABLE } from '../../services/runs.ts'
 import { curveRuns } from '../../services/run-records.ts'
 import { figure, moment, page, shortId, show, span } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
-import { guardTable } from './guard.ts'
+import { guardTable, guardVotes } from './guard.ts'
 import { isActive, runTable, stateChip, tagLinks } from './runs.ts'
 
 export type RunView = {
@@ -99,7 +99,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
         <div class="charts"></div>
       </details>
     </section>
-    ${guardTable(reader, view.guard)}
+    ${guardTable(reader, view.guard)} ${guardVotes(reader, run.summary)}
     ${
       children.length === 0
         ? ''
