@@ -58,7 +58,7 @@ beforeAll(async () => {
     services.store,
     {
       ...{ kind: 'evaluation' as const, seed: 1 },
-      config: { options: { target: 'policy', models: ['mine-1', 'mine-2', 'mine-3'] } },
+      config: { options: { target: 'policy', models: ['mine-1', 'mine-2', 'mine-3'], axis: 'helpfulness' } },
     },
     () =>
       Promise.resolve({
@@ -189,8 +189,12 @@ test('the other language is the same page: the same runs, the same filter', asyn
 })
 
 test('lists name the policies that were evaluated', async () => {
-  for (const path of ['/', '/evaluations'])
-    expect((await get(path)).text, path).toContain('mine-1, mine-2 +1')
+  for (const path of ['/', '/evaluations', `/runs/compare?run=${measured}&run=${part}`]) {
+    const { text } = await get(path)
+    expect(text, path).toContain('mine-1, mine-2 +1')
+    // it has one by default, and does not go by it
+    expect(text, path).not.toMatch(/ · helpfulness/iu)
+  }
 })
 
 test('a loop that failed has a report: how it ended first, then what was done', async () => {

@@ -5,7 +5,7 @@ import type { NamedFigure } from '../figures.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
 import { figure, page, shortId, show } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
-import { axisOf, stateChip, tagLinks } from './runs.ts'
+import { aboutOf, stateChip, tagLinks } from './runs.ts'
 
 /** Runs or evaluations beside each other: figures with intervals, curves, where their configurations differ. */
 export function comparePage(
@@ -55,7 +55,7 @@ export function comparePage(
         (run, i) =>
           html`<li>
             <span class="swatch s${i}"></span
-            ><a href="/runs/${run.id}">${say(run.kind)}</a>${axisOf(run, say)}
+            ><a href="/runs/${run.id}">${say(run.kind)}</a>${aboutOf(run, say)}
             <code>${run.id}</code> ${stateChip(run.state, say)}
             ${tagLinks(run.tags)}${run.notes === '' ? '' : html`<br /><small>${run.notes}</small>`}
           </li>`,

@@ -46,7 +46,9 @@ function card({ say, language }: Reader, run: Run): Markup {
   const about = [
     options['target'],
     policiesOf(run) ?? options['model'],
-    ...['against', 'axis', 'judge'].map((key) => options[key]),
+    options['against'],
+    options['target'] === 'policy' ? undefined : options['axis'], // where it has no meaning
+    options['judge'],
   ]
     .filter((each) => each !== undefined)
     .map(show)

@@ -76,14 +76,12 @@ export function policiesOf({ summary, config }: Run): string | null {
   return `${names.slice(0, NAMED).join(', ')}${more > 0 ? ` +${more}` : ''}`
 }
 
-/** The axis that a run is about, where it is about one. */
-const nameOf = (run: Run, say: Say): Markup => {
+/** What a run is about: its axis, where it goes by one, and the policies that it measures. */
+export function aboutOf(run: Run, say: Say): string {
+  const { target, axis } = (run.config['options'] ?? run.config) as Record<string, unknown>
+  const onAxis = target !== 'policy' && (axis === 'helpfulness' || axis === 'safety')
   const policies = policiesOf(run)
-  return html`${axisOf(run, say)}${policies === null ? '' : ` · ${policies}`}`
-}
-export function axisOf({ config }: Run, say: Say): Markup | string {
-  const { axis } = (config['options'] ?? config) as Record<string, unknown>
-  return axis === 'helpfulness' || axis === 'safety' ? html` · ${say(axis)}` : ''
+  return `${onAxis ? ` · ${say(axis)}` : ''}${policies === null ? '' : ` · ${policies}`}`
 }
 
 /** The rows of a list of runs, each with a box to tick for a comparison. */
@@ -120,7 +118,7 @@ export const runTable = (
                 : ''
             }
             <td class="what">
-              <a href="/runs/${run.id}">${say(run.kind)}</a>${nameOf(run, say)}
+              <a href="/runs/${run.id}">${say(run.kind)}</a>${aboutOf(run, say)}
               <code>${compare ? shortId(run.id) : (run.part ?? shortId(run.id))}</code>${
                 run.parent === null || !compare
                   ? ''
