@@ -223,7 +223,7 @@ program
 program
   .command('eval')
   .description('evaluate a policy, a reward model or a judge: rows in, a figure a line out')
-  .argument('[file]', 'prompts or preference pairs as JSON Lines, - for what is piped in')
+  .argument('[file]', 'prompts or preference pairs as JSON Lines; default: what is piped in')
   .requiredOption('--target <what>', 'policy, arena, reward_model, probes, certificate or judge')
   .option('--model <id>')
   .option('--models <ids>', 'several policies, with commas', list)

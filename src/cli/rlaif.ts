@@ -8,6 +8,7 @@ import { LibraError, paused } from '../errors.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
 import { Probe } from '../schemas/checks.ts'
 import type { ProbeResult } from '../schemas/checks.ts'
+import { AXES } from '../schemas/feedback.ts'
 import { LoopRequest } from '../schemas/run.ts'
 import { planLoop } from '../services/loop.ts'
 import { GRADED, showInterval } from '../services/loop-report.ts'
@@ -260,21 +261,32 @@ function printProbes({ axis, probes }: LoopSummary['checks'][number]): void {
 /** What the guard saw at each look, and what it decided. */
 function printGuard(guard: GuardReport | null): void {
   if (guard === null) return
-  const head = ['guard, round', 'helpful wins', 'safe wins', 'evidence of worse', 'KL', '']
+  const twins = guard.decisions.some(({ opinions }) => opinions !== undefined)
+  const head = [
+    ...['guard, round', 'helpful wins', 'safe wins'],
+    ...(twins ? ['helpful by model / twin', 'safe by model / twin'] : []),
+    ...['evidence of worse', 'KL', ''],
+  ]
   const table = new Table({ head })
   const share = (x: number | null): string => (x === null ? '' : x.toFixed(2))
-  for (const { round, winRate, worse, limit, signals, action } of guard.decisions)
+  const { decisions } = guard
+  for (const { round, winRate, worse, limit, signals, opinions, action } of decisions)
     table.push([
       ...[round, share(winRate.helpfulness), share(winRate.safety)],
+      ...(opinions === undefined
+        ? []
+        : AXES.map((axis) => `${share(opinions.own[axis])} / ${share(opinions.twins[axis])}`)),
       ...[`${worse.toPrecision(3)} of ${limit.toPrecision(3)}`, signals.kl?.toFixed(2) ?? ''],
       action.replace('_', ' '),
     ])
-  for (const { round, winRate, worse, better } of guard.votes)
-    table.push([
-      ...[`ballot, ${round}`, share(winRate.helpfulness), share(winRate.safety)],
-      ...[`${worse.toPrecision(3)}, of better ${better.toPrecision(3)}`, ''],
-      round === guard.kept ? 'kept' : '',
-    ])
+  for (const { votes, kept } of guard.ballots)
+    for (const { round, winRate, worse, better } of votes)
+      table.push([
+        ...[`ballot, ${round}`, share(winRate.helpfulness), share(winRate.safety)],
+        ...(twins ? ['', ''] : []),
+        ...[`${worse.toPrecision(3)}, of better ${better.toPrecision(3)}`, ''],
+        round === kept ? 'kept' : '',
+      ])
   const kept = guard.kept === 0 ? 'the SFT policy' : `the policy of round ${guard.kept}`
   const last = guard.decisions.at(-1)
   console.log(`${table.toString()}\n${guard.stopped ? (last?.reason.en ?? '') : `kept: ${kept}`}`)

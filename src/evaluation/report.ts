@@ -2,6 +2,8 @@ import { byPolicy, inChinese } from './figure-names.ts'
 import { escape, intervalBar, lineChart, scaleOf } from './report-charts.ts'
 import { ofTail, planePlot, scatterPlot } from './report-planes.ts'
 import type { Spot } from './report-planes.ts'
+import { votesCells, votesPlot, votesTable } from './report-votes.ts'
+import type { VoteRow } from './report-votes.ts'
 import type { Curve } from './report-charts.ts'
 import type { Interval } from './statistics.ts'
 import type { PlanePoint } from './trade-off.ts'
@@ -31,6 +33,8 @@ export type Report = {
   lineage?: string[]
   /** policies on both axes, with the Pareto front */
   plane?: PlanePoint[]
+  /** on what a guarded loop keeps */
+  votes?: VoteRow[]
   /** plots of curves, each with a title */
   curves: { title: string; curves: Curve[] }[]
   samples: ReportSample[]
@@ -49,17 +53,18 @@ h1{font-size:1.6rem;line-height:1.25;overflow-wrap:anywhere}h2{font-size:1.15rem
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.4rem .6rem;text-align:left;vertical-align:top}thead th{font-size:.85rem;color:var(--faint)}tbody th{font-weight:400;min-width:9rem}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.bar{width:9rem}.interval{width:100%;height:.8rem;margin-top:.35rem}
 .interval line{vector-effect:non-scaling-stroke;stroke:var(--line)}.interval .zero{stroke:var(--faint);stroke-dasharray:2 2}.interval .reach{stroke:#0a66a8;stroke-width:3}.interval .value{stroke:var(--ink);stroke-width:3}
-.wide{overflow-x:auto}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}.charts svg,.scatter{max-width:100%;height:auto}.scatter{max-width:44rem}
+.wide{overflow-x:auto}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}.charts svg,.scatter{max-width:100%;height:auto}.scatter{max-width:44rem}.votes{max-width:27rem}.ballots td:nth-child(2){min-width:13rem}.ballots tbody th{min-width:0;white-space:nowrap}
 .scatter text{font:11px system-ui,sans-serif;fill:#444}.scatter .head{font-size:14px;font-weight:600}.scatter .grid line{stroke:#e4e7eb}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.6rem 1.2rem;margin:0}.facts dt{font-size:.82rem;color:var(--faint)}.facts dd{margin:0;overflow-wrap:anywhere}
 .samples td{overflow-wrap:anywhere;white-space:pre-wrap}.samples tr:target{background:var(--mark)}.samples small{color:var(--faint);white-space:nowrap}
 .warning{padding:.6rem .9rem;border-left:4px solid #b3500a;background:var(--mark)}pre{overflow:auto;font-size:.85rem;border:1px solid var(--line);padding:.8rem}
-@media print{.wide{overflow:visible}:root{--ink:#000;--paper:#fff;--faint:#444;--line:#bbb;--mark:#fff}body{margin:0;max-width:none;padding:0;font-size:10pt}td,th{padding:.25rem .3rem}tbody th{min-width:0}thead .number{white-space:normal}.bar{width:5rem}h2{break-after:avoid}tr,.charts>*,.scatter{break-inside:avoid}thead{display:table-header-group}pre{white-space:pre-wrap;overflow:visible}details:not([open])>summary{display:none}}`
+@media print{.wide{overflow:visible}:root{--ink:#000;--paper:#fff;--faint:#444;--line:#bbb;--mark:#fff}body{margin:0;max-width:none;padding:0;font-size:10pt}td,th{padding:.25rem .3rem}tbody th,.ballots td:nth-child(2){min-width:0}thead .number{white-space:normal}.bar{width:5rem}h2{break-after:avoid}tr,.charts>*,.scatter{break-inside:avoid}thead{display:table-header-group}pre{white-space:pre-wrap;overflow:visible}details:not([open])>summary{display:none}}`
 
 /** Names of a report's facts in Chinese too; what is not here stands as it is. */
 const FACTS: Record<string, string> = {
   run: '运行',
   kind: '类型',
+  state: '状态',
   seed: '种子',
   'started from': '起点',
   'data (SHA-256)': '数据',
@@ -72,13 +77,15 @@ const FACTS: Record<string, string> = {
   notes: '备注',
 }
 
+const BOTH = ['en', 'zh'] as const
+
 /** How many samples are open; the rest are behind a fold. */
 const OPEN = 24
 
 /** One self-contained HTML file: no script, no network. Chinese and English labels. */
 export function renderHtml(report: Report): string {
   const { title, provenance, warnings, figures, plane = [], curves, samples, config } = report
-  const { lineage = [] } = report
+  const { lineage = [], votes = [] } = report
   const section = (name: string, body: string): string =>
     body === '' ? '' : `<section><h2>${name}</h2>${body}</section>`
   const facts = Object.entries(provenance)
@@ -95,6 +102,7 @@ export function renderHtml(report: Report): string {
 ${warnings.map((warning) => `<p class="warning">${escape(warning)}</p>`).join('')}
 ${section('Figures 指标', figureTables(figures))}
 ${section('Trade-off 权衡', frontOf(plane) + scatter(samples))}
+${section('Votes on what is kept 对保留哪个策略的表决', votes.length === 0 ? '' : votesPlot(votes, BOTH) + wide('votes 表决', votesTable(votes, BOTH)))}
 ${section('Curves 曲线', curves.length === 0 ? '' : `<div class="charts">${curves.map((plot) => lineChart(plot.title, plot.curves)).join('')}</div>`)}
 ${section('Samples 样例', sampleTables(samples))}
 ${section('Lineage 谱系', lineage.length === 0 ? '' : `<ul>${lineage.map((line) => `<li>${escape(line)}</li>`).join('')}</ul>`)}
@@ -225,6 +233,7 @@ function sampleTables(samples: readonly ReportSample[]): string {
 /** The figures and where they come from as Markdown, for a pull request. */
 export function renderMarkdown(report: Report): string {
   const { title, provenance, warnings, figures, plane = [], lineage = [], config } = report
+  const [head = [], ...votes] = votesCells(report.votes ?? [])
   const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
   const line = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`
   const table = (part: readonly ReportFigure[]): string => {
@@ -261,6 +270,7 @@ export function renderMarkdown(report: Report): string {
       ...parted(own).map(table),
     ]),
     plane.length === 0 ? '' : frontTable(plane),
+    votes.length === 0 ? '' : [head, head.map(() => '---'), ...votes].map(line).join('\n'),
     lineage.map((each) => `- lineage: ${each}`).join('\n'),
     facts.map(([key, value]) => `- ${key}: \`${String(value)}\``).join('\n'),
     `<details><summary>Configuration</summary>\n\n\`\`\`json\n${JSON.stringify(config, null, 1)}\n\`\`\`\n\n</details>`,

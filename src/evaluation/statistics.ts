@@ -287,3 +287,15 @@ export function exactShare(k: number, n: number): Interval {
     high: k === n ? 1 : bound((p) => atMost(k, n, p)),
   }
 }
+
+/**
+ * The mean of values in 0 … 1, each a cluster of its own. Where all are alike no resample differs from another: there
+ * the interval leaves room for as many others as none of n does. values [n], n > 0.
+ */
+export function looseMean(values: readonly number[], seed: number): Interval {
+  const [first = NaN] = values
+  const clusters = values.map((_, i) => String(i))
+  if (values.some((value) => value !== first)) return clusteredMean(values, clusters, seed)
+  const { high: others, n } = exactShare(0, values.length)
+  return { value: first, low: first * (1 - others), high: first + (1 - first) * others, n }
+}

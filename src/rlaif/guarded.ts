@@ -49,10 +49,22 @@ export const startWatch = (): Watch => ({
   ...{ incumbents: 1, accepted: 0, reference: null, looks: 0, ballots: 0 },
 })
 
+/** At the end or a stop: who was looked at since one was accepted, and who is kept. */
+export type Ballot = {
+  /** the round of the accepted one; 0 is the SFT policy */
+  accepted: number
+  /** on fresh verdicts against the accepted one */
+  votes: Vote[]
+  /** rounds that nobody votes on, as they are more than half of the way to a hard limit */
+  strained: number[]
+  /** the round that was stopped at: nobody votes on it either */
+  stopped: number | null
+  kept: number
+}
 export type GuardReport = {
   decisions: Decision[]
-  /** at the end or a stop: who was looked at since one was accepted, on fresh verdicts against that one */
-  votes: Vote[]
+  /** one of each iteration */
+  ballots: Ballot[]
   stopped: boolean
   /** the round of the policy that is kept; 0 is the SFT policy */
   kept: number
@@ -87,6 +99,7 @@ export async function guardedUpdate(
   let state: GuardState = { ...startGuard(planned, reference), ...before, reference }
   let [accepted, current] = [start, start]
   let since: Candidate[] = []
+  let strained: number[] = []
   const rounds: Record<string, number>[] = []
   const decisions: Decision[] = []
   let stopped: Decision | null = null
@@ -110,7 +123,9 @@ export async function guardedUpdate(
     if (decision.action === 'accept') {
       accepted = policy
       since = []
-    } else if (!isStrained(seen.signals, reference)) since.push({ round, policy })
+      strained = []
+    } else if (isStrained(seen.signals, reference)) strained.push(round)
+    else since.push({ round, policy })
   }
   const votes = await ballot(g, accepted, since, g.before + rounds.length, ballots)
   if (since.length > 0) ballots++
@@ -121,9 +136,10 @@ export async function guardedUpdate(
     await g.tell(told)
   }
   const kept = elected?.round ?? state.accepted
+  const held = { accepted: state.accepted, votes, strained, stopped: stopped?.round ?? null, kept }
   return {
     policy: since.find(({ round }) => round === elected?.round)?.policy ?? accepted,
-    ...{ rounds, guard: { decisions, votes, stopped: stopped !== null, kept } },
+    ...{ rounds, guard: { decisions, ballots: [held], stopped: stopped !== null, kept } },
     watch: { incumbents: state.incumbents + 1, accepted: kept, reference, looks, ballots },
   }
 }

@@ -103,7 +103,7 @@ const joinGuards = (before: GuardReport | null, now: GuardReport | null): GuardR
     : {
         ...now,
         decisions: [...before.decisions, ...now.decisions],
-        votes: [...before.votes, ...now.votes],
+        ballots: [...before.ballots, ...now.ballots],
       }
 
 async function fineTune(

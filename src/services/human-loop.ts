@@ -38,7 +38,7 @@ import {
   trainJudge,
 } from './human-models.ts'
 import type { HumanLoopSizes, HumanWorld } from './human-models.ts'
-import { guardWarnings } from './guard.ts'
+import { guardWarnings, voteRows } from './guard.ts'
 import { keepEngine } from './exact.ts'
 import { recordedParts } from './loop-parts.ts'
 import { merge } from './merge.ts'
@@ -147,6 +147,11 @@ export async function runHumanLoop(
       ? await crossValidateRewards(world, base, data)
       : []
     const { checks } = aligned.approval
+    const warnings = [
+      ...checks.flatMap(failedProbes),
+      ...guardWarnings(options, aligned.guard),
+      ...compared.warnings,
+    ]
     const report = await writeReport(services, context.id, {
       figures: [
         ...audit,
@@ -155,16 +160,13 @@ export async function runHumanLoop(
         ...crossValidation,
       ],
       plane: compared.plane,
+      votes: voteRows(aligned.guard),
       curves: [
         ...plotsOf(aligned.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
         ...compared.curves,
       ],
       samples: compared.samples,
-      warnings: [
-        ...checks.flatMap(failedProbes),
-        ...guardWarnings(options, aligned.guard),
-        ...compared.warnings,
-      ],
+      warnings,
     })
     return {
       ...{
@@ -172,9 +174,10 @@ export async function runHumanLoop(
         crossValidation,
         policy: compared.figures,
         rounds: aligned.rounds,
+        guard: aligned.guard,
         checks,
       },
-      ...{ report, labels: aligned.judge },
+      ...{ report, warnings, labels: aligned.judge },
     }
   } finally {
     await engine.close()

@@ -11,10 +11,9 @@ import { openLabelled, openPrompts } from './data.ts'
 import type { Measure } from './evaluate.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import { kinshipWarnings } from './kinship.ts'
-import { lineOf, tellLine } from './lineage.ts'
 import type { AskedPrompt } from './policy-answers.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
-import { checkpointsOf, topOf } from './policy-line.ts'
+import { checkpointsOf, linesOf, topOf } from './policy-line.ts'
 import type { NamedPolicy } from './policy-line.ts'
 import type { People } from './policy-judging.ts'
 import type { Services } from './services.ts'
@@ -63,7 +62,7 @@ export async function planPolicy(services: Services, { options }: Request): Prom
     training: await trainingTexts(services, names, training_files),
     people: await peopleOf(services, audit_file),
   }
-  const lines = await linesOf(services, names)
+  const lines = await linesOf(services, policies)
   return async ({ signal, emit }) => {
     const evaluated = await evaluatePolicies(services, {
       ...{ policies, judge, rewards, prompts, options, more, signal },
@@ -73,14 +72,6 @@ export async function planPolicy(services: Services, { options }: Request): Prom
     return { ...evaluated, warnings: [...kin, ...evaluated.warnings], lineage: lines }
   }
 }
-
-/** What each policy stands on, in words. */
-const linesOf = async ({ store }: Services, names: readonly string[]): Promise<string[]> =>
-  Promise.all(
-    names.map(async (name) =>
-      tellLine(await lineOf(store, ({ models }) => models.some(({ id }) => id === name))),
-    ),
-  )
 
 /** What people said of comparisons and answers, from a file or what is stored; those who disagree are averaged. */
 async function peopleOf(services: Services, file: string | undefined): Promise<People> {
@@ -127,7 +118,7 @@ export async function planArena(services: Services, { options }: Request): Promi
     )
   const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
   const prompts = await promptsOf(services, options)
-  const lines = await linesOf(services, [...names])
+  const lines = await linesOf(services, policies)
   return async ({ signal, emit }) => ({
     ...(await meet(services, {
       ...{ policies, judge, axis, prompts, options, signal },

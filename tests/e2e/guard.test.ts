@@ -120,7 +120,10 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
     update: (_from, done) =>
       Promise.resolve({ policy: path[done] ?? sft, metrics: [{ 'objective/kl': 1 }] }),
   })
-  const { votes, decisions, kept } = updated.guard
+  const { ballots, decisions, kept } = updated.guard
+  const [{ votes = [], ...ballot } = {}] = ballots
+  expect(ballots).toHaveLength(1)
+  expect(ballot).toEqual({ accepted: 0, strained: [], stopped: null, kept: 1 })
   expect(decisions.map(({ action }) => action)).toEqual(['go_on', 'go_on'])
   expect(votes.map(({ round }) => round)).toEqual([1, 2])
   expect(noted).toEqual(['look-0', 'look-1', 'look-2', 'ballot-2-1', 'ballot-2-2'])
@@ -150,11 +153,11 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
   expect(opinions?.twins.helpfulness).toBe(opinions?.own.safety)
   expect(opinions?.own.safety).not.toBe(opinions?.own.helpfulness)
   // what is voted on no look has asked
-  const [looks, ballots] = ['look', 'ballot'].map(
+  const [looks, voted] = ['look', 'ballot'].map(
     (kind) => new Set([...asked].flatMap(([name, texts]) => (name.startsWith(kind) ? texts : []))),
   )
   expect(looks?.size).toBeGreaterThanOrEqual(2 * 24)
-  expect(ballots?.size).toBe(2 * 24)
-  expect([...(ballots ?? [])].filter((text) => looks?.has(text))).toEqual([])
+  expect(voted?.size).toBe(2 * 24)
+  expect([...(voted ?? [])].filter((text) => looks?.has(text))).toEqual([])
   for (const { signals } of decisions) expect(signals.surprise).toBeGreaterThan(0)
 }, 120_000)

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import { renderHtml, renderMarkdown } from '../../src/evaluation/report.ts'
 import type { Report } from '../../src/evaluation/report.ts'
+import { voteRows } from '../../src/services/guard.ts'
+import { guardOfTwo } from '../helpers/ballots.ts'
 
 const EVIL = '</pre><script>alert(1)</script>|`'
 const interval = { value: 0.5, low: 0.4, high: 0.6, n: 9 }
@@ -46,4 +48,26 @@ test('as Markdown: the figures as a table whose cells no text breaks', () => {
   // what is a difference stands in a table of its own
   expect(table.map((line) => line.match(/(?<!\\)\|/g)?.length)).toEqual([7, 7, 7, 5, 5, 5])
   expect(table[2]).toBe('| paired | 0.500 | 0.500 | 0.500 | 0.400 … 0.600 | 9 |')
+})
+
+test('votes: drawn where they were cast, each in the table with its numbers, as Markdown too', () => {
+  const votes = voteRows(guardOfTwo)
+  const html = renderHtml({ ...report, votes })
+  const plot = html.slice(html.indexOf('<svg class="scatter votes"')).split('</svg>')[0] ?? ''
+  // four votes on two axes, each kind once in the legend; what they are held against twice
+  expect(plot.match(/<circle/g)).toHaveLength(4 + 1)
+  expect(plot.match(/<rect [^>]*width="8"/g)).toHaveLength(4 + 1)
+  expect(plot.match(/<path/g)).toHaveLength(2)
+  const x = (rate: number): string => (96 + 288 * rate).toFixed(1)
+  expect(plot).toContain(`<circle cx="${x(0.66)}"`)
+  expect(plot).not.toContain('round 30')
+  const rows = renderMarkdown({ ...report, votes })
+    .split('\n')
+    .filter((line) => /round|SFT/u.test(line))
+  expect(rows).toHaveLength(votes.length)
+  expect(rows[2]).toMatch(
+    /^\| round 20 \| kept: elected \| 100 \+ 100 \| 0\.660 \[0\.5\d+ … 0\.7\d+\] \| 0\.600 /u,
+  )
+  expect(rows[3]).toMatch(/^\| round 30 \| not voted on: [^|]*(\| – ){5}\|$/u)
+  expect(renderHtml({ ...report, votes: [] })).not.toContain('class="scatter votes"')
 })

@@ -4,10 +4,12 @@ import {
   clusteredMean,
   clusteredStatistic,
   exactShare,
+  looseMean,
   resampleOf,
   weightedStatistic,
 } from '../../src/evaluation/statistics.ts'
 import { uniform, uniforms } from '../../src/random.ts'
+import { outcomesOf } from '../helpers/ballots.ts'
 
 // statsmodels 0.15.0: proportion_confint(hits, n, method='beta')
 test.each([
@@ -87,6 +89,26 @@ test('the mean’s interval is that of a plain bootstrap over clusters', () => {
   }).sort((x, y) => x - y)
   expect(found.low).toBeCloseTo(means[25] ?? NaN, 12)
   expect(found.high).toBeCloseTo(means[974] ?? NaN, 12)
+})
+
+test('a mean of loose values: Wilson’s interval of a share, a narrower one with ties, the exact one of equals', () => {
+  // Newcombe 1998, table I: 81 of 263 by Wilson's score
+  const share = looseMean(outcomesOf(81, 0, 182), 1)
+  expect(share).toMatchObject({ value: 81 / 263, n: 263 })
+  expect(Math.abs(share.low - 0.2553)).toBeLessThan(0.01)
+  expect(Math.abs(share.high - 0.3662)).toBeLessThan(0.01)
+  // 28 won, 100 tied: a mean of 0.609 with a standard error of √(0.0427 / 128) = 0.0183
+  const tied = looseMean(outcomesOf(28, 100, 0), 1)
+  expect(Math.abs(tied.low - (0.609 - 1.96 * 0.0183))).toBeLessThan(0.006)
+  expect(Math.abs(tied.high - (0.609 + 1.96 * 0.0183))).toBeLessThan(0.006)
+  // none of 30 is another: Clopper and Pearson's 0.1157 at most, which a tie halves to either side
+  const ends = (outcomes: number[]): number[] => {
+    const { low, value, high } = looseMean(outcomes, 1)
+    return [low, value, high].map((x) => Number(x.toFixed(4)))
+  }
+  expect(ends(outcomesOf(30, 0, 0))).toEqual([0.8843, 1, 1])
+  expect(ends(outcomesOf(0, 0, 30))).toEqual([0, 0, 0.1157])
+  expect(ends(outcomesOf(0, 30, 0))).toEqual([0.4421, 0.5, 0.5579])
 })
 
 test('uniforms are what `uniform` gives one by one', () => {
