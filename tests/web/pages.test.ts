@@ -58,7 +58,9 @@ beforeAll(async () => {
     services.store,
     {
       ...{ kind: 'evaluation' as const, seed: 1 },
-      config: { options: { target: 'policy', models: ['mine-1', 'mine-2', 'mine-3'], axis: 'helpfulness' } },
+      config: {
+        options: { target: 'policy', models: ['mine-1', 'mine-2', 'mine-3'], axis: 'helpfulness' },
+      },
     },
     () =>
       Promise.resolve({
