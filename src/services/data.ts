@@ -14,6 +14,10 @@ import type { Services } from './services.ts'
 
 export type DataSet<T> = { rows: T[]; path: string; hash: string }
 
+/** SHA-256 of rows that lie in no file of their own, or are drawn from one. */
+export const rowsHash = (rows: readonly unknown[]): string =>
+  createHash('sha256').update(JSON.stringify(rows)).digest('hex')
+
 /** An uploaded file, every row checked. Throws `file_not_found`, `invalid_data`, `empty_data`. */
 export async function openData<T>(
   { files }: Services,
@@ -71,10 +75,10 @@ export async function openPrompts(
   { files }: Services,
   id: string,
   format: PromptFormat | undefined,
-): Promise<EvaluationPrompt[]> {
-  const { filename } = await files.get(id)
+): Promise<{ rows: EvaluationPrompt[]; hash: string }> {
+  const { filename, sha256: hash } = await files.get(id)
   const text = new TextDecoder().decode(await files.read(id))
-  return readPrompts(text, `${id} (${filename})`, format)
+  return { rows: readPrompts(text, `${id} (${filename})`, format), hash }
 }
 
 /** A stored pair as a row of a data set. */
@@ -119,7 +123,7 @@ export async function openLabelled(
     const rows = (await services.store.pairsOf(axis))
       .filter(byPerson)
       .map((pair) => LabelledRow.parse(toPreferenceRow(pair)))
-    return { rows, hash: createHash('sha256').update(JSON.stringify(rows)).digest('hex') }
+    return { rows, hash: rowsHash(rows) }
   }
   const { rows, hash } =
     file === undefined ? await stored() : await openData(services, file, LabelledRow)

@@ -234,6 +234,34 @@ test('what does not fit is refused before a run is stored', async () => {
   expect((await send({ models: ['helpfulness'] })).body.code).toBe('wrong_model_kind')
 })
 
+test('a run says what measures it and on which data: after a change of roles the configuration is another', async () => {
+  const start = async () => {
+    const options = { target: 'policy', limit: 2 }
+    const { body } = await api.post('/v1/evaluations').send({ options })
+    await api.post(`/v1/runs/${body.id}/cancel`)
+    return http.RunReply.parse(body)
+  }
+  const version = expect.stringMatching(/^[0-9a-f]{64}$/)
+  const before = await start()
+  expect(before.config['measured_by']).toEqual({
+    baseline: { id: 'starter-sft', version },
+    policies: [{ id: 'starter-policy', version }],
+    helpfulness: { id: 'starter-helpfulness', version },
+    safety: { id: 'starter-safety', version },
+    judge: { id: 'default', model: 'starter-judge', version, prompt_version: expect.any(String) },
+    people: null,
+  })
+  expect(before.data_hash).toMatch(/^[0-9a-f]{64}$/)
+  await api.put('/v1/roles').send({ helpfulness: 'starter-safety', policy: 'starter-base' })
+  const after = await start()
+  await api.put('/v1/roles').send({ helpfulness: 'starter-helpfulness', policy: 'starter-policy' })
+  expect(after.config['options']).toEqual(before.config['options'])
+  expect(after.config['measured_by']).toMatchObject({
+    helpfulness: { id: 'starter-safety' },
+    policies: [{ id: 'starter-base' }],
+  })
+})
+
 test('a judge that is a relative of the reward models is told', async () => {
   const profile = { id: 'kin', kind: 'local', model: 'starter-policy' }
   expect((await api.post('/v1/judges').send(profile)).status).toBe(201)
