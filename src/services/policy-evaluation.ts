@@ -106,7 +106,7 @@ export async function evaluatePolicies(
       answers: answered.map((each, k) => (each[i] ?? []).map((c, s) => of(c, k, s))),
     }
   })
-  const figures = policyFigures(names, measured, options.seed)
+  const figures = await policyFigures(names, measured, options.seed)
   // 4. the judge compares each one's first answers with the baseline's
   for (const [k, name] of names.entries())
     if (k > 0)
