@@ -7,8 +7,9 @@ import { drawShares } from '../rlaif/mix.ts'
 import { AXES, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { PreferenceRecord } from '../store/store.ts'
-import type { EvaluationPrompt, PromptFormat } from '../schemas/evaluation.ts'
+import type { PromptFormat } from '../schemas/evaluation.ts'
 import { readPrompts } from '../text/prompt-sets.ts'
+import type { ReadPrompt } from '../text/prompt-sets.ts'
 import { parseRows } from '../text/rows.ts'
 import type { Services } from './services.ts'
 
@@ -25,9 +26,9 @@ export async function openData<T>(
   schema: ZodType<T>,
 ): Promise<DataSet<T>> {
   const file = await files.get(id)
-  const text = new TextDecoder().decode(await files.read(id))
-  const rows = parseRows(text, `${id} (${file.filename})`, schema)
-  if (rows.length === 0) throw new LibraError('empty_data', `${id} (${file.filename}) is empty`)
+  const { text, source } = await files.text(id)
+  const rows = parseRows(text, source, schema)
+  if (rows.length === 0) throw new LibraError('empty_data', `${source} is empty`)
   return { rows, path: file.path, hash: file.sha256 }
 }
 
@@ -75,10 +76,9 @@ export async function openPrompts(
   { files }: Services,
   id: string,
   format: PromptFormat | undefined,
-): Promise<{ rows: EvaluationPrompt[]; hash: string }> {
-  const { filename, sha256: hash } = await files.get(id)
-  const text = new TextDecoder().decode(await files.read(id))
-  return { rows: readPrompts(text, `${id} (${filename})`, format), hash }
+): Promise<{ rows: ReadPrompt[]; hash: string }> {
+  const { text, source } = await files.text(id)
+  return { rows: readPrompts(text, source, format), hash: (await files.get(id)).sha256 }
 }
 
 /** A stored pair as a row of a data set. */
