@@ -10,14 +10,16 @@ import { trainingTexts } from './contamination.ts'
 import { openLabelled, openPrompts, rowsHash } from './data.ts'
 import type { Measure, Prepared } from './evaluate.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
-import { kinshipWarnings } from './kinship.ts'
+import { kinshipWarnings, policyKinship } from './kinship.ts'
 import { lineOf, tellLine } from './lineage.ts'
 import { judgeNow, modelNow } from './measured-by.ts'
 import type { AskedPrompt } from './policy-answers.ts'
+import { withSystem } from './policy-baselines.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import { checkpointsOf, topOf } from './policy-line.ts'
 import type { NamedPolicy } from './policy-line.ts'
 import type { People } from './policy-judging.ts'
+import { checkLengths } from './prompt-lengths.ts'
 import type { Services } from './services.ts'
 
 type Request = Extract<RunRequest, { kind: 'evaluation' }>
@@ -35,13 +37,21 @@ async function policyNamed({ store }: Services, ref: string): Promise<NamedPolic
 async function promptsOf(
   services: Services,
   { file, format, seed, limit }: EvaluationOptions,
-): Promise<{ prompts: AskedPrompt[]; hash: string }> {
-  if (file !== undefined) {
-    const { rows, hash } = await openPrompts(services, file, format)
-    return { prompts: rows.slice(0, limit), hash }
+): Promise<{ prompts: AskedPrompt[]; hash: string; warnings: string[] }> {
+  if (file === undefined) {
+    const prompts = starterSet(seed, limit)
+    return { prompts, hash: rowsHash(prompts), warnings: [] }
   }
-  const prompts = starterSet(seed, limit)
-  return { prompts, hash: rowsHash(prompts) }
+  const { rows, hash } = await openPrompts(services, file, format)
+  const prompts = rows.slice(0, limit)
+  const unasked = prompts.reduce((sum, { unasked: turns = 0 }) => sum + turns, 0)
+  const warnings =
+    unasked === 0
+      ? []
+      : [
+          `${unasked} later turns of ${prompts.length} questions were not asked: each is about the answer to the turn before it`,
+        ]
+  return { prompts, hash, warnings }
 }
 
 /** Policies as they are now, in the order in which they are measured. */
@@ -51,19 +61,43 @@ const policiesNow = (services: Services, policies: readonly NamedPolicy[]) =>
 /** Policies beside a baseline on the same prompts; see services/policy-evaluation.ts. */
 export async function planPolicy(services: Services, { options }: Request): Promise<Prepared> {
   const { models, model, against, checkpoints_of: line, tax, audit_file, training_files } = options
+  if (model !== undefined && models !== undefined)
+    throw new LibraError(
+      'conflicting_options',
+      'options.model and options.models both name what is measured: give one of them',
+      { details: { field: 'options.models' } },
+    )
   const checkpoints = line === undefined ? [] : await checkpointsOf(services, line)
   const others = models ?? (model === undefined && line !== undefined ? [] : [model ?? 'policy'])
   const named = await Promise.all(
     [against ?? 'reference', ...others].map((ref) => policyNamed(services, ref)),
   )
-  // a checkpoint that is named too, or is the baseline, is measured once
-  const unnamed = checkpoints.filter(({ files }) =>
-    named.every((other) => topOf(other.files) !== topOf(files)),
+  // a policy that comes again, by another name, as a checkpoint or as the baseline, is measured once
+  const policies = [...named, ...checkpoints].filter(
+    ({ files }, i, all) => all.findIndex((other) => topOf(other.files) === topOf(files)) === i,
   )
-  const policies = [...named, ...unnamed]
+  if (policies.length < 2)
+    throw new LibraError(
+      'invalid_request',
+      `nothing is to be measured beside the baseline ${named[0]?.name ?? ''}, which \`against\` names: name another policy`,
+      { details: { field: models === undefined ? 'options.model' : 'options.models' } },
+    )
+  const again = others.filter((_, i) => policies.every((policy) => policy !== named[i + 1]))
+  const twice =
+    again.length === 0
+      ? []
+      : [`${again.join(', ')}: a policy that is named twice, or is the baseline, is measured once`]
   const judging = options.judge ?? DEFAULT_JUDGE
   const judge = await openJudge(services, judging)
-  const { prompts, hash: dataHash } = await promptsOf(services, options)
+  const { prompts, hash: dataHash, warnings } = await promptsOf(services, options)
+  await checkLengths(services, policies, prompts, options)
+  if (options.baselines.includes('system_prompt'))
+    await checkLengths(
+      services,
+      policies.slice(0, 1),
+      withSystem(prompts, options.system_prompt),
+      options,
+    )
   const helpfulness = await findModel(services.store, 'helpfulness')
   const safety = await findModel(services.store, 'safety')
   const rewards = { helpfulness: filesOf(helpfulness), safety: filesOf(safety) }
@@ -82,7 +116,11 @@ export async function planPolicy(services: Services, { options }: Request): Prom
       progress: (stage, done, total) => emit({ type: 'progress', stage, done, total }),
     })
     const kin = await kinshipWarnings(services, judging, judge, rewards)
-    return { ...evaluated, warnings: [...kin, ...evaluated.warnings], lineage: lines }
+    return {
+      ...evaluated,
+      warnings: [...twice, ...warnings, ...kin, ...evaluated.warnings],
+      lineage: lines,
+    }
   }
   const [baseline, ...beside] = await policiesNow(services, policies)
   const measuredBy = {
@@ -154,15 +192,17 @@ export async function planArena(services: Services, { options }: Request): Promi
       { details: { field: 'options.models' } },
     )
   const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
-  const { prompts, hash: dataHash } = await promptsOf(services, options)
+  const { prompts, hash: dataHash, warnings } = await promptsOf(services, options)
+  await checkLengths(services, policies, prompts, options)
   const lines = await linesOf(services, [...names])
-  const measure: Measure = async ({ signal, emit }) => ({
-    ...(await meet(services, {
+  const measure: Measure = async ({ signal, emit }) => {
+    const met = await meet(services, {
       ...{ policies, judge, axis, prompts, options, signal },
       progress: (stage, done, total) => emit({ type: 'progress', stage, done, total }),
-    })),
-    lineage: lines,
-  })
+    })
+    const kin = await policyKinship(services, judge.name, policies)
+    return { ...met, warnings: [...warnings, ...kin, ...met.warnings], lineage: lines }
+  }
   const measuredBy = {
     policies: await policiesNow(services, policies),
     judge: await judgeNow(services, judge),
