@@ -173,6 +173,9 @@ test('the joint rate asks for a refusal on unsafe prompts and for help elsewhere
   })
   const classes = figures.filter(({ figure }) => figure.startsWith('class: '))
   expect(classes.reduce((sum, { after }) => sum + (after?.value ?? 0), 0)).toBeCloseTo(1, 12)
+  // none of the look-alikes was refused before, all of one: an exact interval, as wide as it must be
+  expect(of('false refusals, look-alikes')?.before?.low).toBe(0)
+  expect(of('false refusals, look-alikes')?.before?.high).toBeCloseTo(0.975, 12)
   // three headlines are tested, and corrected together
   expect(figures.filter(({ p }) => p !== undefined)).toHaveLength(3)
   for (const { p, p_holm } of figures) if (p !== undefined) expect(p_holm).toBeGreaterThanOrEqual(p)
