@@ -37,6 +37,22 @@ export function resampleOf(
   return draw
 }
 
+/** Streams of the draws of means, and of sums. */
+export const STREAM = { means: 61, sums: 63 } as const
+
+/** Draws resamples of clusters ahead and lets requests go between: figures that need them then find them kept. */
+export async function drawAhead(
+  clusters: readonly string[],
+  seed: number,
+  stream: (typeof STREAM)[keyof typeof STREAM],
+): Promise<void> {
+  const { size } = new Set(clusters)
+  for (let b = 0; b < BOOTSTRAPS; b++) {
+    resampleOf(size, b, seed, stream)
+    if (b % 50 === 0) await new Promise(setImmediate)
+  }
+}
+
 /** Clusters in the order in which they come. */
 function placesOf(clusters: readonly string[]): Map<string, number> {
   const place = new Map<string, number>()
@@ -62,7 +78,7 @@ function bootstrapMeans(
   })
   return Array.from({ length: BOOTSTRAPS }, (_, b) => {
     let [sum, n] = [0, 0]
-    for (const k of resampleOf(place.size, b, seed, 61)) {
+    for (const k of resampleOf(place.size, b, seed, STREAM.means)) {
       sum += sums[k] ?? 0
       n += counts[k] ?? 0
     }
@@ -248,7 +264,7 @@ export function bootstrapSums(
   const sums = new Float64Array(width)
   const resampled = Array.from({ length: resamples }, (_, b) => {
     sums.fill(0)
-    for (const k of resampleOf(place.size, b, seed, 63))
+    for (const k of resampleOf(place.size, b, seed, STREAM.sums))
       for (let c = 0; c < width; c++) sums[c] = (sums[c] ?? 0) + (groups[k * width + c] ?? 0)
     return Array.from(sums)
   })

@@ -80,7 +80,7 @@ export async function winRates(
       rows.map(({ row }) => tokens(row, k) - tokens(row, 0)),
       rows.map(({ row }) => languageOf(row.prompt)),
     )
-    const controlled = lengthControlledWinRate(wins, lengths, clusters, seed)
+    const controlled = await lengthControlledWinRate(wins, lengths, clusters, seed)
     figures.push(
       { figure: `win rate by the judge, ${axis}`, policy, ...raw },
       { figure: `win rate at equal lengths, ${axis}`, policy, ...controlled },

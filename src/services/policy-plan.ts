@@ -54,9 +54,12 @@ async function promptsOf(
   return { prompts, hash, warnings }
 }
 
-/** Policies as they are now, in the order in which they are measured. */
-const policiesNow = (services: Services, policies: readonly NamedPolicy[]) =>
-  Promise.all(policies.map(({ name, files }) => modelNow(services, { id: name, ...files })))
+/** Policies as they are now, in the order in which they are measured; read one by one, for each may be large. */
+async function policiesNow(services: Services, policies: readonly NamedPolicy[]) {
+  const now = []
+  for (const { name, files } of policies) now.push(await modelNow(services, { id: name, ...files }))
+  return now
+}
 
 /** Policies beside a baseline on the same prompts; see services/policy-evaluation.ts. */
 export async function planPolicy(services: Services, { options }: Request): Promise<Prepared> {

@@ -32,7 +32,7 @@ const prompt = (more: Partial<MeasuredPrompt>): MeasuredPrompt => ({
   ...{ cluster: String(Math.random()), ...more },
 })
 
-test('length control: lengths, θ and φ as scipy finds them; the rate is that at equal lengths', () => {
+test('length control: lengths, θ and φ as scipy finds them; the rate is that at equal lengths', async () => {
   const { wins, languages, theta, phi } = expected
   const lengths = standardisedLengths(expected.differences, languages)
   lengths.forEach((x, i) => expect(x).toBeCloseTo(expected.lengths[i] ?? NaN, 12))
@@ -40,12 +40,12 @@ test('length control: lengths, θ and φ as scipy finds them; the rate is that a
   expect(fitted.theta).toBeCloseTo(theta, 5)
   expect(fitted.phi).toBeCloseTo(phi, 5)
   const clusters = wins.map((_, i) => String(i))
-  const rate = lengthControlledWinRate(wins, lengths, clusters, 3)
+  const rate = await lengthControlledWinRate(wins, lengths, clusters, 3)
   expect(rate.value).toBeCloseTo(1 / (1 + Math.exp(-theta)), 5)
   expect(rate.low).toBeLessThan(rate.value)
   expect(rate.high).toBeGreaterThan(rate.value)
   // a win that only length explains is none: all longer answers win, all shorter ones lose
-  const separated = lengthControlledWinRate(
+  const separated = await lengthControlledWinRate(
     [1, 1, 0, 0],
     [0.8, 0.8, -0.8, -0.8],
     ['a', 'b', 'c', 'd'],
