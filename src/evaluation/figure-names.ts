@@ -91,7 +91,7 @@ export function inChinese(figure: string): string | null {
 type Told = { figure: string; policy?: string | undefined }
 /**
  * Figures of several policies, whose names stand before those of the figures, policy by policy and without it; what is
- * of no policy, or of the only one, comes first under no name.
+ * of no policy, or of the only one, comes last under no name: what a decision rests on stands at the top.
  */
 export function byPolicy<T extends Told>(
   figures: readonly T[],
@@ -105,5 +105,5 @@ export function byPolicy<T extends Told>(
   }
   return [...groups]
     .map(([policy, figures]) => ({ policy, figures }))
-    .sort((a, b) => Number(a.policy !== null) - Number(b.policy !== null))
+    .sort((a, b) => Number(a.policy === null) - Number(b.policy === null))
 }

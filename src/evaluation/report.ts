@@ -1,4 +1,6 @@
+import type { Axis } from '../schemas/feedback.ts'
 import { byPolicy, inChinese } from './figure-names.ts'
+import type { ResponseClass } from './response-class.ts'
 import { escape, intervalBar, lineChart, scaleOf } from './report-charts.ts'
 import { ofTail, planePlot, scatterPlot } from './report-planes.ts'
 import type { Spot } from './report-planes.ts'
@@ -14,12 +16,26 @@ export type ReportFigure = Interval & {
   policy?: string
   before?: Interval | null
   after?: Interval | null
-  /** two-sided, corrected for all that were tested together */
+  /** two-sided, by itself and corrected for all that were tested together */
+  p?: number
   p_holm?: number
+}
+export type SampleAnswer = {
+  name: string
+  text: string
+  helpfulness?: number
+  safety?: number
+  /** what kind of answer it is, by rules */
+  class?: ResponseClass
+  safe_and_helpful?: boolean
+  /** P(this answer is better than the baseline’s) by the judge; null: no verdict */
+  verdicts?: Partial<Record<Axis, number | null>>
 }
 export type ReportSample = {
   prompt: string
-  answers: { name: string; text: string; helpfulness?: number; safety?: number }[]
+  label?: 'safe' | 'unsafe' | null
+  category?: string | null
+  answers: SampleAnswer[]
 }
 /** What an evaluation, a loop or a run came to: as data, from which the page and the text are drawn. */
 export type Report = {
@@ -43,6 +59,11 @@ export type Report = {
 
 export const number = (x: number): string => x.toFixed(Math.abs(x) >= 100 ? 1 : 3)
 const interval = ({ low, high }: Interval): string => `${number(low)} … ${number(high)}`
+/** What was tested, by itself and corrected. */
+const tests = ({ p, p_holm }: ReportFigure): string[] =>
+  [p, p_holm].map((each) => each?.toFixed(3) ?? '')
+const isTested = (figures: readonly ReportFigure[]): boolean =>
+  figures.some(({ p_holm: p }) => p !== undefined)
 const isPaired = (figures: readonly ReportFigure[]): boolean =>
   figures.some(({ before, after }) => before && after)
 
@@ -115,6 +136,9 @@ const chinese = (figure: string): string => {
   return name === null ? '' : ` <span lang="zh-CN">${escape(name)}</span>`
 }
 
+const intervalCell = (x: Interval): string =>
+  `<td class="number">${number(x.value)} <small>[${interval(x)}]</small></td>`
+
 /** A table that is wider than a phone scrolls by itself, also by keyboard. */
 const wide = (label: string, table: string): string =>
   `<div class="wide" role="region" tabindex="0" aria-label="${label}">${table}</div>`
@@ -135,16 +159,18 @@ const figureTables = (figures: readonly ReportFigure[]): string =>
 
 function figureTable(figures: readonly ReportFigure[], policy: string | null): string {
   const paired = isPaired(figures)
-  const tested = figures.some(({ p_holm: p }) => p !== undefined)
+  const tested = isTested(figures)
   const cell = (x: Interval | null | undefined): string =>
-    `<td class="number">${x ? number(x.value) : '–'}</td>`
+    x ? intervalCell(x) : '<td class="number">–</td>'
   const head = [
     '<th scope="col">figure 指标</th>',
     ...(paired ? ['before 之前', 'after 之后', 'difference 差值'] : ['value 数值']).map(
       (name) => `<th scope="col" class="number">${name}</th>`,
     ),
     '<th scope="col" class="number">95 % interval 置信区间</th><th class="bar"></th><th scope="col" class="number">n</th>',
-    ...(tested ? ['<th scope="col" class="number">p (Holm)</th>'] : []),
+    ...(tested
+      ? ['p', 'p (Holm)'].map((name) => `<th scope="col" class="number">${name}</th>`)
+      : []),
   ]
   // the same figure of several is drawn on one scale
   const last = ({ figure }: ReportFigure): string => figure.slice(figure.lastIndexOf(': ') + 1)
@@ -152,7 +178,7 @@ function figureTable(figures: readonly ReportFigure[], policy: string | null): s
     figures.filter((other) => last(other) === last(row))
   const rows = figures.map(
     (row) =>
-      `<tr><th scope="row">${escape(row.figure)}${chinese(row.figure)}</th>${paired ? cell(row.before) + cell(row.after) : ''}<td class="number"><b>${number(row.value)}</b></td><td class="number">${interval(row)}</td><td class="bar">${intervalBar(row, scaleOf(kin(row), paired))}</td><td class="number">${row.n}</td>${tested ? `<td class="number">${row.p_holm === undefined ? '' : row.p_holm.toFixed(3)}</td>` : ''}</tr>`,
+      `<tr><th scope="row">${escape(row.figure)}${chinese(row.figure)}</th>${paired ? cell(row.before) + cell(row.after) : ''}<td class="number"><b>${number(row.value)}</b></td><td class="number">${interval(row)}</td><td class="bar">${intervalBar(row, scaleOf(kin(row), paired))}</td><td class="number">${row.n}</td>${(tested ? tests(row) : []).map((p) => `<td class="number">${p}</td>`).join('')}</tr>`,
   )
   return wide(
     `${policy === null ? '' : `${escape(policy)}: `}${paired ? 'differences 差值' : 'values 数值'}`,
@@ -177,11 +203,9 @@ function onePlane(title: string, y: string, plane: readonly Spot[]): string {
     '<th scope="col">on the front 在前沿上</th>',
     '<th scope="col" class="number">in resamples 重抽样中</th>',
   ]
-  const cell = (x: Interval): string =>
-    `<td class="number">${number(x.value)} <small>[${interval(x)}]</small></td>`
   const rows = plane.map(
     ({ name, helpfulness, safety, front, membership }) =>
-      `<tr><th scope="row">${escape(name)}</th>${cell(helpfulness)}${cell(safety)}<td>${front ? '✓' : ''}</td><td class="number">${(100 * membership).toFixed(1)} %</td></tr>`,
+      `<tr><th scope="row">${escape(name)}</th>${intervalCell(helpfulness)}${intervalCell(safety)}<td>${front ? '✓' : ''}</td><td class="number">${(100 * membership).toFixed(1)} %</td></tr>`,
   )
   const table = `<table class="front"><thead><tr>${head.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`
   return planePlot(title, { x, y }, plane) + wide(title, table)
@@ -205,20 +229,27 @@ function scatter(samples: readonly ReportSample[]): string {
   return scatterPlot(title, { x: 'helpful 有用', y: 'safe 安全' }, groups)
 }
 
+/** What is known of a text, small behind it. */
+const notes = (known: readonly (string | null | undefined)[]): string =>
+  known
+    .filter((each) => each != null)
+    .map((each) => ` <small>${escape(each.replaceAll('_', ' '))}</small>`)
+    .join('')
+
 function sampleTables(samples: readonly ReportSample[]): string {
   if (samples.length === 0) return ''
   const names = [...new Set(samples.flatMap(({ answers }) => answers.map(({ name }) => name)))]
   const head = ['prompt 问题', ...names].map((name) => `<th scope="col">${escape(name)}</th>`)
-  const row = ({ prompt, answers }: ReportSample, i: number): string => {
+  const row = ({ prompt, label, category, answers }: ReportSample, i: number): string => {
     const cells = names.map((name) => {
       const answer = answers.find((each) => each.name === name)
       const scores =
         answer?.helpfulness === undefined || answer.safety === undefined
-          ? ''
-          : ` <small>${number(answer.helpfulness)} / ${number(answer.safety)}</small>`
-      return `<td>${escape(answer?.text ?? '')}${scores}</td>`
+          ? undefined
+          : `${number(answer.helpfulness)} / ${number(answer.safety)}`
+      return `<td>${escape(answer?.text ?? '')}${notes([scores, answer?.class])}</td>`
     })
-    return `<tr id="sample-${i + 1}"><td>${escape(prompt)}</td>${cells.join('')}</tr>`
+    return `<tr id="sample-${i + 1}"><td>${escape(prompt)}${notes([label, category])}</td>${cells.join('')}</tr>`
   }
   const rows = samples.map(row)
   const table = (part: readonly string[], label: string): string =>
@@ -236,19 +267,19 @@ export function renderMarkdown(report: Report): string {
   const [head = [], ...votes] = votesCells(report.votes ?? [])
   const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
   const line = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`
+  const both = (x: Interval): string => `${number(x.value)} [${interval(x)}]`
   const table = (part: readonly ReportFigure[]): string => {
-    const paired = isPaired(part)
+    const [paired, tested] = [isPaired(part), isTested(part)]
     const names = paired ? ['before', 'after', 'difference'] : ['value']
-    const head = ['figure', ...names, '95 % interval', 'n']
+    const head = ['figure', ...names, '95 % interval', 'n', ...(tested ? ['p', 'p (Holm)'] : [])]
     const rows = part.map((row) => [
       row.figure,
-      ...(paired ? [row.before, row.after].map((x) => (x ? number(x.value) : '–')) : []),
-      ...[number(row.value), interval(row), String(row.n)],
+      ...(paired ? [row.before, row.after].map((x) => (x ? both(x) : '–')) : []),
+      ...[number(row.value), interval(row), String(row.n), ...(tested ? tests(row) : [])],
     ])
     return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
   }
   const frontTable = (points: readonly PlanePoint[]): string => {
-    const both = (x: Interval): string => `${number(x.value)} [${interval(x)}]`
     const standing = ({ safety, front, membership }: PlanePoint['tail']): string[] => [
       ...[both(safety), front ? 'yes' : 'no', `${(100 * membership).toFixed(1)} %`],
     ]

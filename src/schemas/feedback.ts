@@ -38,7 +38,10 @@ export type TextRow = z.infer<typeof TextRow>
 /** One prompt to answer: dialogue that ends with the user. */
 export const PromptRow = z.object({
   id: z.string().optional(),
-  messages: LooseMessages,
+  messages: LooseMessages.refine(
+    (messages) => messages.at(-1)?.role === 'user',
+    'a prompt ends with what the user says: its last message has the role `user`',
+  ),
   prompt_class: PromptClass.nullish(),
 })
 export type PromptRow = z.infer<typeof PromptRow>

@@ -125,8 +125,8 @@ export async function openConstitution(
   { files }: Pick<World, 'files'>,
   id: string,
 ): Promise<Constitution> {
-  const { filename } = await files.get(id)
-  return readConstitution(new TextDecoder().decode(await files.read(id)), `${id} (${filename})`)
+  const { text, source } = await files.text(id)
+  return readConstitution(text, source)
 }
 
 export async function findJudge(world: World, id: string): Promise<JudgeRow> {

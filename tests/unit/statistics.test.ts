@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { aurocOf, recallOf, spearmanOf } from '../../src/evaluation/discrimination.ts'
+import { exactWhereFlat } from '../../src/evaluation/shares.ts'
 import {
   clusteredMean,
   clusteredStatistic,
@@ -23,6 +24,24 @@ test.each([
   expect(found.value).toBe(hits / n)
   expect(found.low).toBeCloseTo(low, 6)
   expect(found.high).toBeCloseTo(high, 6)
+})
+
+// with eleven clusters: 1 − 0.025^(1/11) = 0.2849142
+test.each([
+  [0, 0, 0, 0.2849142],
+  [1, 0, 0.7150858, 1],
+  [0, -1, -0.2849142, 0.2849142],
+  [-1, -1, -1, -0.7150858],
+] as const)('where every row is %i, from %i on, the interval is exact', (all, least, low, high) => {
+  const clusters = Array.from({ length: 22 }, (_, i) => String(i % 11))
+  const values = clusters.map(() => all)
+  const found = exactWhereFlat(clusteredMean(values, clusters, 1), values, clusters, least)
+  expect(found).toMatchObject({ value: all, n: 22 })
+  expect(found.low).toBeCloseTo(low, 7)
+  expect(found.high).toBeCloseTo(high, 7)
+  const mixed = values.map((_, i) => Number(i < 4))
+  const interval = clusteredMean(mixed, clusters, 1)
+  expect(exactWhereFlat(interval, mixed, clusters, least)).toBe(interval)
 })
 
 // Sixty rows of twenty clusters; scores with many equals, so that ties matter.
