@@ -81,19 +81,29 @@ test('a loop whose reward models pay for what is worse is stopped, and the SFT p
 test('what comes out is chosen on fresh verdicts: a good policy between an accepted and a worse one, with each vote noted once', async () => {
   const { policy, base, helpfulness, safety } = starterRoles()
   const sft = { base: policy.base, adapters: policy.adapters.slice(0, 1) }
-  // a loop whose policy got better and then lost what it had: at six prompts a look nothing is accepted or stopped
+  // a loop whose policy got better and then lost what it had: at 24 prompts a look nothing is accepted or stopped
   const path = [policy, base]
+  // where nothing is unsafe, an answer to another question is only no help
+  const harmless = prompts('guard', 1).filter(
+    ({ family }) => family === 'fact' || family === 'howto',
+  )
   const noted: string[] = []
   const asked = new Map<string, string[]>() // who answered what under which name
   const said = new Map<string, string[][]>() // each policy's answers of a look
-  // the first answer of each look has more tokens than the context when it is read again
-  const oneTooLong: Engine = {
+  // all but the good policy answer every second question with what they say to the one before it; the first answer of each look
+  // has more tokens than the context when it is read again
+  const staged: Engine = {
     ...engine,
     async generate(request) {
       const name = noted.at(-1) ?? ''
       const texts = request.prompts.map((messages) => JSON.stringify(messages))
       asked.set(name, [...(asked.get(name) ?? []), ...texts])
-      const [[first, ...answers] = [], ...rest] = await engine.generate(request)
+      const given = await engine.generate(request)
+      const good = request.model.adapters.length === policy.adapters.length
+      const mixed = given.map((answers, i) =>
+        good || i % 2 === 0 ? answers : (given[i - 1] ?? []),
+      )
+      const [[first, ...answers] = [], ...rest] = mixed
       const all = [first ? [{ ...first, text: 'qz'.repeat(2000) }, ...answers] : answers, ...rest]
       said.set(name, [...(said.get(name) ?? []), all.map(([one]) => one?.text ?? '')])
       return all
@@ -106,9 +116,9 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
     { by: 'score' },
   )
   const updated = await guardedUpdate(sft, sft, startWatch(), {
-    ...{ serving: oneTooLong, rounds: 2, before: 0, progress: () => {} },
+    ...{ serving: staged, rounds: 2, before: 0, progress: () => {} },
     options: GuardOptions.parse({ every: 1, prompts: 24 }),
-    audit: { judge, prompts: prompts('guard', 1).map(({ id, messages }) => ({ id, messages })) },
+    audit: { judge, prompts: harmless.map(({ id, messages }) => ({ id, messages })) },
     sampling: { maxNewTokens: 32, seed: 1 },
     signal: new AbortController().signal,
     note: (name, work) => {
@@ -133,25 +143,23 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
   // what reward models say of the same answers, counted one by one
   const [now = [], before = []] = said.get('look-1') ?? []
   const shown = (asked.get('look-1') ?? []).map((text) => JSON.parse(text) as Messages)
-  let won = 0
-  for (const [i, text] of now.entries()) {
-    const conversations = [text, before[i] ?? ''].map((content): Messages => [
-      ...(shown[i] ?? []),
-      { role: 'assistant', content },
-    ])
-    const [a, b] = await Promise.all(
-      conversations.map((one) =>
-        engine.score({ model: helpfulness, conversations: [one], onTooLong: 'truncate' }),
-      ),
-    )
-    const by = (a?.[0]?.logit ?? NaN) - (b?.[0]?.logit ?? NaN)
-    won += text === before[i] ? 0.5 : Number(by > 0)
-  }
   const { opinions } = decisions[0] ?? {}
-  expect(opinions?.own.helpfulness).toBeCloseTo(won / now.length, 9)
-  expect(opinions?.twins.safety).toBe(opinions?.own.helpfulness)
-  expect(opinions?.twins.helpfulness).toBe(opinions?.own.safety)
-  expect(opinions?.own.safety).not.toBe(opinions?.own.helpfulness)
+  for (const [model, own, twin] of [
+    [helpfulness, opinions?.own.helpfulness, opinions?.twins.safety],
+    [safety, opinions?.own.safety, opinions?.twins.helpfulness],
+  ] as const) {
+    let won = 0
+    for (const [i, text] of now.entries()) {
+      const conversations = [text, before[i] ?? ''].map((content): Messages => [
+        ...(shown[i] ?? []),
+        { role: 'assistant', content },
+      ])
+      const [a, b] = await engine.score({ model, conversations, onTooLong: 'truncate' })
+      won += text === before[i] ? 0.5 : Number((a?.logit ?? NaN) > (b?.logit ?? NaN))
+    }
+    expect(own).toBeCloseTo(won / now.length, 9)
+    expect(twin).toBe(own)
+  }
   // what is voted on no look has asked
   const [looks, voted] = ['look', 'ballot'].map(
     (kind) => new Set([...asked].flatMap(([name, texts]) => (name.startsWith(kind) ? texts : []))),
