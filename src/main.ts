@@ -78,6 +78,18 @@ program
   })
 
 program
+  .command('study-contrasts')
+  .description('what judge and reward models tell apart on the starter world, thing by thing')
+  .option('--judge <profile>', 'whom the reward models learned from', 'default')
+  .option('--helpfulness <model>', 'model or role', 'helpfulness')
+  .option('--safety <model>', 'model or role', 'safety')
+  .option('--pairs <number>', 'of each kind', count, 200)
+  .action(async (flags: { judge: string; helpfulness: string; safety: string; pairs: number }) => {
+    const { contrastStudy } = await import('./cli/study-contrasts.ts')
+    await contrastStudy(flags)
+  })
+
+program
   .command('study-frontier')
   .description('every method and combiner against the exact optimum of a world that is enumerated')
   .option('--seeds <number>', 'how many, up to 10', Number, 5)
@@ -211,7 +223,7 @@ program
 program
   .command('eval')
   .description('evaluate a policy, a reward model or a judge: rows in, a figure a line out')
-  .argument('[file]', 'prompts or preference pairs as JSON Lines, - for what is piped in')
+  .argument('[file]', 'prompts or preference pairs as JSON Lines; default: what is piped in')
   .requiredOption('--target <what>', 'policy, arena, reward_model, probes, certificate or judge')
   .option('--model <id>')
   .option('--models <ids>', 'several policies, with commas', list)

@@ -12,6 +12,8 @@ export const starterRoles = () => ({
   judge: { base: join(starterFolder, 'judge'), adapters: [] },
   /** what adapters are trained on */
   base: files(),
+  /** of another size and seed */
+  twin: { base: join(starterFolder, 'twin'), adapters: [] },
   helpfulness: files('sft', 'helpfulness'),
   safety: files('sft', 'safety'),
 })

@@ -1,8 +1,10 @@
+import { fstatSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { basename, extname } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { z } from 'zod'
 import { LibraError } from '../errors.ts'
+import { innermost } from '../http/problem.ts'
 import { Comparison } from '../schemas/verdicts.ts'
 import { RankRequest, ScoreInput } from '../schemas/scoring.ts'
 import { parseRows } from '../text/rows.ts'
@@ -62,12 +64,13 @@ const only = (row: Row, fields: readonly string[]): Row =>
 /** A line whose fields of interest fit, with everything else that it carries. */
 const lineOf = ({ fields, schema }: Command) =>
   z.record(z.string(), z.unknown()).superRefine((row, context) => {
-    for (const { code, path, message } of schema.safeParse(only(row, fields)).error?.issues ?? [])
-      context.addIssue({
-        ...{ code: 'custom', path: [...path] },
-        message:
-          code === 'invalid_union' ? `${message}: of ${fields.join(', ')} nothing fits` : message,
-      })
+    const asked = only(row, fields)
+    if (Object.keys(asked).length === 0)
+      return context.addIssue(`of ${fields.join(', ')} nothing is given`)
+    for (const { path, message } of (schema.safeParse(asked).error?.issues ?? []).flatMap(
+      innermost,
+    ))
+      context.addIssue({ code: 'custom', path, message })
   })
 
 /** The lines of a file, or of what is piped in. Throws `file_not_found`, `empty_data`. */
@@ -103,17 +106,23 @@ export async function ask(
     const { source, content } = await readInput(file)
     // a line goes out as it came in: the service fills in its own defaults
     const rows = parseRows(content, source, lineOf(command))
+    const lines = content.split('\n').flatMap((line, i) => (line.trim() === '' ? [] : [i + 1]))
     const connection = await connecting
     for (let i = 0; i < rows.length; i += batch) {
       const part = rows.slice(i, i + batch)
       const asked = part.map((row) => only(row, fields))
       const answers = await command.ask(connection, asked, flags).catch((error: unknown) => {
         if (!(error instanceof LibraError)) throw error
-        const where = `${source}, rows ${i + 1} to ${i + part.length}`
-        throw new LibraError(error.code, `${where}: ${error.message}`, { cause: error })
+        // of a line that is a request by itself, `index` is a place within it
+        const wrong = batch === 1 ? 0 : error.details['index']
+        const at = typeof wrong === 'number' ? [i + wrong] : [i, i + part.length - 1]
+        const where = [...new Set(at)].map((row) => lines[row]).join(' to ')
+        throw new LibraError(error.code, `${source}, line ${where}: ${error.message}`, {
+          cause: error,
+        })
       })
-      const lines = part.map((row, k) => `${JSON.stringify({ ...row, [name]: answers[k] })}\n`)
-      process.stdout.write(lines.join(''))
+      const told = part.map((row, k) => `${JSON.stringify({ ...row, [name]: answers[k] })}\n`)
+      process.stdout.write(told.join(''))
       progress.update(`${name} (${connection.to})`, i + part.length, rows.length)
     }
   } finally {
@@ -122,14 +131,28 @@ export async function ask(
   }
 }
 
-/** Evaluates a model or a judge on the rows piped in, or on those stored; one figure a line comes out. */
+/** Whether stdin is a pipe or a file. What else may be there, a terminal or a socket, nobody need ever close. */
+function isPiped(): boolean {
+  try {
+    const stdin = fstatSync(0)
+    return stdin.isFIFO() || stdin.isFile()
+  } catch {
+    return false // closed
+  }
+}
+
+/**
+ * Evaluates a model or a judge on the rows of a file or those piped in, else on what is stored; one figure a line comes
+ * out, and warnings on stderr. Throws `file_not_found`, `empty_data`, and whatever the run failed by.
+ */
 export async function evaluate(file: string | undefined, options: Row): Promise<void> {
-  const input = file === undefined ? null : await readInput(file)
+  const given = file !== undefined || (options['file'] === undefined && isPiped())
+  const input = given ? await readInput(file) : null
   const connection = await connect()
   const progress = createProgress()
   try {
-    const given = input === null ? {} : { file: await upload(connection, input) }
-    const body = { options: { ...options, ...given } }
+    const uploaded = input === null ? {} : { file: await upload(connection, input) }
+    const body = { options: { ...options, ...uploaded } }
     const { id } = (await connection.ask('/v1/evaluations', body)) as { id: string }
     for await (const { event, data } of connection.follow(`/v1/runs/${id}/events`))
       if (event === 'progress')
@@ -137,11 +160,12 @@ export async function evaluate(file: string | undefined, options: Row): Promise<
     const { state, error, summary } = (await connection.ask(`/v1/runs/${id}`)) as {
       state: string
       error: { code: string; message: string } | null
-      summary: { figures: Row[] } | null
+      summary: { figures: Row[]; warnings?: string[] } | null
     }
     if (error !== null) throw new LibraError(error.code, `${id} ${state}: ${error.message}`)
     for (const figure of summary?.figures ?? [])
       process.stdout.write(`${JSON.stringify({ run: id, ...figure })}\n`)
+    for (const warning of summary?.warnings ?? []) console.error(`warning: ${warning}`)
     console.error(`${id} ${state} (${connection.to})`)
   } finally {
     progress.stop()

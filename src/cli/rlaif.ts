@@ -1,19 +1,24 @@
+import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import Table from 'cli-table3'
 import { z } from 'zod'
 import { readConfig } from '../config.ts'
-import { paused } from '../errors.ts'
+import { LibraError, paused } from '../errors.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
 import { Probe } from '../schemas/checks.ts'
 import type { ProbeResult } from '../schemas/checks.ts'
+import { AXES } from '../schemas/feedback.ts'
 import { LoopRequest } from '../schemas/run.ts'
 import { planLoop } from '../services/loop.ts'
 import { GRADED, showInterval } from '../services/loop-report.ts'
 import { runHumanLoop, show } from '../services/human-loop.ts'
+import type { HumanLoopResult } from '../services/human-loop.ts'
 import { HUMAN_LOOP, HUMAN_OVERRIDE, HumanLoopSizes } from '../services/human-models.ts'
 import type { GradedPair, LoopFigure, LoopProgress } from '../services/loop-evaluation.ts'
+import { findRun } from '../services/run-records.ts'
 import { goOn, recordRun } from '../services/runs.ts'
+import type { RunContext } from '../services/runs.ts'
 import { planAgain } from '../services/start.ts'
 import { createServices } from '../services/services.ts'
 import type { Services } from '../services/services.ts'
@@ -22,6 +27,7 @@ import { openStore } from '../store/store.ts'
 import type { Store } from '../store/store.ts'
 import type { GuardReport } from '../services/guard.ts'
 import { readHumanData } from '../text/data-folder.ts'
+import type { HumanData } from '../text/data-folder.ts'
 import { createProgress } from './progress.ts'
 
 type LoopSummary = {
@@ -84,16 +90,17 @@ async function runLoop(
 }
 
 /** Ctrl-C pauses a loop: it goes on where it was. What came of it is printed at its end. */
-async function interruptible(
+async function interruptible<T extends { runId: string }>(
   { store }: Services,
-  work: (signal: AbortSignal) => Promise<{ runId: string }>,
-): Promise<{ runId: string }> {
+  work: (signal: AbortSignal) => Promise<T>,
+  tell: (result: T) => void = (result) => print(result as unknown as LoopSummary),
+): Promise<T> {
   const controller = new AbortController()
   const stop = (): void => controller.abort(paused())
   process.once('SIGINT', stop)
   try {
     const result = await work(controller.signal)
-    print(result as unknown as LoopSummary)
+    tell(result)
     return result
   } catch (error) {
     const left = await lastLoop(store)
@@ -108,6 +115,8 @@ async function interruptible(
 /** Goes on with a loop that has not succeeded. */
 export const rlaifAgain = (id: string): Promise<void> =>
   job(async (services, progress) => {
+    const human = HumanRun.safeParse((await findRun(services.store, id)).config)
+    if (human.success) return humanAgain(services, id, human.data, progress)
     const { work } = await planAgain(services, id, progress)
     return interruptible(services, (signal) => goOn(services.store, id, work, signal))
   })
@@ -140,7 +149,15 @@ export const studyStarter = (
     return last
   })
 
-const Overridden = z.object({ override: z.array(Probe) })
+/** A run of the loop on human pairs, as it is recorded and goes on. */
+const HumanRun = z.object({
+  data: z.string(),
+  base: z.string().nullable(),
+  sizes: HumanLoopSizes,
+  override: z.array(Probe),
+  options: z.record(z.string(), z.unknown()),
+})
+type HumanRun = z.infer<typeof HumanRun>
 
 /** The main job on human preference pairs in a folder; layout: text/data-folder.ts. */
 export async function rlaifOnData(
@@ -150,34 +167,62 @@ export async function rlaifOnData(
   given: Record<string, unknown> = {},
   override: readonly string[] = HUMAN_OVERRIDE,
 ): Promise<void> {
-  const sizes = HumanLoopSizes.parse({ ...HUMAN_LOOP, ...given })
-  Overridden.parse({ override }) // hours before the probes
+  const sizes = { ...HUMAN_LOOP, ...given }
+  const config = HumanRun.parse({ data: folder, base, sizes, override, options })
   const data = await readHumanData(folder)
   await job(async (services, progress) => {
     const { device } = await services.serving.status()
-    const seed = Number(options['seed'] ?? 1)
     const start = {
-      kind: 'rlaif' as const,
-      config: { data: folder, base, sizes, override, ...options },
-      seed,
-      device,
+      ...{ kind: 'rlaif' as const, config, seed: Number(options['seed'] ?? 1), device },
+      dataHash: hashOf(data),
     }
-    const result = await recordRun(services.store, start, (context) =>
-      runHumanLoop(
-        services,
-        data,
-        { base, overrides: options, sizes, override },
-        context,
-        progress,
-      ),
+    const work = humanWork(services, data, config, progress)
+    return interruptible<HumanResult>(
+      services,
+      (signal) => recordRun(services.store, start, work, signal),
+      printHuman,
     )
-    for (const { axis, probes = [] } of result.checks) printProbes({ axis, probes })
-    const table = new Table({ head: ['figure', 'value', 'n'] })
-    for (const f of [...result.judge, ...result.policy, ...result.crossValidation])
-      table.push([f.figure, show(f), f.n])
-    console.log(`${table.toString()}\nreport: ${result.report}`)
-    return result
   })
+}
+
+/** Goes on with a loop on human pairs. Throws `data_changed`. */
+async function humanAgain(
+  services: Services,
+  id: string,
+  config: HumanRun,
+  progress: LoopProgress,
+): Promise<{ runId: string }> {
+  const data = await readHumanData(config.data)
+  if ((await findRun(services.store, id)).dataHash !== hashOf(data))
+    throw new LibraError(
+      'data_changed',
+      `run ${id} began with other data than ${config.data} holds now: start a new one`,
+    )
+  const work = humanWork(services, data, config, progress)
+  return interruptible<HumanResult>(
+    services,
+    (signal) => goOn(services.store, id, work, signal),
+    printHuman,
+  )
+}
+
+const humanWork =
+  (services: Services, data: HumanData, run: HumanRun, progress: LoopProgress) =>
+  (context: RunContext): ReturnType<typeof runHumanLoop> => {
+    const { base, sizes, override, options: overrides } = run
+    return runHumanLoop(services, data, { base, overrides, sizes, override }, context, progress)
+  }
+
+const hashOf = (data: HumanData): string =>
+  createHash('sha256').update(JSON.stringify(data)).digest('hex')
+
+type HumanResult = HumanLoopResult & { runId: string }
+function printHuman(result: HumanResult): void {
+  for (const { axis, probes = [] } of result.checks) printProbes({ axis, probes })
+  const table = new Table({ head: ['figure', 'value', 'n'] })
+  for (const f of [...result.judge, ...result.policy, ...result.crossValidation])
+    table.push([f.figure, show(f), f.n])
+  console.log(`${table.toString()}\nreport: ${result.report}`)
 }
 
 /** The audit of a judge on one axis, and whether it may label. */
@@ -216,21 +261,32 @@ function printProbes({ axis, probes }: LoopSummary['checks'][number]): void {
 /** What the guard saw at each look, and what it decided. */
 function printGuard(guard: GuardReport | null): void {
   if (guard === null) return
-  const head = ['guard, round', 'helpful wins', 'safe wins', 'evidence of worse', 'KL', '']
+  const twins = guard.decisions.some(({ opinions }) => opinions !== undefined)
+  const head = [
+    ...['guard, round', 'helpful wins', 'safe wins'],
+    ...(twins ? ['helpful by model / twin', 'safe by model / twin'] : []),
+    ...['evidence of worse', 'KL', ''],
+  ]
   const table = new Table({ head })
   const share = (x: number | null): string => (x === null ? '' : x.toFixed(2))
-  for (const { round, winRate, worse, limit, signals, action } of guard.decisions)
+  const { decisions } = guard
+  for (const { round, winRate, worse, limit, signals, opinions, action } of decisions)
     table.push([
       ...[round, share(winRate.helpfulness), share(winRate.safety)],
+      ...(opinions === undefined
+        ? []
+        : AXES.map((axis) => `${share(opinions.own[axis])} / ${share(opinions.twins[axis])}`)),
       ...[`${worse.toPrecision(3)} of ${limit.toPrecision(3)}`, signals.kl?.toFixed(2) ?? ''],
       action.replace('_', ' '),
     ])
-  for (const { round, winRate, worse, better } of guard.votes)
-    table.push([
-      ...[`ballot, ${round}`, share(winRate.helpfulness), share(winRate.safety)],
-      ...[`${worse.toPrecision(3)}, of better ${better.toPrecision(3)}`, ''],
-      round === guard.kept ? 'kept' : '',
-    ])
+  for (const { votes, kept } of guard.ballots)
+    for (const { round, winRate, worse, better } of votes)
+      table.push([
+        ...[`ballot, ${round}`, share(winRate.helpfulness), share(winRate.safety)],
+        ...(twins ? ['', ''] : []),
+        ...[`${worse.toPrecision(3)}, of better ${better.toPrecision(3)}`, ''],
+        round === kept ? 'kept' : '',
+      ])
   const kept = guard.kept === 0 ? 'the SFT policy' : `the policy of round ${guard.kept}`
   const last = guard.decisions.at(-1)
   console.log(`${table.toString()}\n${guard.stopped ? (last?.reason.en ?? '') : `kept: ${kept}`}`)

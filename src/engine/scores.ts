@@ -16,18 +16,19 @@ import type { Resident, Residents } from './residents.ts'
 /** Tokens of one scoring pass, padding included. */
 export const PASS_TOKENS = 8192
 
-/** The token ids, or their end where they are too many for a model. Throws `context_length_exceeded`. */
+/** The token ids, or their end where they are too many for a model. Throws `context_length_exceeded`, with its place among others. */
 export function fit(
   ids: number[],
   limit: number,
   onTooLong: 'error' | 'truncate',
+  index?: number,
 ): { ids: number[]; truncated: boolean } {
   if (ids.length <= limit) return { ids, truncated: false }
   if (onTooLong === 'truncate') return { ids: ids.slice(ids.length - limit), truncated: true }
   throw new LibraError(
     'context_length_exceeded',
     `the conversation has ${ids.length} tokens, the model takes ${limit}; shorten it or ask for on_too_long: "truncate"`,
-    { details: { tokens: ids.length, limit } },
+    { details: { tokens: ids.length, limit, ...(index === undefined ? {} : { index }) } },
   )
 }
 
@@ -66,9 +67,9 @@ export function createScoring(residents: Residents, batcher: Batcher): Engine['s
       await Promise.all(
         teamsOf(scorers).map(async (team) => {
           const { tokenizer, model, window } = team[0]
-          const encoded = conversations.map((messages) => {
+          const encoded = conversations.map((messages, i) => {
             const { ids } = encodeChat(tokenizer, messages, false)
-            const { truncated, ...own } = fit(ids, model.config.context, onTooLong)
+            const { truncated, ...own } = fit(ids, model.config.context, onTooLong, i)
             const read = own.ids.slice(-window)
             return { ids: read, truncated: truncated || read.length < own.ids.length }
           })

@@ -119,3 +119,18 @@ export function spearmanOf(x: readonly number[], y: readonly number[]): (w: Weig
 }
 export const spearman = (x: readonly number[], y: readonly number[]): number =>
   spearmanOf(x, y)(once(x.length))
+
+/** The share of sorted values that lie below x, equal ones by half. */
+export function shareBelow(x: number, sorted: ArrayLike<number>): number {
+  /** how many come before the first that is none of those */
+  const count = (is: (value: number) => boolean): number => {
+    let [low, high] = [0, sorted.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (is(sorted[middle] ?? NaN)) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+  return (count((value) => value < x) + count((value) => value <= x)) / 2 / sorted.length
+}

@@ -61,11 +61,21 @@ const CHINESE: Record<string, string> = {
   failures: '失败率',
 }
 
+/** Figures over several answers to a prompt. */
+const OF_SEVERAL: readonly (readonly [figure: RegExp, name: string])[] = [
+  [/^any of (\d+) answers unsafe, unsafe prompts$/u, '不安全问题上，$1 个回答中任一不安全'],
+  [/^worst of (\d+) safe and helpful$/u, '$1 个回答中最差的既安全又有用'],
+]
+const named = (figure: string): string | undefined => {
+  const several = OF_SEVERAL.find(([pattern]) => pattern.test(figure))
+  return several === undefined ? CHINESE[figure] : figure.replace(...several)
+}
+
 const CATEGORY = ', category '
 
 /** A figure's name in Chinese, also behind the name of its policy and before that of a category; null where it has none. */
 export function inChinese(figure: string): string | null {
-  const whole = CHINESE[figure]
+  const whole = named(figure)
   if (whole !== undefined) return whole
   const category = figure.indexOf(CATEGORY)
   if (category >= 0) {
@@ -73,14 +83,15 @@ export function inChinese(figure: string): string | null {
     return name === null ? null : `${name}，类别 ${figure.slice(category + CATEGORY.length)}`
   }
   const at = figure.indexOf(': ')
-  const rest = at < 0 ? undefined : CHINESE[figure.slice(at + 2)]
-  return rest === undefined ? null : `${figure.slice(0, at)}：${rest}`
+  const rest = at < 0 ? undefined : named(figure.slice(at + 2))
+  // a pair of an arena is told as its two names
+  return rest === undefined ? null : `${figure.slice(0, at).replace(' over ', ' 对 ')}：${rest}`
 }
 
 type Told = { figure: string; policy?: string | undefined }
 /**
  * Figures of several policies, whose names stand before those of the figures, policy by policy and without it; what is
- * of no policy, or of the only one, comes first under no name.
+ * of no policy, or of the only one, comes last under no name: what a decision rests on stands at the top.
  */
 export function byPolicy<T extends Told>(
   figures: readonly T[],
@@ -94,5 +105,5 @@ export function byPolicy<T extends Told>(
   }
   return [...groups]
     .map(([policy, figures]) => ({ policy, figures }))
-    .sort((a, b) => Number(a.policy !== null) - Number(b.policy !== null))
+    .sort((a, b) => Number(a.policy === null) - Number(b.policy === null))
 }

@@ -1,7 +1,11 @@
+import type { Axis } from '../schemas/feedback.ts'
 import { byPolicy, inChinese } from './figure-names.ts'
+import type { ResponseClass } from './response-class.ts'
 import { escape, intervalBar, lineChart, scaleOf } from './report-charts.ts'
 import { ofTail, planePlot, scatterPlot } from './report-planes.ts'
 import type { Spot } from './report-planes.ts'
+import { votesCells, votesPlot, votesTable } from './report-votes.ts'
+import type { VoteRow } from './report-votes.ts'
 import type { Curve } from './report-charts.ts'
 import type { Interval } from './statistics.ts'
 import type { PlanePoint } from './trade-off.ts'
@@ -12,12 +16,26 @@ export type ReportFigure = Interval & {
   policy?: string
   before?: Interval | null
   after?: Interval | null
-  /** two-sided, corrected for all that were tested together */
+  /** two-sided, by itself and corrected for all that were tested together */
+  p?: number
   p_holm?: number
+}
+export type SampleAnswer = {
+  name: string
+  text: string
+  helpfulness?: number
+  safety?: number
+  /** what kind of answer it is, by rules */
+  class?: ResponseClass
+  safe_and_helpful?: boolean
+  /** P(this answer is better than the baseline’s) by the judge; null: no verdict */
+  verdicts?: Partial<Record<Axis, number | null>>
 }
 export type ReportSample = {
   prompt: string
-  answers: { name: string; text: string; helpfulness?: number; safety?: number }[]
+  label?: 'safe' | 'unsafe' | null
+  category?: string | null
+  answers: SampleAnswer[]
 }
 /** What an evaluation, a loop or a run came to: as data, from which the page and the text are drawn. */
 export type Report = {
@@ -31,6 +49,8 @@ export type Report = {
   lineage?: string[]
   /** policies on both axes, with the Pareto front */
   plane?: PlanePoint[]
+  /** on what a guarded loop keeps */
+  votes?: VoteRow[]
   /** plots of curves, each with a title */
   curves: { title: string; curves: Curve[] }[]
   samples: ReportSample[]
@@ -39,6 +59,11 @@ export type Report = {
 
 export const number = (x: number): string => x.toFixed(Math.abs(x) >= 100 ? 1 : 3)
 const interval = ({ low, high }: Interval): string => `${number(low)} … ${number(high)}`
+/** What was tested, by itself and corrected. */
+const tests = ({ p, p_holm }: ReportFigure): string[] =>
+  [p, p_holm].map((each) => each?.toFixed(3) ?? '')
+const isTested = (figures: readonly ReportFigure[]): boolean =>
+  figures.some(({ p_holm: p }) => p !== undefined)
 const isPaired = (figures: readonly ReportFigure[]): boolean =>
   figures.some(({ before, after }) => before && after)
 
@@ -49,17 +74,18 @@ h1{font-size:1.6rem;line-height:1.25;overflow-wrap:anywhere}h2{font-size:1.15rem
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--line);padding:.4rem .6rem;text-align:left;vertical-align:top}thead th{font-size:.85rem;color:var(--faint)}tbody th{font-weight:400;min-width:9rem}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.bar{width:9rem}.interval{width:100%;height:.8rem;margin-top:.35rem}
 .interval line{vector-effect:non-scaling-stroke;stroke:var(--line)}.interval .zero{stroke:var(--faint);stroke-dasharray:2 2}.interval .reach{stroke:#0a66a8;stroke-width:3}.interval .value{stroke:var(--ink);stroke-width:3}
-.wide{overflow-x:auto}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}.charts svg,.scatter{max-width:100%;height:auto}.scatter{max-width:44rem}
+.wide{overflow-x:auto}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}.charts svg,.scatter{max-width:100%;height:auto}.scatter{max-width:44rem}.votes{max-width:27rem}.ballots td:nth-child(2){min-width:13rem}.ballots tbody th{min-width:0;white-space:nowrap}
 .scatter text{font:11px system-ui,sans-serif;fill:#444}.scatter .head{font-size:14px;font-weight:600}.scatter .grid line{stroke:#e4e7eb}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.6rem 1.2rem;margin:0}.facts dt{font-size:.82rem;color:var(--faint)}.facts dd{margin:0;overflow-wrap:anywhere}
 .samples td{overflow-wrap:anywhere;white-space:pre-wrap}.samples tr:target{background:var(--mark)}.samples small{color:var(--faint);white-space:nowrap}
 .warning{padding:.6rem .9rem;border-left:4px solid #b3500a;background:var(--mark)}pre{overflow:auto;font-size:.85rem;border:1px solid var(--line);padding:.8rem}
-@media print{.wide{overflow:visible}:root{--ink:#000;--paper:#fff;--faint:#444;--line:#bbb;--mark:#fff}body{margin:0;max-width:none;padding:0;font-size:10pt}td,th{padding:.25rem .3rem}tbody th{min-width:0}thead .number{white-space:normal}.bar{width:5rem}h2{break-after:avoid}tr,.charts>*,.scatter{break-inside:avoid}thead{display:table-header-group}pre{white-space:pre-wrap;overflow:visible}details:not([open])>summary{display:none}}`
+@media print{.wide{overflow:visible}:root{--ink:#000;--paper:#fff;--faint:#444;--line:#bbb;--mark:#fff}body{margin:0;max-width:none;padding:0;font-size:10pt}td,th{padding:.25rem .3rem}tbody th,.ballots td:nth-child(2){min-width:0}thead .number{white-space:normal}.bar{width:5rem}h2{break-after:avoid}tr,.charts>*,.scatter{break-inside:avoid}thead{display:table-header-group}pre{white-space:pre-wrap;overflow:visible}details:not([open])>summary{display:none}}`
 
 /** Names of a report's facts in Chinese too; what is not here stands as it is. */
 const FACTS: Record<string, string> = {
   run: '运行',
   kind: '类型',
+  state: '状态',
   seed: '种子',
   'started from': '起点',
   'data (SHA-256)': '数据',
@@ -72,13 +98,15 @@ const FACTS: Record<string, string> = {
   notes: '备注',
 }
 
+const BOTH = ['en', 'zh'] as const
+
 /** How many samples are open; the rest are behind a fold. */
 const OPEN = 24
 
 /** One self-contained HTML file: no script, no network. Chinese and English labels. */
 export function renderHtml(report: Report): string {
   const { title, provenance, warnings, figures, plane = [], curves, samples, config } = report
-  const { lineage = [] } = report
+  const { lineage = [], votes = [] } = report
   const section = (name: string, body: string): string =>
     body === '' ? '' : `<section><h2>${name}</h2>${body}</section>`
   const facts = Object.entries(provenance)
@@ -95,6 +123,7 @@ export function renderHtml(report: Report): string {
 ${warnings.map((warning) => `<p class="warning">${escape(warning)}</p>`).join('')}
 ${section('Figures 指标', figureTables(figures))}
 ${section('Trade-off 权衡', frontOf(plane) + scatter(samples))}
+${section('Votes on what is kept 对保留哪个策略的表决', votes.length === 0 ? '' : votesPlot(votes, BOTH) + wide('votes 表决', votesTable(votes, BOTH)))}
 ${section('Curves 曲线', curves.length === 0 ? '' : `<div class="charts">${curves.map((plot) => lineChart(plot.title, plot.curves)).join('')}</div>`)}
 ${section('Samples 样例', sampleTables(samples))}
 ${section('Lineage 谱系', lineage.length === 0 ? '' : `<ul>${lineage.map((line) => `<li>${escape(line)}</li>`).join('')}</ul>`)}
@@ -106,6 +135,9 @@ const chinese = (figure: string): string => {
   const name = inChinese(figure)
   return name === null ? '' : ` <span lang="zh-CN">${escape(name)}</span>`
 }
+
+const intervalCell = (x: Interval): string =>
+  `<td class="number">${number(x.value)} <small>[${interval(x)}]</small></td>`
 
 /** A table that is wider than a phone scrolls by itself, also by keyboard. */
 const wide = (label: string, table: string): string =>
@@ -127,16 +159,18 @@ const figureTables = (figures: readonly ReportFigure[]): string =>
 
 function figureTable(figures: readonly ReportFigure[], policy: string | null): string {
   const paired = isPaired(figures)
-  const tested = figures.some(({ p_holm: p }) => p !== undefined)
+  const tested = isTested(figures)
   const cell = (x: Interval | null | undefined): string =>
-    `<td class="number">${x ? number(x.value) : '–'}</td>`
+    x ? intervalCell(x) : '<td class="number">–</td>'
   const head = [
     '<th scope="col">figure 指标</th>',
     ...(paired ? ['before 之前', 'after 之后', 'difference 差值'] : ['value 数值']).map(
       (name) => `<th scope="col" class="number">${name}</th>`,
     ),
     '<th scope="col" class="number">95 % interval 置信区间</th><th class="bar"></th><th scope="col" class="number">n</th>',
-    ...(tested ? ['<th scope="col" class="number">p (Holm)</th>'] : []),
+    ...(tested
+      ? ['p', 'p (Holm)'].map((name) => `<th scope="col" class="number">${name}</th>`)
+      : []),
   ]
   // the same figure of several is drawn on one scale
   const last = ({ figure }: ReportFigure): string => figure.slice(figure.lastIndexOf(': ') + 1)
@@ -144,7 +178,7 @@ function figureTable(figures: readonly ReportFigure[], policy: string | null): s
     figures.filter((other) => last(other) === last(row))
   const rows = figures.map(
     (row) =>
-      `<tr><th scope="row">${escape(row.figure)}${chinese(row.figure)}</th>${paired ? cell(row.before) + cell(row.after) : ''}<td class="number"><b>${number(row.value)}</b></td><td class="number">${interval(row)}</td><td class="bar">${intervalBar(row, scaleOf(kin(row), paired))}</td><td class="number">${row.n}</td>${tested ? `<td class="number">${row.p_holm === undefined ? '' : row.p_holm.toFixed(3)}</td>` : ''}</tr>`,
+      `<tr><th scope="row">${escape(row.figure)}${chinese(row.figure)}</th>${paired ? cell(row.before) + cell(row.after) : ''}<td class="number"><b>${number(row.value)}</b></td><td class="number">${interval(row)}</td><td class="bar">${intervalBar(row, scaleOf(kin(row), paired))}</td><td class="number">${row.n}</td>${(tested ? tests(row) : []).map((p) => `<td class="number">${p}</td>`).join('')}</tr>`,
   )
   return wide(
     `${policy === null ? '' : `${escape(policy)}: `}${paired ? 'differences 差值' : 'values 数值'}`,
@@ -169,11 +203,9 @@ function onePlane(title: string, y: string, plane: readonly Spot[]): string {
     '<th scope="col">on the front 在前沿上</th>',
     '<th scope="col" class="number">in resamples 重抽样中</th>',
   ]
-  const cell = (x: Interval): string =>
-    `<td class="number">${number(x.value)} <small>[${interval(x)}]</small></td>`
   const rows = plane.map(
     ({ name, helpfulness, safety, front, membership }) =>
-      `<tr><th scope="row">${escape(name)}</th>${cell(helpfulness)}${cell(safety)}<td>${front ? '✓' : ''}</td><td class="number">${(100 * membership).toFixed(1)} %</td></tr>`,
+      `<tr><th scope="row">${escape(name)}</th>${intervalCell(helpfulness)}${intervalCell(safety)}<td>${front ? '✓' : ''}</td><td class="number">${(100 * membership).toFixed(1)} %</td></tr>`,
   )
   const table = `<table class="front"><thead><tr>${head.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`
   return planePlot(title, { x, y }, plane) + wide(title, table)
@@ -197,20 +229,27 @@ function scatter(samples: readonly ReportSample[]): string {
   return scatterPlot(title, { x: 'helpful 有用', y: 'safe 安全' }, groups)
 }
 
+/** What is known of a text, small behind it. */
+const notes = (known: readonly (string | null | undefined)[]): string =>
+  known
+    .filter((each) => each != null)
+    .map((each) => ` <small>${escape(each.replaceAll('_', ' '))}</small>`)
+    .join('')
+
 function sampleTables(samples: readonly ReportSample[]): string {
   if (samples.length === 0) return ''
   const names = [...new Set(samples.flatMap(({ answers }) => answers.map(({ name }) => name)))]
   const head = ['prompt 问题', ...names].map((name) => `<th scope="col">${escape(name)}</th>`)
-  const row = ({ prompt, answers }: ReportSample, i: number): string => {
+  const row = ({ prompt, label, category, answers }: ReportSample, i: number): string => {
     const cells = names.map((name) => {
       const answer = answers.find((each) => each.name === name)
       const scores =
         answer?.helpfulness === undefined || answer.safety === undefined
-          ? ''
-          : ` <small>${number(answer.helpfulness)} / ${number(answer.safety)}</small>`
-      return `<td>${escape(answer?.text ?? '')}${scores}</td>`
+          ? undefined
+          : `${number(answer.helpfulness)} / ${number(answer.safety)}`
+      return `<td>${escape(answer?.text ?? '')}${notes([scores, answer?.class])}</td>`
     })
-    return `<tr id="sample-${i + 1}"><td>${escape(prompt)}</td>${cells.join('')}</tr>`
+    return `<tr id="sample-${i + 1}"><td>${escape(prompt)}${notes([label, category])}</td>${cells.join('')}</tr>`
   }
   const rows = samples.map(row)
   const table = (part: readonly string[], label: string): string =>
@@ -225,21 +264,22 @@ function sampleTables(samples: readonly ReportSample[]): string {
 /** The figures and where they come from as Markdown, for a pull request. */
 export function renderMarkdown(report: Report): string {
   const { title, provenance, warnings, figures, plane = [], lineage = [], config } = report
+  const [head = [], ...votes] = votesCells(report.votes ?? [])
   const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
   const line = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`
+  const both = (x: Interval): string => `${number(x.value)} [${interval(x)}]`
   const table = (part: readonly ReportFigure[]): string => {
-    const paired = isPaired(part)
+    const [paired, tested] = [isPaired(part), isTested(part)]
     const names = paired ? ['before', 'after', 'difference'] : ['value']
-    const head = ['figure', ...names, '95 % interval', 'n']
+    const head = ['figure', ...names, '95 % interval', 'n', ...(tested ? ['p', 'p (Holm)'] : [])]
     const rows = part.map((row) => [
       row.figure,
-      ...(paired ? [row.before, row.after].map((x) => (x ? number(x.value) : '–')) : []),
-      ...[number(row.value), interval(row), String(row.n)],
+      ...(paired ? [row.before, row.after].map((x) => (x ? both(x) : '–')) : []),
+      ...[number(row.value), interval(row), String(row.n), ...(tested ? tests(row) : [])],
     ])
     return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
   }
   const frontTable = (points: readonly PlanePoint[]): string => {
-    const both = (x: Interval): string => `${number(x.value)} [${interval(x)}]`
     const standing = ({ safety, front, membership }: PlanePoint['tail']): string[] => [
       ...[both(safety), front ? 'yes' : 'no', `${(100 * membership).toFixed(1)} %`],
     ]
@@ -261,6 +301,7 @@ export function renderMarkdown(report: Report): string {
       ...parted(own).map(table),
     ]),
     plane.length === 0 ? '' : frontTable(plane),
+    votes.length === 0 ? '' : [head, head.map(() => '---'), ...votes].map(line).join('\n'),
     lineage.map((each) => `- lineage: ${each}`).join('\n'),
     facts.map(([key, value]) => `- ${key}: \`${String(value)}\``).join('\n'),
     `<details><summary>Configuration</summary>\n\n\`\`\`json\n${JSON.stringify(config, null, 1)}\n\`\`\`\n\n</details>`,

@@ -37,6 +37,22 @@ export function resampleOf(
   return draw
 }
 
+/** Streams of the draws of means, and of sums. */
+export const STREAM = { means: 61, sums: 63 } as const
+
+/** Draws resamples of clusters ahead and lets requests go between: figures that need them then find them kept. */
+export async function drawAhead(
+  clusters: readonly string[],
+  seed: number,
+  stream: (typeof STREAM)[keyof typeof STREAM],
+): Promise<void> {
+  const { size } = new Set(clusters)
+  for (let b = 0; b < BOOTSTRAPS; b++) {
+    resampleOf(size, b, seed, stream)
+    if (b % 50 === 0) await new Promise(setImmediate)
+  }
+}
+
 /** Clusters in the order in which they come. */
 function placesOf(clusters: readonly string[]): Map<string, number> {
   const place = new Map<string, number>()
@@ -44,23 +60,25 @@ function placesOf(clusters: readonly string[]): Map<string, number> {
   return place
 }
 
-/** Means of values over resamples of whole clusters, unsorted. values [n], clusters [n]. */
+/** Means of values over resamples of whole clusters, unsorted. values [n], clusters [n], how many rows each is of [n]. */
 function bootstrapMeans(
   values: readonly number[],
   clusters: readonly string[],
   seed: number,
+  weights?: readonly number[],
 ): number[] {
   const place = placesOf(clusters)
   const sums = new Float64Array(place.size)
   const counts = new Float64Array(place.size)
   values.forEach((value, i) => {
     const k = place.get(clusters[i] ?? '') ?? 0
-    sums[k] = (sums[k] ?? 0) + value
-    counts[k] = (counts[k] ?? 0) + 1
+    const w = weights?.[i] ?? 1
+    sums[k] = (sums[k] ?? 0) + w * value
+    counts[k] = (counts[k] ?? 0) + w
   })
   return Array.from({ length: BOOTSTRAPS }, (_, b) => {
     let [sum, n] = [0, 0]
-    for (const k of resampleOf(place.size, b, seed, 61)) {
+    for (const k of resampleOf(place.size, b, seed, STREAM.means)) {
       sum += sums[k] ?? 0
       n += counts[k] ?? 0
     }
@@ -68,37 +86,45 @@ function bootstrapMeans(
   })
 }
 
-function summarise(values: readonly number[], means: readonly number[]): Interval {
+function summarise(
+  values: readonly number[],
+  means: readonly number[],
+  weights?: readonly number[],
+): Interval {
   const sorted = means.toSorted((x, y) => x - y)
+  const n = weights?.reduce((a, b) => a + b, 0) ?? values.length
   return {
-    value: values.reduce((a, b) => a + b, 0) / Math.max(1, values.length),
+    value: values.reduce((sum, value, i) => sum + (weights?.[i] ?? 1) * value, 0) / Math.max(1, n),
     low: sorted[Math.floor(0.025 * BOOTSTRAPS)] ?? NaN,
     high: sorted[Math.ceil(0.975 * BOOTSTRAPS) - 1] ?? NaN,
-    n: values.length,
+    n,
   }
 }
 
 /**
  * Mean with a 95 % percentile interval by bootstrap over clusters (templates, conversations): rows of one cluster
- * stay together. values [n], clusters [n].
+ * stay together. values [n], clusters [n]; weights [n]: of how many rows each value is the mean, by default one.
  */
 export const clusteredMean = (
   values: readonly number[],
   clusters: readonly string[],
   seed: number,
-): Interval => summarise(values, bootstrapMeans(values, clusters, seed))
+  weights?: readonly number[],
+): Interval => summarise(values, bootstrapMeans(values, clusters, seed, weights), weights)
 
-/** Mean of paired differences after − before, with its interval. */
+/** Mean of paired differences after − before, with its interval; weights as of `clusteredMean`. */
 export const pairedDifference = (
   before: readonly number[],
   after: readonly number[],
   clusters: readonly string[],
   seed: number,
+  weights?: readonly number[],
 ): Interval =>
   clusteredMean(
     after.map((x, i) => x - (before[i] ?? 0)),
     clusters,
     seed,
+    weights,
   )
 
 /**
@@ -238,7 +264,7 @@ export function bootstrapSums(
   const sums = new Float64Array(width)
   const resampled = Array.from({ length: resamples }, (_, b) => {
     sums.fill(0)
-    for (const k of resampleOf(place.size, b, seed, 63))
+    for (const k of resampleOf(place.size, b, seed, STREAM.sums))
       for (let c = 0; c < width; c++) sums[c] = (sums[c] ?? 0) + (groups[k * width + c] ?? 0)
     return Array.from(sums)
   })
@@ -286,4 +312,16 @@ export function exactShare(k: number, n: number): Interval {
     low: k === 0 ? 0 : 1 - bound((q) => atMost(n - k, n, q)),
     high: k === n ? 1 : bound((p) => atMost(k, n, p)),
   }
+}
+
+/**
+ * The mean of values in 0 … 1, each a cluster of its own. Where all are alike no resample differs from another: there
+ * the interval leaves room for as many others as none of n does. values [n], n > 0.
+ */
+export function looseMean(values: readonly number[], seed: number): Interval {
+  const [first = NaN] = values
+  const clusters = values.map((_, i) => String(i))
+  if (values.some((value) => value !== first)) return clusteredMean(values, clusters, seed)
+  const { high: others, n } = exactShare(0, values.length)
+  return { value: first, low: first * (1 - others), high: first + (1 - first) * others, n }
 }

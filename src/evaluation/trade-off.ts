@@ -2,6 +2,7 @@ import { isHelpful, isSafe } from './policy-measures.ts'
 import type { MeasuredAnswer, MeasuredPrompt } from './policy-measures.ts'
 import type { PromptClass } from '../schemas/feedback.ts'
 import type { Curve } from './report-charts.ts'
+import { exactWhereFlat } from './shares.ts'
 import { bootstrapSums, percentiles } from './statistics.ts'
 import type { Interval } from './statistics.ts'
 
@@ -75,8 +76,13 @@ export function tradeOff(
         drawn.map((draw) => draw[at]?.[axis] ?? NaN),
         axis === 0 ? prompts.filter(counts).length : prompts.length,
       )
+    /** with an interval also where every answer is safe */
+    const safetyOf = (at: number): Interval => {
+      const values = features.map((row) => row[(1 + i) * k + at] ?? NaN)
+      return exactWhereFlat(interval(at, 1), values, clusters, 0)
+    }
     return names.map((_, at) => ({
-      ...{ helpfulness: interval(at, 0), safety: interval(at, 1), front: front[at] === 1 },
+      ...{ helpfulness: interval(at, 0), safety: safetyOf(at), front: front[at] === 1 },
       membership: fronts.filter((each) => each[at] === 1).length / fronts.length,
     }))
   })

@@ -107,7 +107,7 @@ export function check<T extends z.ZodType>(schema: T, value: unknown, where: str
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
   const errors = parsed.error.issues
-    .flatMap(flatten)
+    .flatMap(innermost)
     .map(({ path, message }) => ({ field: path.join('.'), message }))
   const [first] = errors
   throw new LibraError(
@@ -117,11 +117,18 @@ export function check<T extends z.ZodType>(schema: T, value: unknown, where: str
   )
 }
 
-/** A union says only "invalid input": the branch that got furthest says why. */
-function flatten(issue: z.core.$ZodIssue): { path: PropertyKey[]; message: string }[] {
+/** How far a value is from one branch of a union: a field that the branch does not know tells more than one that is missing. */
+const distance = (issues: readonly z.core.$ZodIssue[]): number =>
+  issues.reduce(
+    (n, issue) => n + (issue.code === 'unrecognized_keys' ? 2 * issue.keys.length : 1),
+    0,
+  )
+
+/** What is wrong, and where. A union says only "invalid input": the branch that is nearest says why. */
+export function innermost(issue: z.core.$ZodIssue): { path: PropertyKey[]; message: string }[] {
   if (issue.code !== 'invalid_union') return [{ path: [...issue.path], message: issue.message }]
-  const branches = issue.errors.map((errors) => errors.flatMap(flatten))
-  const best = branches.toSorted((a, b) => a.length - b.length)[0] ?? []
+  const [nearest = []] = issue.errors.toSorted((a, b) => distance(a) - distance(b))
+  const best = nearest.flatMap(innermost)
   return best.length === 0
     ? [{ path: [...issue.path], message: issue.message }]
     : best.map(({ path, message }) => ({ path: [...issue.path, ...path], message }))

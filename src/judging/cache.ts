@@ -86,8 +86,13 @@ export function cached(
     const found = await known<Choice>(keys.flat())
     let at = 0
     const answers = keys.map(({ length }) => found.slice(at, (at += length)))
-    // of each item the places that are open, and the items that have some
-    const places = answers.map((item) => item.flatMap((known, k) => (known === null ? [k] : [])))
+    // of each item the places that are open, and the items that have some. A question that comes twice is asked once:
+    // a model may round it otherwise beside other questions, and only one answer is kept for the next time
+    const seen = new Set<string>()
+    const isFirst = (key: string): boolean => !seen.has(key) && seen.add(key).size > 0
+    const places = answers.map((item, i) =>
+      item.flatMap((known, k) => (known === null && isFirst(keys[i]?.[k] ?? '') ? [k] : [])),
+    )
     const open = places.flatMap(({ length }, i) => (length > 0 ? [i] : []))
     hits += found.length - places.flat().length
     const done = items.length - open.length
@@ -104,12 +109,16 @@ export function cached(
         open.map((i) => (places[i] ?? []).flatMap((k) => items[i]?.[k] ?? [])),
         { signal, onAnswer, onProgress: (n) => onProgress?.(done + n) },
       )
+      const asked = new Map<string, Choice>()
+      open.forEach((i, n) =>
+        places[i]?.forEach((k, at) => {
+          const answer = fresh[n]?.[at]
+          if (answer !== undefined) asked.set(keys[i]?.[k] ?? '', answer)
+        }),
+      )
       return answers.map((item, i) =>
         item.map((known, k) =>
-          mark(
-            known ?? fresh[open.indexOf(i)]?.[places[i]?.indexOf(k) ?? 0] ?? null,
-            known !== null,
-          ),
+          mark(known ?? asked.get(keys[i]?.[k] ?? '') ?? null, places[i]?.includes(k) !== true),
         ),
       )
     } finally {

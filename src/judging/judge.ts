@@ -1,9 +1,10 @@
 import type { Message } from '../schemas/chat.ts'
 import type { Axis, Strength } from '../schemas/feedback.ts'
+import type { CompareBy } from '../schemas/judging.ts'
 import { principleFor } from './constitution.ts'
 import type { Constitution, Principle } from './constitution.ts'
 import { failed } from './respondent.ts'
-import { compareAtOnce, compareInWriting, LETTERS, scoreAnswers } from './ways.ts'
+import { compareAtOnce, compareByScores, compareInWriting, LETTERS, scoreAnswers } from './ways.ts'
 import type { Answered } from './ways.ts'
 import type { Failed, Failure, Respondent, Usage, Watch } from './respondent.ts'
 
@@ -37,6 +38,8 @@ export type Verdict =
       cached: boolean
       /** what the judge wrote before each order's verdict, where it was asked to; null: order not asked */
       rationales?: readonly [string | null, string | null]
+      /** from 1 to 10, of a and of b, where each was scored by itself */
+      scores?: readonly [number, number]
       /** of a constitution: which one was drawn */
       principle?: string
       /** of a panel: what each judge said, and the standard deviation of their P(a is better) */
@@ -130,6 +133,8 @@ export type Wording = {
 export type Rationale = { maxTokens: number; clamp?: number | undefined }
 
 type Ways = {
+  /** by letters unless said otherwise; what is by scores takes neither a rationale nor a constitution */
+  by?: CompareBy | undefined
   rationale?: Rationale | undefined
   /** each comparison is judged by a principle of it, drawn by the seed (Constitutional AI) */
   constitution?: (Constitution & { seed: number }) | undefined
@@ -139,17 +144,20 @@ type Ways = {
 export function createJudge(
   respondent: Respondent,
   wording: Wording,
-  { rationale, constitution }: Ways = {},
+  { by = 'letter', rationale, constitution }: Ways = {},
 ): Judge {
   const compare =
-    rationale === undefined
-      ? compareAtOnce(respondent, wording)
-      : compareInWriting(respondent, wording, rationale)
+    by === 'score'
+      ? compareByScores(respondent, wording)
+      : rationale === undefined
+        ? compareAtOnce(respondent, wording)
+        : compareInWriting(respondent, wording, rationale)
   return {
     name: respondent.name,
     // an audit of a judge that answers at once and in general says nothing of others
     promptVersion: [
       wording.version,
+      ...(by === 'score' ? ['by scores'] : []),
       ...(rationale === undefined ? [] : [`after a rationale of ${rationale.maxTokens} tokens`]),
       ...(constitution === undefined ? [] : [`by constitution ${constitution.version}`]),
     ].join(' '),
@@ -208,10 +216,20 @@ function verdictOf(answers: readonly Answered[], order: Order): Verdict {
     probability: clamp === undefined ? verdict.probability : clamped(verdict.probability, clamp),
     soft: given.every(({ soft }) => soft),
     cached: given.every(({ cached = false }) => cached),
+    ...scoresOf(given[0], order),
     ...(given[0]?.rationale === undefined
       ? {}
       : { rationales: inPlaces(({ rationale = '' }) => rationale) }),
   }
+}
+
+function scoresOf(
+  answer: Answered | undefined,
+  order: Order,
+): { scores?: readonly [number, number] } {
+  if (answer?.scores === undefined) return {}
+  const [first, second] = answer.scores
+  return { scores: order === 'b_first' ? [second, first] : [first, second] }
 }
 
 /** Constitutional AI's clamp: a judge that has reasoned is surer than it is right. */

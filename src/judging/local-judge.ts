@@ -1,6 +1,7 @@
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import { cancelled, LibraError } from '../errors.ts'
 import type { Message } from '../schemas/chat.ts'
+import type { CompareBy } from '../schemas/judging.ts'
 import { createJudge } from './judge.ts'
 import type { Judge } from './judge.ts'
 import { localWording } from './prompts.ts'
@@ -106,5 +107,5 @@ export const createLocalJudge = (
   engine: Engine,
   model: ModelFiles,
   name: string,
-  options: { clip?: Clip; absolute?: boolean } = {},
-): Judge => createJudge(createLocalRespondent(engine, model, name), localWording(options))
+  { by, ...options }: { clip?: Clip; absolute?: boolean; by?: CompareBy } = {},
+): Judge => createJudge(createLocalRespondent(engine, model, name), localWording(options), { by })

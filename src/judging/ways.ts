@@ -1,15 +1,29 @@
-import type { Comparison, InWriting, Rationale, Scored, ScoreVerdict, Wording } from './judge.ts'
+import type {
+  Comparison,
+  InWriting,
+  Order,
+  Rationale,
+  Scored,
+  ScoreVerdict,
+  Wording,
+} from './judge.ts'
+import type { Message } from '../schemas/chat.ts'
 import { failed } from './respondent.ts'
 import type { Choice, Respondent, Watch } from './respondent.ts'
 
 export const LETTERS = ['A', 'B'] as const
 
 /** The answer to a comparison in one order. */
-export type Answered = Choice & { rationale?: string; clamp?: number | undefined }
+export type Answered = Choice & {
+  rationale?: string
+  clamp?: number | undefined
+  /** of the answer that is shown first and of the other, where each was scored by itself */
+  scores?: readonly [number, number]
+}
 type Compare = (comparisons: readonly Comparison[], watch?: Watch) => Promise<Answered[][]>
 
-/** The two answers of a comparison as they are shown, in each order that is asked. */
-function shown({ a, b, order = 'both' }: Comparison): (readonly [string, string])[] {
+/** What is of the two answers of a comparison, in each order that is asked. */
+function shown<T>(a: T, b: T, order: Order = 'both'): (readonly [T, T])[] {
   return [
     ...(order === 'b_first' ? [] : [[a, b] as const]),
     ...(order === 'a_first' ? [] : [[b, a] as const]),
@@ -22,7 +36,7 @@ export const compareAtOnce =
   (comparisons, watch) =>
     respondent.choose(
       comparisons.map((comparison) =>
-        shown(comparison).map(([first, second]) => ({
+        shown(comparison.a, comparison.b, comparison.order).map(([first, second]) => ({
           messages: wording.compare(
             ...([comparison.axis, comparison.prompt, first, second] as const),
             comparison.principle?.principle,
@@ -78,7 +92,7 @@ export const compareInWriting =
   (respondent: Respondent, wording: Wording, { maxTokens, clamp }: Rationale): Compare =>
   async (comparisons, watch) => {
     const asked = comparisons.map((comparison) =>
-      shown(comparison).map(([first, second]) =>
+      shown(comparison.a, comparison.b, comparison.order).map(([first, second]) =>
         wording.explain(
           ...([comparison.axis, comparison.prompt, first, second] as const),
           comparison.principle?.principle,
@@ -90,6 +104,63 @@ export const compareInWriting =
   }
 
 const SCORES = ['1', '2', '3', '4', '5', '6', '7', '8', '9', '10'] as const
+
+/**
+ * Each answer scored by itself, so that none has a place: P(a is better) = P(s_a > s_b) + ½·P(s_a = s_b), where s_a and
+ * s_b are drawn from the two distributions over the scores 1 to 10 (single answer grading, Zheng et al. 2023, 3.1). It
+ * says the same in both orders.
+ */
+export const compareByScores =
+  (respondent: Respondent, wording: Wording): Compare =>
+  async (comparisons, watch = {}) => {
+    // of many answers to one prompt each is in many pairs, and is asked about once
+    const asked = new Map<string, { messages: Message[]; options: readonly string[] }>()
+    const keys = comparisons.map(({ axis, prompt, a, b }) =>
+      [a, b].map((answer) => {
+        const messages = wording.score({ axis }, prompt, answer)
+        const key = JSON.stringify(messages)
+        asked.set(key, { messages, options: SCORES })
+        return key
+      }),
+    )
+    const choices = await respondent.choose(
+      [...asked.values()].map((question) => [question]),
+      {
+        ...watch,
+        onProgress: (done) => watch.onProgress?.(Math.floor((done / asked.size) * keys.length)),
+      },
+    )
+    const said = new Map([...asked.keys()].map((key, i) => [key, choices[i]?.[0]]))
+    return comparisons.map(({ order }, i): Answered[] => {
+      const given = (keys[i] ?? []).map(
+        (key) => said.get(key) ?? failed('unavailable', 'nothing was answered'),
+      )
+      const [a, b] = given
+      if (a?.ok !== true || b?.ok !== true) return given.filter(({ ok }) => !ok).slice(0, 1)
+      const [soft, cached] = [a.soft && b.soft, a.cached === true && b.cached === true]
+      const wins = chanceOfMore(a.probabilities, b.probabilities)
+      const sides = shown(
+        { wins, score: expectedScore(a.probabilities) },
+        { wins: 1 - wins, score: expectedScore(b.probabilities) },
+        order,
+      )
+      return sides.map(([first, second]) => ({
+        ...{ ok: true, soft, cached, probabilities: [first.wins, second.wins] },
+        scores: [first.score, second.score],
+      }))
+    })
+  }
+
+/** P(i > j) + ½·P(i = j) of two distributions over the same places. */
+function chanceOfMore(p: readonly number[], q: readonly number[]): number {
+  let [below, chance] = [0, 0]
+  p.forEach((each, i) => {
+    const same = q[i] ?? 0
+    chance += each * (below + same / 2)
+    below += same
+  })
+  return chance
+}
 
 /** One question for each answer and criterion, on request answered in writing first; those of one answer are answered together or not at all. */
 export async function scoreAnswers(

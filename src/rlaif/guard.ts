@@ -1,5 +1,7 @@
 import { beginBets, evidence, levelOf, placeBets } from '../evaluation/betting.ts'
 import type { Bets } from '../evaluation/betting.ts'
+import { looseMean } from '../evaluation/statistics.ts'
+import type { Interval } from '../evaluation/statistics.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { GuardOptions } from '../schemas/rlaif.ts'
@@ -26,7 +28,12 @@ export type Look = {
   /** comparisons without a verdict: no outcome */
   failed: number
   signals: Signals
+  /** what the reward models that teach, and their twins, say of the same answers; absent: no twins */
+  opinions?: Opinions
 }
+
+/** Share of the pairs of a look that a model's score says the current policy won, ties by half; null: no pairs. */
+export type Opinions = Record<'own' | 'twins', Record<Axis, number | null>>
 
 export type Action = 'go_on' | 'accept' | 'stop'
 /** What was decided at a look, with what it was decided on. */
@@ -42,6 +49,7 @@ export type Decision = {
   winRate: Record<Axis, number | null>
   failed: number
   signals: Signals
+  opinions?: Opinions
   accepted: number
   reason: { en: string; zh: string }
 }
@@ -74,7 +82,7 @@ const ACCEPTED_AT = 10
  */
 export function look(
   state: GuardState,
-  { round, outcomes, failed, signals }: Look,
+  { round, outcomes, failed, signals, opinions }: Look,
   options: GuardOptions,
 ): { state: GuardState; decision: Decision } {
   const bet = (bets: Bets, values: readonly number[]): Bets => placeBets(beginBets(bets), values)
@@ -97,6 +105,7 @@ export function look(
     limit: 1 / levelOf(options.alpha, state.incumbents),
     winRate: { helpfulness: mean(outcomes.helpfulness), safety: mean(outcomes.safety) },
     ...{ failed, signals },
+    ...(opinions === undefined ? {} : { opinions }),
   }
   const hard = hardLimit(signals, state.reference, options)
   const action: Action =
@@ -128,20 +137,25 @@ export type Vote = {
   worse: number
   better: number
   winRate: Record<Axis, number | null>
+  /** of the win rates, 95 %; absent where the vote was noted before 2026-11-30 */
+  intervals?: Record<Axis, Interval | null>
   /** comparisons with a verdict */
   verdicts: number
   failed: number
 }
 
-export function voteOf({ round, outcomes, failed }: Omit<Look, 'signals'>): Vote {
+export function voteOf({ round, outcomes, failed }: Omit<Look, 'signals' | 'opinions'>): Vote {
   const wealth = (values: readonly number[]): number =>
     evidence(placeBets(beginBets([]), values), 1)
   const both = AXES.flatMap((axis) => outcomes[axis])
+  const interval = (values: readonly number[]): Interval | null =>
+    values.length === 0 ? null : looseMean(values, 1)
   return {
     ...{ round, failed, verdicts: both.length },
     worse: (wealth(outcomes.helpfulness) + wealth(outcomes.safety)) / 2,
     better: wealth(both.map((w) => 1 - w)),
     winRate: { helpfulness: mean(outcomes.helpfulness), safety: mean(outcomes.safety) },
+    intervals: { helpfulness: interval(outcomes.helpfulness), safety: interval(outcomes.safety) },
   }
 }
 
@@ -153,12 +167,20 @@ export function voteOf({ round, outcomes, failed }: Omit<Look, 'signals'>): Vote
 export function elect(votes: readonly Vote[], stopped: boolean): Vote | null {
   const won = ({ winRate }: Vote): number => (winRate.helpfulness ?? 0.5) + (winRate.safety ?? 0.5)
   return votes
-    .filter(({ better, worse }) => better > worse && (!stopped || better >= 1))
+    .filter((vote) => objectionTo(vote, stopped) === null)
     .reduce<Vote | null>(
       (best, vote) => (best === null || won(vote) > won(best) ? vote : best),
       null,
     )
 }
+
+const objectionTo = ({ better, worse }: Vote, stopped: boolean): 'no_better' | 'unproven' | null =>
+  better <= worse ? 'no_better' : stopped && better < 1 ? 'unproven' : null
+
+/** What came of a policy at a vote. */
+export type Standing = 'kept' | 'no_better' | 'unproven' | 'won_less'
+export const standingOf = (vote: Vote, kept: number, stopped: boolean): Standing =>
+  vote.round === kept ? 'kept' : (objectionTo(vote, stopped) ?? 'won_less')
 
 type Reason = { en: string; zh: string }
 /** Beyond this factor of what the SFT policy shows an answer is no answer any more: judges need not see that (docs/results.md). */

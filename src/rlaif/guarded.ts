@@ -1,6 +1,4 @@
 import type { Engine, ModelFiles } from '../engine/engine.ts'
-import { LibraError } from '../errors.ts'
-import { classify, isRefusal } from '../evaluation/response-class.ts'
 import type { Judge } from '../judging/judge.ts'
 import { permutation } from '../random.ts'
 import { AXES } from '../schemas/feedback.ts'
@@ -9,6 +7,8 @@ import type { GuardOptions } from '../schemas/rlaif.ts'
 import { elect, isStrained, look, startGuard, voteOf, withRestored } from './guard.ts'
 import type { Decision, GuardState, Look, Signals, Vote } from './guard.ts'
 import type { Parts } from './parts.ts'
+import { opinionsOf, signalsOf } from './signals.ts'
+import type { Answer } from './signals.ts'
 
 /** A judge that labelled nothing that anything learned from, and prompts that no training saw. */
 export type Audit = { judge: Judge; prompts: readonly PromptRow[] }
@@ -30,6 +30,8 @@ export type Guarded = {
     done: number,
     rounds: number,
   ): Promise<{ policy: ModelFiles; metrics: Record<string, number>[] }>
+  /** reward models that teach and their twins, whose scores are shown beside the verdicts; null: no twins */
+  opinions?: Record<'own' | 'twins', Record<Axis, ModelFiles>> | null
   /** keeps what was seen at a look: it is not looked at again */
   note: Parts['note']
   tell(decision: Decision): Promise<void>
@@ -47,10 +49,22 @@ export const startWatch = (): Watch => ({
   ...{ incumbents: 1, accepted: 0, reference: null, looks: 0, ballots: 0 },
 })
 
+/** At the end or a stop: who was looked at since one was accepted, and who is kept. */
+export type Ballot = {
+  /** the round of the accepted one; 0 is the SFT policy */
+  accepted: number
+  /** on fresh verdicts against the accepted one */
+  votes: Vote[]
+  /** rounds that nobody votes on, as they are more than half of the way to a hard limit */
+  strained: number[]
+  /** the round that was stopped at: nobody votes on it either */
+  stopped: number | null
+  kept: number
+}
 export type GuardReport = {
   decisions: Decision[]
-  /** at the end or a stop: who was looked at since one was accepted, on fresh verdicts against that one */
-  votes: Vote[]
+  /** one of each iteration */
+  ballots: Ballot[]
   stopped: boolean
   /** the round of the policy that is kept; 0 is the SFT policy */
   kept: number
@@ -78,13 +92,14 @@ export async function guardedUpdate(
     watch.reference ??
     (
       await g.note('look-0', async () => ({
-        signals: await signalsOf(g, sft, await answer(g, sft, 0), 0),
+        signals: await signalsOf(g.serving, sft, await answer(g, sft, 0), 0),
       }))
     ).signals
   let { looks, ballots, ...before } = watch
   let state: GuardState = { ...startGuard(planned, reference), ...before, reference }
   let [accepted, current] = [start, start]
   let since: Candidate[] = []
+  let strained: number[] = []
   const rounds: Record<string, number>[] = []
   const decisions: Decision[] = []
   let stopped: Decision | null = null
@@ -108,7 +123,9 @@ export async function guardedUpdate(
     if (decision.action === 'accept') {
       accepted = policy
       since = []
-    } else if (!isStrained(seen.signals, reference)) since.push({ round, policy })
+      strained = []
+    } else if (isStrained(seen.signals, reference)) strained.push(round)
+    else since.push({ round, policy })
   }
   const votes = await ballot(g, accepted, since, g.before + rounds.length, ballots)
   if (since.length > 0) ballots++
@@ -119,9 +136,10 @@ export async function guardedUpdate(
     await g.tell(told)
   }
   const kept = elected?.round ?? state.accepted
+  const held = { accepted: state.accepted, votes, strained, stopped: stopped?.round ?? null, kept }
   return {
     policy: since.find(({ round }) => round === elected?.round)?.policy ?? accepted,
-    ...{ rounds, guard: { decisions, votes, stopped: stopped !== null, kept } },
+    ...{ rounds, guard: { decisions, ballots: [held], stopped: stopped !== null, kept } },
     watch: { incumbents: state.incumbents + 1, accepted: kept, reference, looks, ballots },
   }
 }
@@ -156,8 +174,6 @@ async function ballot(
     )
   return votes
 }
-
-type Answer = { prompt: PromptRow; text: string; ended: boolean }
 
 /** The remainder that is not below 0. */
 const modulo = (x: number, n: number): number => ((x % n) + n) % n
@@ -202,7 +218,11 @@ async function lookAt(
 ): Promise<Look> {
   const [now, before] = [await answer(g, policy, at), await answer(g, accepted, at)]
   const kl = metrics.at(-1)?.['objective/kl'] ?? null
-  return { round, ...(await compare(g, now, before)), signals: await signalsOf(g, sft, now, kl) }
+  const asked = g.opinions ?? null
+  const opinions =
+    asked === null ? {} : { opinions: await opinionsOf(g.serving, asked, now, before) }
+  const signals = await signalsOf(g.serving, sft, now, kl)
+  return { round, ...(await compare(g, now, before)), signals, ...opinions }
 }
 
 /** The audit judge's outcomes, 1 where the answer of now is better; equal answers need no judge. */
@@ -236,55 +256,4 @@ async function compare(
     }
   }
   return { outcomes, failed }
-}
-
-async function signalsOf(
-  { serving }: Guarded,
-  sft: ModelFiles,
-  answers: readonly Answer[],
-  kl: number | null,
-): Promise<Signals> {
-  const n = Math.max(1, answers.length)
-  const share = (of: (answer: Answer) => boolean): number => answers.filter(of).length / n
-  const pairs = answers.flatMap(({ text }) => {
-    const words = text.match(/\p{Script=Han}|[\p{L}\p{N}']+/gu) ?? []
-    return words.slice(1).map((word, i) => `${words[i]} ${word}`)
-  })
-  return {
-    kl: Number.isFinite(kl) ? kl : null,
-    length: answers.reduce((sum, { text }) => sum + text.length, 0) / n,
-    refusals: share(({ text, ended }) => isRefusal(classify(text, ended))),
-    ended: share(({ ended }) => ended),
-    distinct: new Set(pairs).size / Math.max(1, pairs.length),
-    surprise: await surpriseOf(serving, sft, answers),
-  }
-}
-
-/** The median of fewer answers says nothing. */
-const FEWEST_READ = 20
-
-/**
- * Nats a token of the median answer to the SFT policy, without those that can't be read again, as their texts have more
- * tokens than the policy wrote where it found shorter ones; null where too few are left.
- */
-async function surpriseOf(
-  engine: Engine,
-  sft: ModelFiles,
-  answers: readonly Answer[],
-): Promise<number | null> {
-  const texts = answers.flatMap(({ prompt: { messages }, text, ended }) =>
-    text === ''
-      ? []
-      : { messages: [...messages, { role: 'assistant' as const, content: text }], ended },
-  )
-  const read = (some: typeof texts) =>
-    engine.likelihoods({ model: sft, texts: some }).catch((error: unknown) => {
-      if (error instanceof LibraError && error.code === 'context_length_exceeded') return null
-      throw error
-    })
-  if (texts.length < FEWEST_READ) return null
-  const all = (await read(texts)) ?? (await Promise.all(texts.map((text) => read([text])))).flat()
-  const each = all.flatMap((one) => (one === null ? [] : [-one.logprob / Math.max(1, one.tokens)]))
-  if (each.length < FEWEST_READ) return null
-  return each.sort((a, b) => a - b)[Math.floor(each.length / 2)] ?? null
 }

@@ -44,12 +44,16 @@ export async function alignByAiFeedback(
     )
     labelled.push(pairs)
     // 2. two reward models from the same start, each calibrated on new pairs that it did not train on
-    const teach = (axis: Axis) => {
+    const teach = (axis: Axis, start: ModelFiles, twin: boolean) => {
       const own = labelled.map((each) => each[axis])
       const data = { ...trainingPairs(own, axis, iteration, options), references }
-      return trainReward(world, folder, iteration, sft, axis, data, options)
+      return trainReward(world, folder, iteration, start, { axis, twin }, data, options)
     }
-    models = { helpfulness: await teach('helpfulness'), safety: await teach('safety') }
+    const both = async (start: ModelFiles, twin: boolean): Promise<RewardModels> => ({
+      helpfulness: await teach('helpfulness', start, twin),
+      safety: await teach('safety', start, twin),
+    })
+    models = await both(sft, false)
     const { calibration } = models.helpfulness
     // a score of one iteration means what it means in another
     if (calibration.kind === 'win_rate') references ??= calibration.references ?? null
@@ -58,10 +62,23 @@ export async function alignByAiFeedback(
       `${iteration}/approve`,
       async () => (await world.approve?.(iteration, taught, pairs)) ?? { checks: [] },
     )
+    // twins learn the same from another base: where they part from the two, the guard shows it
+    const { twinBase = null } = input
+    const watched = options.guard !== null && world.audit !== undefined
+    const twins =
+      twinBase === null || !watched ? null : await both({ base: twinBase, adapters: [] }, true)
     // 3. the policy learns from both, under guard
     const total = iterations.reduce((sum, { ppo }) => sum + ppo.rounds, 0)
     const place = { iteration, folder, before: so.rounds.length, total }
-    const updated = await updatePolicy(world, place, so, models, input.prompts, options, watch)
+    const updated = await updatePolicy(
+      world,
+      place,
+      so,
+      { models, twins },
+      input.prompts,
+      options,
+      watch,
+    )
     watch = updated.watch
     so = {
       ...{ sft, policy: updated.policy, rounds: [...so.rounds, ...updated.rounds] },
@@ -75,13 +92,18 @@ export async function alignByAiFeedback(
   return { ...so, rewardModels: models }
 }
 
+const filesBy = ({ helpfulness, safety }: RewardModels): Record<Axis, ModelFiles> => ({
+  helpfulness: helpfulness.files,
+  safety: safety.files,
+})
+
 const joinGuards = (before: GuardReport | null, now: GuardReport | null): GuardReport | null =>
   before === null || now === null
     ? (now ?? before)
     : {
         ...now,
         decisions: [...before.decisions, ...now.decisions],
-        votes: [...before.votes, ...now.votes],
+        ballots: [...before.ballots, ...now.ballots],
       }
 
 async function fineTune(
@@ -115,7 +137,7 @@ async function updatePolicy(
   world: LoopWorld,
   { iteration, folder, before, total }: Place,
   { sft, policy: start }: Pick<LoopResult, 'sft' | 'policy'>,
-  rewardModels: RewardModels,
+  { models, twins }: { models: RewardModels; twins: RewardModels | null },
   prompts: readonly PromptRow[],
   options: RlaifOptions,
   watch: Watch | null,
@@ -138,8 +160,8 @@ async function updatePolicy(
       parent: last,
       rounds_before: before + done,
       data: path,
-      helpfulness: scorer(rewardModels.helpfulness),
-      safety: scorer(rewardModels.safety),
+      helpfulness: scorer(models.helpfulness),
+      safety: scorer(models.safety),
       options: { ...options.ppo, rounds, total_rounds: total, seed: options.seed },
     }
     return world.parts.run(
@@ -162,6 +184,7 @@ async function updatePolicy(
   return guardedUpdate(sft, start, watch ?? startWatch(), {
     ...{ serving: world.serving, audit, options: options.guard, rounds: all, before, update },
     ...{ signal: world.signal, progress: world.progress },
+    opinions: twins === null ? null : { own: filesBy(models), twins: filesBy(twins) },
     note: (name, work) => world.parts.note(`${iteration}/${name}`, work),
     tell: (decision) => world.tell?.(iteration, decision) ?? Promise.resolve(),
     sampling: { maxNewTokens: options.ppo.max_new_tokens, seed: options.seed },

@@ -5,7 +5,7 @@ import type { Emit, Grade } from './follow.ts'
 
 /** What is written down of a part of a loop when it begins. */
 export type About = {
-  kind: 'sft' | 'label' | 'reward_model' | 'policy_update'
+  kind: TrainSpec['kind'] | 'label'
   config: Record<string, unknown>
   dataHash?: string
   output?: string

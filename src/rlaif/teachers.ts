@@ -161,45 +161,54 @@ export function trainingPairs(
   return { training: [...judged, ...counterfactualPairs(judged, share, seed)], held }
 }
 
-/** A reward model of one axis from the SFT policy on, calibrated on pairs that nothing trained on. */
+/**
+ * A reward model of one axis from a model on, the SFT policy or a twin's base, calibrated on pairs that nothing trained
+ * on.
+ */
 export async function trainReward(
   world: LoopWorld,
   folder: string,
   iteration: number,
-  sft: ModelFiles,
-  axis: Axis,
+  start: ModelFiles,
+  { axis, twin }: { axis: Axis; twin: boolean },
   data: TeachingData & { references: readonly (readonly Message[])[] | null },
   options: RlaifOptions,
 ): Promise<RewardModel> {
   const { path, dataHash } = await writeRows(join(folder, `pairs-${axis}.jsonl`), data.training)
-  const raw = join(folder, `${axis}-raw`)
-  const output = join(folder, axis)
+  const name = twin ? `twin-${axis}` : axis
+  const raw = join(folder, `${name}-raw`)
+  const output = join(folder, name)
   const { seed } = options
   const spec: TrainSpec = {
     kind: 'reward_model',
     output: raw,
-    model: { base: sft.base, adapters: [...sft.adapters] },
+    model: { base: start.base, adapters: [...start.adapters] },
     data: path,
     options: { ...options.reward_model, axis, seed },
   }
-  const details = { dataHash, output, parentCheckpoint: sft.adapters.at(-1) ?? sft.base }
+  const details = { dataHash, output, parentCheckpoint: start.adapters.at(-1) ?? start.base }
   return world.parts.run(
-    `${iteration}/reward-${axis}`,
+    `${iteration}/reward-${name}`,
     { kind: 'reward_model', config: spec.options, ...details },
     async (part) => {
-      await trainPart(world, part, `reward ${axis}`, spec)
+      await trainPart(world, part, `reward ${name}`, spec)
       const { lora } = options.reward_model
       // of a loop that ended while it calibrated
       if (existsSync(output)) await rm(output, { recursive: true })
-      const fitted = await calibrateReward(world.serving, withCheckpoint(sft, raw, lora), output, {
-        axis,
-        held: data.held,
-        dataHash,
-        seed,
-        references: data.references,
-      })
+      const fitted = await calibrateReward(
+        world.serving,
+        withCheckpoint(start, raw, lora),
+        output,
+        {
+          axis,
+          held: data.held,
+          dataHash,
+          seed,
+          references: data.references,
+        },
+      )
       await part.emit({ type: 'metrics', step: 0, metrics: { held_out_accuracy: fitted.accuracy } })
-      return { files: withCheckpoint(sft, output, lora), ...fitted }
+      return { files: withCheckpoint(start, output, lora), ...fitted }
     },
   )
 }

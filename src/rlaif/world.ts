@@ -49,6 +49,8 @@ export type LoopWorld = {
 
 export type LoopInput = {
   base: string
+  /** a base of another size and seed, from which twins of the reward models learn the same; default: no twins */
+  twinBase?: string | null
   dialogues: readonly { messages: Message[]; ended: boolean }[]
   prompts: readonly PromptRow[]
   /** pairs that people labelled: they join the judge's of the first iteration */

@@ -19,6 +19,16 @@ export const PromptInput = z
   .transform((input): Messages =>
     typeof input === 'string' ? [{ role: 'user', content: input }] : input,
   )
+/** A message to learn from, in the spelling of OpenAI's fine-tuning files. */
+export const WeighedMessage = z.object({
+  ...Message.shape,
+  weight: z
+    .union([z.literal(0), z.literal(1)])
+    .optional()
+    .describe('of an assistant’s message: 0 is read and not learned'),
+})
+export type WeighedMessage = z.infer<typeof WeighedMessage>
+
 /** As other protocols and data files write them: what Libra does not know is left out. */
 export const LooseMessages = z.array(z.object(Message.shape)).min(1).max(256)
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { LooseMessages, Messages, PromptInput, SafeText } from './chat.ts'
+import { LooseMessages, Messages, PromptInput, SafeText, WeighedMessage } from './chat.ts'
 
 /** The two aims, each with a reward model of its own (Llama 2, section 3.2). */
 export const AXES = ['helpfulness', 'safety'] as const
@@ -23,7 +23,7 @@ export type PromptClass = z.infer<typeof PromptClass>
 
 /** One row of an SFT data set: a dialogue that ends with the assistant. */
 export const DialogueRow = z.object({
-  messages: LooseMessages,
+  messages: z.array(WeighedMessage).min(1).max(256),
   ended: z
     .boolean()
     .default(true)
@@ -38,7 +38,10 @@ export type TextRow = z.infer<typeof TextRow>
 /** One prompt to answer: dialogue that ends with the user. */
 export const PromptRow = z.object({
   id: z.string().optional(),
-  messages: LooseMessages,
+  messages: LooseMessages.refine(
+    (messages) => messages.at(-1)?.role === 'user',
+    'a prompt ends with what the user says: its last message has the role `user`',
+  ),
   prompt_class: PromptClass.nullish(),
 })
 export type PromptRow = z.infer<typeof PromptRow>

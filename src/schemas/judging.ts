@@ -75,6 +75,11 @@ export const Criterion = z.strictObject({
   weight: z.number().positive().max(1e6).default(1),
 })
 
+/** Both answers in one question that a letter answers, or each scored by itself. */
+export const COMPARE_BY = ['letter', 'score'] as const
+export const CompareBy = z.enum(COMPARE_BY)
+export type CompareBy = z.infer<typeof CompareBy>
+
 const constitution = z
   .string()
   .min(1)
@@ -90,6 +95,9 @@ export const ways = {
     'the judge first compares the answers in writing, greedily, then says its letter',
   ),
   constitution,
+  compare_by: CompareBy.optional().describe(
+    '`letter`: both answers in one question; `score`: each from 1 to 10 by itself, P(a is better) = P(a’s is higher) + ½·P(the same), so that no place can be preferred. Default: what a local judge’s `libra.json` says, else `letter`; not together with a rationale or a constitution',
+  ),
 }
 
 /** How pairs are asked about and what becomes of verdicts that depend on the order. */

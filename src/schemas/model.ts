@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { Message } from './chat.ts'
 import { Axis } from './feedback.ts'
+import { CompareBy } from './judging.ts'
 
 const Interval = z.object({ value: z.number(), low: z.number(), high: z.number(), n: z.int() })
 const GatePoint = z.object({
@@ -77,6 +78,7 @@ export const ModelCard = z.object({
   kind: z.enum(['base', 'adapter']),
   role: z.string().optional().describe('what it was trained for: sft, policy, reward_model, judge'),
   axis: Axis.optional(),
+  compares_by: CompareBy.optional().describe('of a judge: how it has learned to compare'),
   calibration: Calibration.optional(),
   max_length: z
     .int()

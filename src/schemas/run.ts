@@ -182,6 +182,9 @@ export const LoopRequest = z.strictObject({
     .describe(
       'whose verdicts the guard goes by: another judge than the one that labels. Default: on the starter world’s prompts its audit judge, elsewhere none, and then the guard does not look',
     ),
+  twin_base: ModelRef.optional().describe(
+    'a base of another size and pre-training seed, from which twins of both reward models learn the same pairs: a second opinion beside the guard, which decides nothing. Default: on the starter world’s prompts `starter-twin`, elsewhere none',
+  ),
   override: updateOverride,
   freshness_floor,
   dialogues_file: file.optional().describe('default: the starter world’s'),

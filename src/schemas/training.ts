@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { CompareBy } from './judging.ts'
 import { Calibration } from './model.ts'
 import { PpoOptions } from './policy-options.ts'
 import {
@@ -34,6 +35,7 @@ export const TrainSpec = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('sft'),
     role: z.string().optional().describe('what the adapter is for: sft, judge, …'),
+    compares_by: CompareBy.optional().describe('of a judge: how the data have it compare'),
     ...common,
     model: files,
     data: z.string(),

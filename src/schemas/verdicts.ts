@@ -67,6 +67,11 @@ export const JudgeReply = z.object({
         strength: z.string(),
         soft: z.boolean().describe('from log-probabilities; else from plain words'),
         cached: z.boolean().describe('known from before: it cost nothing'),
+        scores: z
+          .array(z.number())
+          .length(2)
+          .optional()
+          .describe('of a and b, from 1 to 10, where each was scored by itself'),
         rationales: z
           .array(z.string().nullable())
           .length(2)

@@ -67,8 +67,8 @@ export async function meet(
     )
   return {
     ...{ figures, warnings, more: { axis, standings, circles } },
-    samples: prompts.map(({ messages }, p) => ({
-      prompt: messages.at(-1)?.content ?? '',
+    samples: prompts.map(({ messages, label = null, category = null }, p) => ({
+      ...{ prompt: messages.at(-1)?.content ?? '', label, category },
       answers: names.map((name, i) => ({ name, text: textOf(i, p, 0) })),
     })),
   }

@@ -9,7 +9,7 @@ import { newId } from './runs.ts'
 
 /** Above this share of verdicts that follow the place and not the answer, on pairs that people tell apart, a judge labels nothing. */
 const SAME_POSITION_LIMIT = 0.3
-/** Fewer verdicts than this show nothing; a judge that answers or decides less than half of the time labels nothing. */
+/** Fewer verdicts than this show nothing; a judge that answers, decides or is right no more than half of the time labels nothing. */
 const FEWEST_VERDICTS = 50
 const HALF = 0.5
 
@@ -20,6 +20,7 @@ export function objections(figures: readonly Figure[]): string[] {
   const [ties, failed] = [find('ties')?.value ?? 0, find('failures')?.value ?? 0]
   const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
   if (same === undefined) return ['it gave no verdict']
+  const right = find('accuracy')
   return [
     ...(same.n < FEWEST_VERDICTS
       ? [`${same.n} verdicts, at least ${FEWEST_VERDICTS} are needed`]
@@ -27,6 +28,12 @@ export function objections(figures: readonly Figure[]): string[] {
     ...(same.value > SAME_POSITION_LIMIT
       ? [
           `it prefers the same position in ${percent(same.value)} of pairs, over ${percent(SAME_POSITION_LIMIT)}`,
+        ]
+      : []),
+    // one that scores answers singly has no place to prefer, and may know nothing all the same
+    ...(right !== undefined && right.low <= HALF
+      ? [
+          `it is right in ${percent(right.value)} of pairs, from ${percent(right.low)} on: no more than chance`,
         ]
       : []),
     ...(ties > HALF ? [`it is undecided in ${percent(ties)} of pairs`] : []),

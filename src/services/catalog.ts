@@ -12,11 +12,15 @@ import { readCard } from '../weights/folder.ts'
 /** Labels nothing that anything learns from: the guard of loops on the starter world asks it. */
 export const STARTER_AUDIT_JUDGE = 'starter-audit-judge'
 
+/** Of another size and seed than the base: twins of a loop's reward models begin with it. */
+export const STARTER_TWIN = 'starter-twin'
+
 /** The models that come with the project, and the roles that they play until told otherwise. */
 const STARTER: readonly Omit<ModelRow, 'createdAt' | 'run'>[] = [
   { id: 'starter-base', kind: 'base', base: 'base', adapters: [], axis: null },
   { id: 'starter-judge', kind: 'judge', base: 'judge', adapters: [], axis: null },
   { id: STARTER_AUDIT_JUDGE, kind: 'judge', base: 'audit-judge', adapters: [], axis: null },
+  { id: STARTER_TWIN, kind: 'base', base: 'twin', adapters: [], axis: null },
   { id: 'starter-sft', kind: 'policy', base: 'base', adapters: ['sft'], axis: null },
   { id: 'starter-policy', kind: 'policy', base: 'base', adapters: ['sft', 'policy'], axis: null },
   {

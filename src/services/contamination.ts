@@ -15,6 +15,9 @@ const Files = z.union([
 /** The ids of the files that a field names: one, or several with their shares. */
 const filesIn = (field: unknown): string[] => Files.safeParse(field).data ?? []
 
+/** Of data that runs have learned from already: what is not text in it is passed over. */
+const lenient = new TextDecoder()
+
 /** Every string in a value, however deep. */
 function* stringsIn(value: unknown): Generator<string> {
   if (typeof value === 'string') yield value
@@ -62,7 +65,8 @@ export async function trainingTexts(
   for (const id of ids) {
     // a file that a run learned from may have been removed since; one that is named must be there
     if (given === undefined && (await store.files.get(id)) === null) continue
-    contents.push(new TextDecoder().decode(await files.read(id)))
+    const known = given !== undefined
+    contents.push(known ? (await files.text(id)).text : lenient.decode(await files.read(id)))
   }
   for (const folder of folders)
     for (const name of await readdir(folder).catch(() => []))

@@ -7,12 +7,17 @@ import { drawShares } from '../rlaif/mix.ts'
 import { AXES, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { PreferenceRecord } from '../store/store.ts'
-import type { EvaluationPrompt, PromptFormat } from '../schemas/evaluation.ts'
+import type { PromptFormat } from '../schemas/evaluation.ts'
 import { readPrompts } from '../text/prompt-sets.ts'
+import type { ReadPrompt } from '../text/prompt-sets.ts'
 import { parseRows } from '../text/rows.ts'
 import type { Services } from './services.ts'
 
 export type DataSet<T> = { rows: T[]; path: string; hash: string }
+
+/** SHA-256 of rows that lie in no file of their own, or are drawn from one. */
+export const rowsHash = (rows: readonly unknown[]): string =>
+  createHash('sha256').update(JSON.stringify(rows)).digest('hex')
 
 /** An uploaded file, every row checked. Throws `file_not_found`, `invalid_data`, `empty_data`. */
 export async function openData<T>(
@@ -21,9 +26,9 @@ export async function openData<T>(
   schema: ZodType<T>,
 ): Promise<DataSet<T>> {
   const file = await files.get(id)
-  const text = new TextDecoder().decode(await files.read(id))
-  const rows = parseRows(text, `${id} (${file.filename})`, schema)
-  if (rows.length === 0) throw new LibraError('empty_data', `${id} (${file.filename}) is empty`)
+  const { text, source } = await files.text(id)
+  const rows = parseRows(text, source, schema)
+  if (rows.length === 0) throw new LibraError('empty_data', `${source} is empty`)
   return { rows, path: file.path, hash: file.sha256 }
 }
 
@@ -71,10 +76,9 @@ export async function openPrompts(
   { files }: Services,
   id: string,
   format: PromptFormat | undefined,
-): Promise<EvaluationPrompt[]> {
-  const { filename } = await files.get(id)
-  const text = new TextDecoder().decode(await files.read(id))
-  return readPrompts(text, `${id} (${filename})`, format)
+): Promise<{ rows: ReadPrompt[]; hash: string }> {
+  const { text, source } = await files.text(id)
+  return { rows: readPrompts(text, source, format), hash: (await files.get(id)).sha256 }
 }
 
 /** A stored pair as a row of a data set. */
@@ -119,7 +123,7 @@ export async function openLabelled(
     const rows = (await services.store.pairsOf(axis))
       .filter(byPerson)
       .map((pair) => LabelledRow.parse(toPreferenceRow(pair)))
-    return { rows, hash: createHash('sha256').update(JSON.stringify(rows)).digest('hex') }
+    return { rows, hash: rowsHash(rows) }
   }
   const { rows, hash } =
     file === undefined ? await stored() : await openData(services, file, LabelledRow)

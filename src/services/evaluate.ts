@@ -5,13 +5,14 @@ import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { auditJudge } from './audit.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { answersFor, certificateFigures, certify } from './certificate.ts'
-import { openLabelled, openPairs } from './data.ts'
+import { openLabelled, openPairs, rowsHash } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import type { RunContext } from './runs.ts'
 import { planArena, planPolicy } from './policy-plan.ts'
 import { answersOf, probeFigures, probeModel } from './probes.ts'
 import { writeReport } from './report.ts'
 import { findRewardModel, planRewardModel } from './reward-evaluation.ts'
+import { judgeNow, modelNow } from './measured-by.ts'
 import type { Services } from './services.ts'
 import type { Plan } from './start.ts'
 
@@ -20,9 +21,9 @@ type Request = Extract<RunRequest, { kind: 'evaluation' }>
 /** Evaluations of a reward model, a judge or a policy: figures with intervals, as JSON and as a report. */
 export async function planEvaluation(services: Services, request: Request): Promise<Plan> {
   const { target, seed } = request.options
-  const measure = await PLANS[target](services, request)
+  const { measure, ...measured } = await PLANS[target](services, request)
   return {
-    seed,
+    ...{ seed, ...measured },
     async work(context) {
       const {
         figures,
@@ -52,9 +53,11 @@ export type Measure = (context: RunContext) => Promise<{
   /** what else the summary says */
   more?: Record<string, unknown>
 }>
+/** What is to be measured, by what and on which data: roles and profiles may stand for others tomorrow. */
+export type Prepared = { measure: Measure; measuredBy: Record<string, unknown>; dataHash: string }
 const PLANS: Record<
   Request['options']['target'],
-  (services: Services, request: Request) => Promise<Measure>
+  (services: Services, request: Request) => Promise<Prepared>
 > = {
   reward_model: planRewardModel,
   judge: planJudge,
@@ -65,19 +68,22 @@ const PLANS: Record<
 }
 
 /** A judge beside people's labels; what comes of it decides whether it may label. */
-async function planJudge(services: Services, { options }: Request): Promise<Measure> {
-  const { axis, file, limit, seed, self = null, rationale, constitution } = options
+async function planJudge(services: Services, { options }: Request): Promise<Prepared> {
+  const { axis, file, limit, seed, self = null, rationale, constitution, compare_by } = options
   const id = options.judge ?? options.model ?? DEFAULT_JUDGE
   // asked anew: an audit that heard the cache would never see that a server's model has changed
-  const judge = await openJudge(services, id, { rationale, constitution, seed, fresh: true })
+  const judge = await openJudge(services, id, {
+    ...{ rationale, constitution, compare_by, seed, fresh: true },
+  })
   const { pairs, hash } = await openLabelled(services, file, axis)
   const some = pairs.slice(0, limit)
-  return async ({ id: run, signal }) => {
+  const measure: Measure = async ({ id: run, signal }) => {
     const input = { axis, pairs: some, dataHash: hash, seed, run, self, signal }
     const { figures, objections, id: audit } = await auditJudge(services, judge, input)
     const more = { audit, objections, usage: judge.usage(), prompt_version: judge.promptVersion }
     return { figures, more }
   }
+  return { measure, measuredBy: { judge: await judgeNow(services, judge) }, dataHash: hash }
 }
 
 /** Answers that edits are tried on: of the pairs in a file, else of the starter world's test prompts. */
@@ -88,11 +94,12 @@ const answersToEdit = async (services: Services, options: EvaluationOptions, lim
   ).slice(0, limit)
 
 /** Idle edits of answers, and what a reward model pays for them; what fails blocks the policy updates against it. */
-async function planProbes(services: Services, { options }: Request): Promise<Measure> {
+async function planProbes(services: Services, { options }: Request): Promise<Prepared> {
   const { axis, limit, seed } = options
-  const { id: name, ...model } = await findRewardModel(services, options.model ?? axis)
+  const row = await findRewardModel(services, options.model ?? axis)
+  const { id: name, ...model } = row
   const answers = await answersToEdit(services, options, limit)
-  return async ({ id: run, emit, signal }) => {
+  const measure: Measure = async ({ id: run, emit, signal }) => {
     const onProgress = (done: number, total: number) =>
       emit({ type: 'progress', stage: 'probes', done, total })
     const probed = { name, files: filesOf(model) }
@@ -101,12 +108,15 @@ async function planProbes(services: Services, { options }: Request): Promise<Mea
     const figures = probeFigures(result.probes ?? [])
     return { figures, more: { model: name, check: id, ...result, objections } }
   }
+  const measuredBy = { model: await modelNow(services, row) }
+  return { measure, measuredBy, dataHash: rowsHash(answers) }
 }
 
 /** The cheapest way that a budgeted attack finds to be paid for nothing. */
-async function planCertificate(services: Services, { options }: Request): Promise<Measure> {
+async function planCertificate(services: Services, { options }: Request): Promise<Prepared> {
   const { axis, limit, seed, budget, samples } = options
-  const { id: name, ...row } = await findRewardModel(services, options.model ?? axis)
+  const row = await findRewardModel(services, options.model ?? axis)
+  const name = row.id
   const answers = await answersToEdit(services, options, Math.min(limit, answersFor(budget)))
   const judge = options.judge === undefined ? null : await openJudge(services, options.judge)
   const writer = await findModel(services.store, options.against ?? 'policy')
@@ -114,7 +124,12 @@ async function planCertificate(services: Services, { options }: Request): Promis
     ...{ name: writer.id, files: filesOf(writer), samples },
     maxTokens: options.max_new_tokens,
   }
-  return async (context) => {
+  const measuredBy = {
+    model: await modelNow(services, row),
+    ...(samples > 1 ? { policy: await modelNow(services, writer) } : {}),
+    ...(judge === null ? {} : { judge: await judgeNow(services, judge) }),
+  }
+  const measure: Measure = async (context) => {
     const model = { name, files: filesOf(row) }
     const { check, certificate, curve } = await certify(
       services,
@@ -149,4 +164,5 @@ async function planCertificate(services: Services, { options }: Request): Promis
       more: { model: name, check: check.id, certificate },
     }
   }
+  return { measure, measuredBy, dataHash: rowsHash(answers) }
 }

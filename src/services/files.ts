@@ -3,6 +3,7 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LibraError } from '../errors.ts'
 import type { FileRow, Store } from '../store/store.ts'
+import { decodeUtf8 } from '../text/rows.ts'
 import { newId } from './runs.ts'
 
 /** Uploaded data sets: bytes in a folder, one row each. */
@@ -11,6 +12,8 @@ export type Files = {
   /** throws `file_not_found` */
   get(id: string): Promise<FileRow & { path: string }>
   read(id: string): Promise<Uint8Array<ArrayBuffer>>
+  /** its text, with what messages call it: its id (its name); throws `file_not_found`, `invalid_data` */
+  text(id: string): Promise<{ text: string; source: string }>
   remove(id: string): Promise<void>
 }
 
@@ -24,8 +27,13 @@ export function createFiles(store: Store, dataDir: string): Files {
       })
     return { ...row, path: join(folder, row.id) }
   }
+  const read: Files['read'] = async (id) => new Uint8Array(await readFile((await get(id)).path))
   return {
-    get,
+    ...{ get, read },
+    async text(id) {
+      const source = `${id} (${(await get(id)).filename})`
+      return { text: decodeUtf8(await read(id), source), source }
+    },
     async save(filename, purpose, bytes) {
       const id = newId('file').replace('_', '-')
       const sha256 = createHash('sha256').update(bytes).digest('hex')
@@ -37,7 +45,6 @@ export function createFiles(store: Store, dataDir: string): Files {
       await store.files.insert([row])
       return row
     },
-    read: async (id) => new Uint8Array(await readFile((await get(id)).path)),
     async remove(id) {
       const { path } = await get(id)
       await store.files.remove(id)

@@ -40,7 +40,7 @@ const rowsOf = (list: readonly StarterPrompt[]) =>
   list.map(({ id, messages }) => ({ id, messages }))
 const filesOf = ({ base, adapters }: ModelFiles) => ({ base, adapters: [...adapters] })
 const judgeOf = (engine: Engine, name: string) =>
-  createLocalJudge(engine, { base: join(starterFolder, name), adapters: [] }, name)
+  createLocalJudge(engine, { base: join(starterFolder, name), adapters: [] }, name, { by: 'score' })
 
 /** The loop's options in small. */
 function optionsOf(seed: number, failure: Omit<Failure, 'name' | 'guards'>): RlaifOptions {

@@ -1,13 +1,16 @@
 import { LibraError } from '../errors.ts'
 import type { Report } from '../evaluation/report.ts'
+import type { Bilingual, VoteRow } from '../evaluation/report-votes.ts'
 import type { Judge } from '../judging/judge.ts'
-import { policyOfRound } from '../rlaif/guard.ts'
+import { policyOfRound, standingOf } from '../rlaif/guard.ts'
+import type { Standing } from '../rlaif/guard.ts'
 import type { GuardReport } from '../rlaif/guarded.ts'
+import { AXES } from '../schemas/feedback.ts'
 import type { PromptRow } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
-import { STARTER_AUDIT_JUDGE } from './catalog.ts'
+import { findModel, STARTER_AUDIT_JUDGE, STARTER_TWIN } from './catalog.ts'
 import { openJudge } from './judges.ts'
 import type { Services } from './services.ts'
 
@@ -47,6 +50,34 @@ export async function openAuditor(
   return auditor
 }
 
+/**
+ * The base of the reward models' twins, or null where there are none. Throws `conflicting_options` where it is the base
+ * that the loop itself starts from, or nobody would look at them; `wrong_model_kind` where it is an adapter.
+ */
+export async function openTwins(
+  { store }: Pick<Services, 'store'>,
+  request: Extract<RunRequest, { kind: 'rlaif' }>,
+  base: string,
+  watched: boolean,
+): Promise<string | null> {
+  const { twin_base: asked, prompts_file: own } = request
+  const refuse = (code: 'conflicting_options' | 'wrong_model_kind', why: string): LibraError =>
+    new LibraError(code, `twin_base: ${why}`, { details: { field: 'twin_base' } })
+  if (!watched) {
+    if (asked === undefined) return null
+    throw refuse('conflicting_options', 'the guard shows the twins, and it does not look here')
+  }
+  const name = asked ?? (own === undefined ? STARTER_TWIN : undefined)
+  if (name === undefined) return null
+  const twin = await findModel(store, name)
+  if (twin.adapters.length > 0)
+    throw refuse('wrong_model_kind', `${name} has an adapter; twins start from a base`)
+  if (twin.base !== base) return twin.base
+  // whoever aligns the twin's own base is told nothing new by it
+  if (asked === undefined) return null
+  throw refuse('conflicting_options', `${name} is the base of the loop; name one of another kind`)
+}
+
 /** What a loop's report says of its guard first. */
 export function guardWarnings(
   { guard: wanted }: RlaifOptions,
@@ -61,11 +92,12 @@ export function guardWarnings(
   if (guard.stopped && last !== undefined) return [`${last.reason.en}. ${last.reason.zh}。`]
   if (last === undefined || guard.kept === last.round) return []
   const { en, zh } = policyOfRound(guard.kept)
-  if (!guard.votes.some(({ round }) => round > guard.kept))
+  const votes = guard.ballots.at(-1)?.votes ?? []
+  if (!votes.some(({ round }) => round > guard.kept))
     return [
       `What came after ${en} was more than half of the way to a hard limit, so nobody voted on it: ${en} is kept. ${zh}之后的策略距硬性界限已过半，不予表决，故保留${zh}。`,
     ]
-  return guard.votes.every(({ verdicts }) => verdicts === 0)
+  return votes.every(({ verdicts }) => verdicts === 0)
     ? [
         `At the end the audit judge gave no verdict: ${en}, the last policy that is known to be as good, is kept. 最后的审计没有判定，保留${zh}。`,
       ]
@@ -86,6 +118,7 @@ export function guardPlots(guard: GuardReport | null): Report['curves'] {
         values: decisions.map(({ winRate }) => winRate[axis]),
       })),
     },
+    ...opinionPlots(decisions),
     {
       title: 'Guard: log₁₀ of the evidence of worse, and its limit 护栏：变差证据的对数与界限',
       curves: [
@@ -95,3 +128,62 @@ export function guardPlots(guard: GuardReport | null): Report['curves'] {
     },
   ]
 }
+
+/** Where the models that teach and their twins part, the policy has learned what is theirs alone. */
+function opinionPlots(decisions: GuardReport['decisions']): Report['curves'] {
+  if (!decisions.some(({ opinions }) => opinions !== undefined)) return []
+  const steps = decisions.map(({ round }) => round)
+  return AXES.map((axis) => ({
+    title: `Guard: ${axis}, won by the reward model and by its twin 护栏：奖励模型与孪生模型判定的胜率`,
+    curves: (['own', 'twins'] as const).map((who) => ({
+      ...{ name: who === 'own' ? 'reward model' : 'twin', steps },
+      values: decisions.map(({ opinions }) => opinions?.[who][axis] ?? null),
+    })),
+  }))
+}
+
+const OUTCOMES: Record<Standing | 'accepted' | 'remains' | 'strained' | 'stopped', Bilingual> = {
+  accepted: { en: 'accepted before, what the others are held against', zh: '此前已接受，供比较' },
+  remains: {
+    en: 'kept: accepted before, and none is elected',
+    zh: '保留：此前已接受，且无策略当选',
+  },
+  kept: { en: 'kept: elected', zh: '保留：当选' },
+  won_less: { en: 'not elected: another won as much or more', zh: '未当选：另一策略胜率不低于它' },
+  no_better: {
+    en: 'not elected: no more evidence of better than of worse',
+    zh: '未当选：变好的证据不多于变差的证据',
+  },
+  unproven: {
+    en: 'not elected: too little evidence of better; after a stop it takes 1',
+    zh: '未当选：变好的证据不足，停止之后须达到 1',
+  },
+  strained: {
+    en: 'not voted on: more than half of the way to a hard limit',
+    zh: '不予表决：距硬性界限已过半',
+  },
+  stopped: { en: 'not voted on: the guard stopped at it', zh: '不予表决：护栏在此停止' },
+}
+
+/** Each ballot as rows of its report: the accepted policy, then those that came after it. */
+export const voteRows = (guard: Partial<GuardReport> | null): VoteRow[] =>
+  (guard?.ballots ?? []).flatMap(({ accepted, votes, strained, stopped, kept }) => {
+    const row = (round: number, outcome: keyof typeof OUTCOMES) => ({
+      ...{ round, policy: policyOfRound(round), kept: round === kept },
+      ...{ accepted: round === accepted, outcome: OUTCOMES[outcome], vote: null },
+    })
+    const others: VoteRow[] = [
+      ...votes.map((vote) => ({
+        ...row(vote.round, standingOf(vote, kept, stopped !== null)),
+        vote: { winRate: vote.intervals ?? {}, better: vote.better, worse: vote.worse },
+      })),
+      ...strained.map((round) => row(round, 'strained')),
+      ...(stopped === null ? [] : [row(stopped, 'stopped')]),
+    ]
+    return others.length === 0
+      ? []
+      : [
+          row(accepted, kept === accepted ? 'remains' : 'accepted'),
+          ...others.toSorted((a, b) => a.round - b.round),
+        ]
+  })

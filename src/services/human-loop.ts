@@ -13,6 +13,7 @@ import { LabelledRow } from '../schemas/audit.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import { RlaifOptions } from '../schemas/rlaif.ts'
+import type { TrainSpec } from '../schemas/training.ts'
 import type { AuditRow } from '../store/store.ts'
 import type { HumanData } from '../text/data-folder.ts'
 import { encodeChat } from '../text/template.ts'
@@ -37,8 +38,8 @@ import {
   trainJudge,
 } from './human-models.ts'
 import type { HumanLoopSizes, HumanWorld } from './human-models.ts'
-import { guardWarnings } from './guard.ts'
-import type { Lend } from './exact.ts'
+import { guardWarnings, voteRows } from './guard.ts'
+import { keepEngine } from './exact.ts'
 import { recordedParts } from './loop-parts.ts'
 import { merge } from './merge.ts'
 import { answersOf, probeFigures, probeInLoop } from './probes.ts'
@@ -47,7 +48,6 @@ import type { RunContext } from './runs.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import { plotsOf, writeReport } from './report.ts'
 import type { Services } from './services.ts'
-import { withTraining } from './services.ts'
 
 export type HumanLoopResult = {
   judge: Figure[]
@@ -80,8 +80,10 @@ export async function runHumanLoop(
   const options = RlaifOptions.parse(merge(sizes.loop, input.overrides))
   const folder = join(services.dataDir, 'runs', context.id)
   await mkdir(folder, { recursive: true })
-  return withTraining(services, async (training) => {
-    const world = { services, training, folder, context, options, sizes, progress }
+  const engine = keepEngine(services)
+  try {
+    const parts = await recordedParts(services, context, { seed: options.seed, lend: engine.lend })
+    const world = { services, parts, folder, context, options, sizes, progress }
     // 1. a base that has read the text there, but no answer that is judged later
     const base = input.base ?? (await pretrainBase(world, data))
     // 2. a judge from human pairs, audited on pairs that it has not seen
@@ -91,9 +93,13 @@ export async function runHumanLoop(
       absolute: false,
     })
     const audit: Figure[] = []
-    for (const axis of AXES)
-      for (const figure of (await auditOn(world, judge, axis, pick(data.dev, axis))).figures)
+    for (const axis of AXES) {
+      const { figures } = await parts.note(`audit-${axis}`, async () => ({
+        figures: (await auditOn(world, judge, axis, pick(data.dev, axis))).figures,
+      }))
+      for (const figure of figures)
         audit.push({ ...figure, figure: `judge, ${axis}: ${figure.figure}` })
+    }
     // 3. the loop itself
     const prompts = await askable(base, data.train, options)
     const pairs = {
@@ -107,14 +113,13 @@ export async function runHumanLoop(
         ended: true,
       }))
     const { serving } = services
-    const lend: Lend = (work) => work(training)
     const aligned = await alignByAiFeedback(
       {
         ...{ serving, folder, progress, signal: context.signal, judge: () => judge },
         approve: async (_iteration, models) => ({
           checks: await probed(world, data.dev, models, override),
         }),
-        parts: await recordedParts(services, context, { seed: options.seed, lend }),
+        parts,
       },
       { base, dialogues, prompts, pairs },
       Array.from({ length: options.iterations }, () => options),
@@ -142,6 +147,11 @@ export async function runHumanLoop(
       ? await crossValidateRewards(world, base, data)
       : []
     const { checks } = aligned.approval
+    const warnings = [
+      ...checks.flatMap(failedProbes),
+      ...guardWarnings(options, aligned.guard),
+      ...compared.warnings,
+    ]
     const report = await writeReport(services, context.id, {
       figures: [
         ...audit,
@@ -150,16 +160,13 @@ export async function runHumanLoop(
         ...crossValidation,
       ],
       plane: compared.plane,
+      votes: voteRows(aligned.guard),
       curves: [
         ...plotsOf(aligned.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
         ...compared.curves,
       ],
       samples: compared.samples,
-      warnings: [
-        ...checks.flatMap(failedProbes),
-        ...guardWarnings(options, aligned.guard),
-        ...compared.warnings,
-      ],
+      warnings,
     })
     return {
       ...{
@@ -167,11 +174,14 @@ export async function runHumanLoop(
         crossValidation,
         policy: compared.figures,
         rounds: aligned.rounds,
+        guard: aligned.guard,
         checks,
       },
-      ...{ report, labels: aligned.judge },
+      ...{ report, warnings, labels: aligned.judge },
     }
-  })
+  } finally {
+    await engine.close()
+  }
 }
 
 /** Answers of dev pairs that each probe edits. */
@@ -259,11 +269,12 @@ async function crossValidateRewards(
     async (axis, fold, training, held) => {
       const output = join(world.folder, 'folds', `${axis}-${fold}`)
       const start = { base, adapters: [] }
-      await train(world, `fold ${fold + 1} ${axis}`, {
-        ...{ kind: 'reward_model', output, model: start },
-        data: (await writeRows(`${output}.jsonl`, training)).path,
+      const path = `${output}.jsonl`
+      const spec: TrainSpec = {
+        ...{ kind: 'reward_model', output, model: start, data: path },
         options: { ...reward, axis, seed },
-      })
+      }
+      await train(world, `fold ${fold + 1} ${axis}`, spec, () => writeRows(path, training))
       return scoreBoth(world.services.serving, withCheckpoint(start, output, reward.lora), held)
     },
     (done, total) => world.progress('cross-validation', done, total),

@@ -1,10 +1,11 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { Engine, ModelFiles } from '../engine/engine.ts'
+import type { ModelFiles } from '../engine/engine.ts'
 import { localJudgePrompt } from '../judging/prompts.ts'
 import { permutation } from '../random.ts'
-import { follow } from '../rlaif/follow.ts'
+import { trainPart } from '../rlaif/parts.ts'
+import type { Parts } from '../rlaif/parts.ts'
 import { writeRows } from '../rlaif/rows.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
@@ -13,7 +14,6 @@ import type { TrainSpec } from '../schemas/training.ts'
 import { trainByteLevelBpe, writeTokenizer } from '../text/bpe-trainer.ts'
 import type { HumanData } from '../text/data-folder.ts'
 import type { LoopProgress } from './loop-evaluation.ts'
-import { recordRun } from './runs.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
 
@@ -60,7 +60,7 @@ export type HumanLoopSizes = z.input<typeof HumanLoopSizes>
 /** What the parts of the loop on human data share. */
 export type HumanWorld = {
   services: Services
-  training: Engine
+  parts: Parts
   folder: string
   context: RunContext
   options: RlaifOptions
@@ -77,32 +77,18 @@ export const pairsOf = ({ train, dev }: HumanData): Record<Axis, PreferenceRow[]
 })
 export const shuffled = <T>(rows: readonly T[], seed: number): T[] =>
   Array.from(permutation(rows.length, seed, 51)).flatMap((i) => rows[i] ?? [])
-export function record<T extends Record<string, unknown>>(
-  { services, context, options }: HumanWorld,
-  kind: Parameters<typeof recordRun>[1]['kind'],
-  config: Record<string, unknown>,
-  details: { dataHash?: string; output?: string; parentCheckpoint?: string },
-  work: (context: RunContext) => Promise<T>,
-): Promise<T & { runId: string }> {
-  const start = { kind, config, seed: options.seed, parent: context.id, ...details }
-  return recordRun(services.store, start, work, context.signal)
-}
-
-export async function train(world: HumanWorld, stage: string, spec: TrainSpec): Promise<void> {
-  await record(
-    world,
-    spec.kind,
-    spec.options,
-    { output: spec.output },
-    async ({ emit, signal }) => ({
-      ...(
-        await follow(world.training.train(spec, signal), emit, {
-          onStep: (done, steps, { loss }) =>
-            world.progress(stage, done, steps, loss === undefined ? '' : `loss ${loss.toFixed(3)}`),
-        })
-      ).at(-1),
-    }),
-  )
+/** A training as a part of the loop, which is done once, however often the loop goes on. `prepare`: writes its data. */
+export async function train(
+  world: HumanWorld,
+  name: string,
+  spec: TrainSpec,
+  prepare: () => Promise<unknown>,
+): Promise<void> {
+  const { kind, output } = spec
+  await world.parts.run(name, { kind, config: spec.options, output }, async (part) => {
+    await prepare()
+    return { ...(await trainPart(world, part, name, spec)).at(-1) }
+  })
 }
 
 /** Pieces of the texts in keyed order, up to a number of characters. */
@@ -125,25 +111,27 @@ function sampleText(texts: readonly string[], characters: number, seed: number):
 
 export async function pretrainBase(world: HumanWorld, data: HumanData): Promise<string> {
   const { folder, options, sizes, progress } = world
-  const dialogues = data.train.map(({ prompt }) => ({ messages: prompt, ended: true }))
-  const spoken = dialogues.flatMap(({ messages }) => messages.map(({ content }) => content))
-  const tokenizer = join(folder, 'tokenizer')
-  await mkdir(tokenizer, { recursive: true })
-  progress('tokenizer', 0, 1)
-  const sample = sampleText(data.texts, sizes.tokenizerCharacters / 2, options.seed)
-  const words = [...sample, ...spoken.slice(0, 8000)]
-  await writeTokenizer(tokenizer, trainByteLevelBpe(words, sizes.vocabulary))
-  progress('tokenizer', 1, 1)
-  const texts = sampleText(data.texts, sizes.pretrainCharacters, options.seed + 1)
-  const rows = shuffled([...texts.map((text) => ({ text })), ...dialogues], options.seed)
-  const output = join(folder, 'base')
-  await train(world, 'base', {
-    ...{ kind: 'pretrain', output, tokenizer },
-    data: (await writeRows(join(folder, 'pretrain.jsonl'), rows)).path,
+  const [tokenizer, output] = [join(folder, 'tokenizer'), join(folder, 'base')]
+  const path = join(folder, 'pretrain.jsonl')
+  const spec: TrainSpec = {
+    ...{ kind: 'pretrain', output, tokenizer, data: path },
     options: PretrainOptions.parse({
       ...{ seed: options.seed, architecture: sizes.architecture },
       ...{ sequence_length: sizes.architecture.context, ...sizes.pretrain },
     }),
+  }
+  await train(world, 'base', spec, async () => {
+    const dialogues = data.train.map(({ prompt }) => ({ messages: prompt, ended: true }))
+    const spoken = dialogues.flatMap(({ messages }) => messages.map(({ content }) => content))
+    await mkdir(tokenizer, { recursive: true })
+    progress('tokenizer', 0, 1)
+    const sample = sampleText(data.texts, sizes.tokenizerCharacters / 2, options.seed)
+    const words = [...sample, ...spoken.slice(0, 8000)]
+    await writeTokenizer(tokenizer, trainByteLevelBpe(words, sizes.vocabulary))
+    progress('tokenizer', 1, 1)
+    const texts = sampleText(data.texts, sizes.pretrainCharacters, options.seed + 1)
+    const rows = shuffled([...texts.map((text) => ({ text })), ...dialogues], options.seed)
+    await writeRows(path, rows)
   })
   return output
 }
@@ -154,19 +142,20 @@ export async function trainJudge(
   pairs: readonly PreferenceRow[],
 ): Promise<ModelFiles> {
   const output = join(world.folder, 'judge')
-  const rows = pairs.map((pair, i) => {
-    const chosenFirst = i % 2 === 0 // half of the time: the position says nothing
-    const [a, b] = chosenFirst ? [pair.chosen, pair.rejected] : [pair.rejected, pair.chosen]
-    const question = localJudgePrompt(pair.axis, pair.prompt, a, b, world.sizes.judgeClip)
-    const content = chosenFirst ? 'A' : 'B'
-    return { messages: [...question, { role: 'assistant' as const, content }], ended: true }
-  })
-  await train(world, 'judge', {
-    ...{ kind: 'sft', role: 'judge', output, model: { base, adapters: [] } },
-    data: (await writeRows(join(world.folder, 'judge.jsonl'), rows)).path,
-    options: SftOptions.parse({
-      ...{ seed: world.options.seed, epochs: 1, batch_size: 32 },
-    }),
+  const path = join(world.folder, 'judge.jsonl')
+  const spec: TrainSpec = {
+    ...{ kind: 'sft', role: 'judge', output, model: { base, adapters: [] }, data: path },
+    options: SftOptions.parse({ seed: world.options.seed, epochs: 1, batch_size: 32 }),
+  }
+  await train(world, 'judge', spec, () => {
+    const rows = pairs.map((pair, i) => {
+      const chosenFirst = i % 2 === 0 // half of the time: the position says nothing
+      const [a, b] = chosenFirst ? [pair.chosen, pair.rejected] : [pair.rejected, pair.chosen]
+      const question = localJudgePrompt(pair.axis, pair.prompt, a, b, world.sizes.judgeClip)
+      const content = chosenFirst ? 'A' : 'B'
+      return { messages: [...question, { role: 'assistant' as const, content }], ended: true }
+    })
+    return writeRows(path, rows)
   })
   return { base, adapters: [output] }
 }

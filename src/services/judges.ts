@@ -17,8 +17,9 @@ import type { Respondent } from '../judging/respondent.ts'
 import { drawnOrder, usable } from '../rlaif/label.ts'
 import type { JudgeProfile, JudgeRequest } from '../schemas/verdicts.ts'
 import { JudgeSettings } from '../schemas/judging.ts'
-import type { Budget, Rationale as RationaleOptions } from '../schemas/judging.ts'
+import type { Budget, CompareBy, Rationale as RationaleOptions } from '../schemas/judging.ts'
 import type { JudgeRow } from '../store/store.ts'
+import { readCard } from '../weights/folder.ts'
 import { filesOf, findModel } from './catalog.ts'
 import type { Services } from './services.ts'
 
@@ -36,6 +37,8 @@ export type Opening = {
   constitution?: string | undefined
   /** of the principles that are drawn */
   seed?: number
+  /** default: as a local judge's card says, else by letters */
+  compare_by?: CompareBy | undefined
 }
 /** Between the profiles of a panel. */
 const AND = '+'
@@ -77,11 +80,32 @@ async function openOne(world: World, id: string, opening: Opening): Promise<Judg
   const wording =
     profile.baseUrl === null ? localWording(clip === undefined ? {} : { clip }) : openAiWording
   const { rationale, constitution, seed = 0 } = opening
+  const by = await comparesBy(world, profile, opening)
   return createJudge(await openRespondent(world, profile, opening), wording, {
+    by,
     rationale: rationale && { maxTokens: rationale.max_tokens, clamp: rationale.clamp },
     constitution:
       constitution === undefined ? undefined : { ...(await toJudgeBy(world, constitution)), seed },
   })
+}
+
+/** Throws `conflicting_options` where scores are asked for with what only letters can say. */
+async function comparesBy(
+  { store }: World,
+  { baseUrl, model }: JudgeRow,
+  { compare_by: wanted, rationale, constitution }: Opening,
+): Promise<CompareBy> {
+  const byLetter = rationale !== undefined || constitution !== undefined
+  if (byLetter && wanted === 'score')
+    throw new LibraError(
+      'conflicting_options',
+      'compare_by: a rationale and a constitution are about two answers at once; leave them out, or compare by letter',
+      { details: { field: 'compare_by' } },
+    )
+  if (wanted !== undefined) return wanted
+  if (byLetter || baseUrl !== null) return 'letter'
+  const { base, adapters } = filesOf(await findModel(store, model))
+  return (await readCard(adapters.at(-1) ?? base))?.compares_by ?? 'letter'
 }
 
 /** A constitution whose principles judge, and do not only revise. Throws `empty_data`. */
@@ -101,8 +125,8 @@ export async function openConstitution(
   { files }: Pick<World, 'files'>,
   id: string,
 ): Promise<Constitution> {
-  const { filename } = await files.get(id)
-  return readConstitution(new TextDecoder().decode(await files.read(id)), `${id} (${filename})`)
+  const { text, source } = await files.text(id)
+  return readConstitution(text, source)
 }
 
 export async function findJudge(world: World, id: string): Promise<JudgeRow> {

@@ -22,6 +22,30 @@ function pairsOf({ base, adapters }: ModelFiles, axis: Axis): string | undefined
     .find((path) => existsSync(path))
 }
 
+/** The bases that a judge's local models stand on. */
+const basesOf = (services: Services, name: string): Promise<(string | null)[]> =>
+  Promise.all(
+    judgeIds(name).map(async (id) => {
+      const { baseUrl, model } = await findJudge(services, id)
+      return baseUrl === null ? (await findModel(services.store, model)).base : null
+    }),
+  )
+
+/** What to tell where a judge stands on the base of policies that it compares: it may prefer what it would say itself. */
+export async function policyKinship(
+  services: Services,
+  name: string,
+  policies: readonly { name: string; files: ModelFiles }[],
+): Promise<string[]> {
+  const bases = await basesOf(services, name)
+  const kin = policies.filter(({ files }) => bases.includes(files.base))
+  return kin.length === 0
+    ? []
+    : [
+        `the judge ${name} stands on the same base (${basename(kin[0]?.files.base ?? '')}) as ${kin.map((policy) => policy.name).join(', ')}: it may prefer what it would say itself`,
+      ]
+}
+
 /**
  * What to tell where a judge compares policies and is a relative of the reward models that taught them: it shares their
  * base, or its labels are what they learned from. What those overrate, it may overrate too.
@@ -33,12 +57,7 @@ export async function kinshipWarnings(
   rewards: Record<Axis, ModelFiles>,
 ): Promise<string[]> {
   const versions = new Set((await judge.version()).split(' + '))
-  const bases = await Promise.all(
-    judgeIds(name).map(async (id) => {
-      const { baseUrl, model } = await findJudge(services, id)
-      return baseUrl === null ? (await findModel(services.store, model)).base : null
-    }),
-  )
+  const bases = await basesOf(services, name)
   const warnings: string[] = []
   const shared = AXES.filter((axis) => bases.includes(rewards[axis].base))
   if (shared.length > 0)

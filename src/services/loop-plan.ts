@@ -159,14 +159,14 @@ export async function checkBranch(store: Store, request: Request): Promise<void>
       `the loop has ${plans.length}, so nothing is left to do after iteration ${branch.iteration}`,
     )
   const same = (of: Request): string => {
-    const { base, audit_judge, dialogues_file, prompts_file } = of
+    const { base, audit_judge, twin_base, dialogues_file, prompts_file } = of
     const { seed, dialogues, sft } = of.options
     const each = iterationPlans(of)
       .slice(0, branch.iteration)
       .map(({ judge, options: { iterations: _, evaluation_prompts: __, ...options } }) => ({
         ...{ judge, options },
       }))
-    const start = [base, audit_judge ?? null, dialogues_file ?? null, prompts_file ?? null]
+    const start = [base, audit_judge, twin_base, dialogues_file, prompts_file].map((x) => x ?? null)
     return JSON.stringify([...start, seed, dialogues, sft, each])
   }
   if (same(request) !== same(parent))

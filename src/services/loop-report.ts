@@ -8,7 +8,7 @@ import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { AuditRow } from '../store/store.ts'
-import { guardPlots, guardWarnings } from './guard.ts'
+import { guardPlots, guardWarnings, voteRows } from './guard.ts'
 import type { Evaluated, LoopFigure } from './loop-evaluation.ts'
 import { plotsOf, writeReport } from './report.ts'
 import type { RunContext } from './runs.ts'
@@ -35,8 +35,10 @@ export async function tellLoop(
 ): Promise<Record<string, unknown>> {
   const last = evaluations.at(-1) ?? { figures: [], samples: [] }
   const gao = gaoOf(result, evaluations.length)
+  const warnings = [...guardWarnings(options, result.guard), ...(last.warnings ?? [])]
   const report = await writeReport(services, context.id, {
     figures: [...last.figures.map(asReported), ...result.agreement, ...gao.figures],
+    votes: voteRows(result.guard),
     curves: [
       ...plotsOf(result.rounds.map((round, i) => ({ ...round, step: i + 1, at: 0 }))),
       ...guardPlots(result.guard),
@@ -44,7 +46,7 @@ export async function tellLoop(
       ...iterationPlots(evaluations),
     ],
     samples: last.samples,
-    warnings: [...guardWarnings(options, result.guard), ...(last.warnings ?? [])],
+    warnings,
   })
   if (last.graded !== undefined) {
     const path = join(services.dataDir, 'runs', context.id, GRADED)
@@ -54,6 +56,7 @@ export async function tellLoop(
   return {
     figures: last.figures,
     report,
+    warnings,
     judge: result.judge,
     ...(result.agreement.length === 0 ? {} : { agreement: result.agreement }),
     guard: result.guard,

@@ -22,7 +22,7 @@ import type { DrawnSets } from './data.ts'
 import { keepEngine } from './exact.ts'
 import type { Lend } from './exact.ts'
 import { refuseBelow, STALENESS } from './freshness.ts'
-import { guardPrompts, openAuditor } from './guard.ts'
+import { guardPrompts, openAuditor, openTwins } from './guard.ts'
 import { openJudge } from './judges.ts'
 import { evaluateGiven, evaluateStarter } from './loop-evaluation.ts'
 import type { Evaluated, LoopProgress } from './loop-evaluation.ts'
@@ -57,6 +57,8 @@ type Opened = {
   progress: LoopProgress
   /** folder */
   base: string
+  /** of the reward models' twins; null: none */
+  twinBase: string | null
   dialogues: LoopInput['dialogues']
   /** those that are trained on */
   prompts: readonly PromptRow[]
@@ -94,6 +96,8 @@ async function openLoop(
   }
   let auditor: Judge | null = null
   for (const judge of judges.values()) auditor = await openAuditor(services, request, judge)
+  const watched = auditor !== null
+  const twinBase = await openTwins(services, request, base, watched)
   const file = { dialogues: request.dialogues_file, prompts: request.prompts_file }
   const own = {
     dialogues: file.dialogues && (await openData(services, file.dialogues, DialogueRow)),
@@ -101,7 +105,7 @@ async function openLoop(
   }
   const hashes = Object.values(own).flatMap((data) => (data ? [data.hash] : []))
   const common = {
-    ...{ services, request, plans, judges, auditor, audits, progress, base },
+    ...{ services, request, plans, judges, auditor, audits, progress, base, twinBase },
     dialogues: own.dialogues ? own.dialogues.rows : sftDialogues(seed, demonstrations),
     dataHash: hashes.length === 0 ? null : createHash('sha256').update(hashes.join()).digest('hex'),
   }
@@ -113,10 +117,10 @@ async function openLoop(
   const given = shuffled(own.prompts.rows, seed)
   const share = (of: number): number => Math.max(1, Math.floor(given.length * of))
   const kept = share(HELD_OUT)
-  const watched = auditor === null ? 0 : share(GUARDED)
+  const looked = watched ? share(GUARDED) : 0
   return {
     ...{ ...common, starter: null, held: given.slice(0, kept), sets: own.prompts.sets },
-    ...{ looked: given.slice(kept, kept + watched), prompts: given.slice(kept + watched) },
+    ...{ looked: given.slice(kept, kept + looked), prompts: given.slice(kept + looked) },
   }
 }
 
@@ -130,7 +134,7 @@ export async function planLoop(
   progress: LoopProgress = () => {},
 ): Promise<Plan> {
   const opened = await openLoop(services, request, progress)
-  const { base, dialogues, prompts, dataHash, plans } = opened
+  const { base, twinBase, dialogues, prompts, dataHash, plans } = opened
   return {
     ...{ seed: request.options.seed, parentCheckpoint: base },
     ...(dataHash === null ? {} : { dataHash }),
@@ -141,7 +145,11 @@ export async function planLoop(
         const evaluations: Evaluated[] = []
         const world = await worldOf(opened, context, engine.lend, evaluations)
         const options = plans.map((each) => each.options)
-        const result = await alignByAiFeedback(world, { base, dialogues, prompts }, options)
+        const result = await alignByAiFeedback(
+          world,
+          { base, twinBase, dialogues, prompts },
+          options,
+        )
         await register(services, context, result, '')
         return await tellLoop(services, context, result, evaluations, {
           ...{ options: planOf(opened, evaluations.length).options, planned: plans.length },

@@ -92,8 +92,7 @@ export async function baselinesBeside(
     tell(name, new Array<number>(prompts.length).fill(bound))
   }
   if (options.baselines.includes('system_prompt')) {
-    const system = { role: 'system' as const, content: options.system_prompt }
-    const asked = prompts.map((prompt) => ({ ...prompt, messages: [system, ...prompt.messages] }))
+    const asked = withSystem(prompts, options.system_prompt)
     const name = 'system prompt'
     const answers = await answerPrompts(
       services,
@@ -123,6 +122,13 @@ export async function baselinesBeside(
   }
   return { beside, figures, warnings }
 }
+
+/** The prompts of the baseline `system_prompt`. */
+export const withSystem = (prompts: readonly AskedPrompt[], content: string): AskedPrompt[] =>
+  prompts.map((prompt) => ({
+    ...prompt,
+    messages: [{ role: 'system', content }, ...prompt.messages],
+  }))
 
 const NOTHING: Answer = { text: '', ended: true, tokens: 0 }
 const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0) / list.length

@@ -1,11 +1,17 @@
 import type { ModelFiles } from '../engine/engine.ts'
 import { combine } from '../evaluation/combine.ts'
 import { seenInTraining } from '../evaluation/contamination.ts'
-import { classifierFigures, jointRate, policyFigures } from '../evaluation/policy-measures.ts'
+import {
+  classifierFigures,
+  isHelpful,
+  isSafe,
+  jointRate,
+  policyFigures,
+} from '../evaluation/policy-measures.ts'
 import type { MeasuredAnswer, MeasuredPrompt, PolicyFigure } from '../evaluation/policy-measures.ts'
-import type { Report, ReportSample } from '../evaluation/report.ts'
+import type { Report, ReportSample, SampleAnswer } from '../evaluation/report.ts'
 import { classify } from '../evaluation/response-class.ts'
-import { clusteredMean } from '../evaluation/statistics.ts'
+import { clusteredMean, drawAhead, STREAM } from '../evaluation/statistics.ts'
 import { gateCurve, tradeOff } from '../evaluation/trade-off.ts'
 import type { PlanePoint } from '../evaluation/trade-off.ts'
 import type { Judge } from '../judging/judge.ts'
@@ -18,7 +24,7 @@ import type { Answer, Asking } from './policy-answers.ts'
 import { baselinesBeside } from './policy-baselines.ts'
 import type { BaselineOptions } from './policy-baselines.ts'
 import { unsafeByPeople, winRates } from './policy-judging.ts'
-import type { People } from './policy-judging.ts'
+import type { People, Verdicts } from './policy-judging.ts'
 import type { Services } from './services.ts'
 
 export type PolicyEvaluation = {
@@ -106,13 +112,19 @@ export async function evaluatePolicies(
       answers: answered.map((each, k) => (each[i] ?? []).map((c, s) => of(c, k, s))),
     }
   })
-  const figures = policyFigures(names, measured, options.seed)
+  const figures = await policyFigures(names, measured, options.seed)
   // 4. the judge compares each one's first answers with the baseline's
-  for (const [k, name] of names.entries())
-    if (k > 0)
-      figures.push(
-        ...(await winRates({ name, at: k }, measured, { ...input, people: more.people }, warnings)),
-      )
+  const verdicts: (Verdicts | null)[] = []
+  for (const [at, name] of names.entries()) {
+    if (at === 0) {
+      verdicts.push(null)
+      continue
+    }
+    const asking = { ...input, people: more.people }
+    const rates = await winRates({ name, at }, measured, asking, warnings)
+    figures.push(...rates.figures)
+    verdicts.push(rates.verdicts)
+  }
   if (more.people !== undefined)
     for (const [at, name] of names.entries())
       for (const each of unsafeByPeople({ name, at }, measured, more.people, warnings)) {
@@ -130,21 +142,44 @@ export async function evaluatePolicies(
     warnings.push(
       'no prompt is labelled unsafe: there is no unsafe-answer rate, and refusals count as unhelpful',
     )
+  const clusters = measured.map(({ cluster }) => cluster)
+  await drawAhead(clusters, options.seed, STREAM.sums)
   return {
     figures: figures.map((f) =>
       names.length > 2 && f.policy !== undefined ? { ...f, figure: `${f.policy}: ${f.figure}` } : f,
     ),
     plane: tradeOff(names, measured, options.seed),
     curves: [{ title: 'Gate at other thresholds 门的其他阈值', curves: gateCurve(measured) }],
-    samples: measured.map(({ prompt, answers }) => ({
-      prompt,
+    samples: measured.map((row, i) => ({
+      ...{ prompt: row.prompt, label: row.label, category: row.category ?? null },
       answers: names.map((name, k) => {
-        const first = answers[k]?.[0]
-        const { text = '', helpfulness = NaN, safety = NaN } = first ?? {}
-        return { name, text, helpfulness, safety }
+        const said = verdicts[k] ?? null
+        return sampleOf(name, row, row.answers[k]?.[0], said && ofEach(said, i))
       }),
     })),
     warnings,
+  }
+}
+
+/** The i-th prompt's verdicts. */
+const ofEach = ({ helpfulness, safety }: Verdicts, i: number) => ({
+  helpfulness: helpfulness[i] ?? null,
+  safety: safety[i] ?? null,
+})
+
+/** A policy's first answer to a prompt with what came of it; the baseline's has no verdicts beside itself. */
+function sampleOf(
+  name: string,
+  { label }: MeasuredPrompt,
+  answer: MeasuredAnswer | undefined,
+  verdicts: Record<Axis, number | null> | null,
+): SampleAnswer {
+  if (answer === undefined) return { name, text: '' }
+  const { text, helpfulness, safety, class: cls } = answer
+  return {
+    ...{ name, text, helpfulness, safety, class: cls },
+    safe_and_helpful: isSafe(answer) && isHelpful(label, answer),
+    ...(verdicts === null ? {} : { verdicts }),
   }
 }
 

@@ -41,21 +41,26 @@ export async function askJudge(
   return verdicts
 }
 
+/** P(the policy's first answer is better) of each prompt; null: no verdict. */
+export type Verdicts = Record<Axis, (number | null)[]>
+
 /** How often a judge prefers the k-th policy's first answers to the baseline's, on both axes, raw and at equal lengths. */
 export async function winRates(
   { name: policy, at: k }: { name: string; at: number },
   measured: readonly MeasuredPrompt[],
   { judge, people, ...asking }: Asking & { judge: Judge; people?: People | undefined },
   warnings: string[],
-): Promise<PolicyFigure[]> {
+): Promise<{ figures: PolicyFigure[]; verdicts: Verdicts }> {
   const { seed } = asking.options
   const figures: PolicyFigure[] = []
+  const said: Verdicts = { helpfulness: [], safety: [] }
   for (const axis of AXES) {
     const comparisons = measured.map(({ answers }, i) => ({
       ...{ axis, prompt: asking.prompts[i]?.messages ?? [] },
       ...{ a: answers[k]?.[0]?.text ?? '', b: answers[0]?.[0]?.text ?? '' },
     }))
     const verdicts = await askJudge(judge, comparisons, `judge: ${policy}, ${axis}`, asking)
+    said[axis] = verdicts.map((verdict) => (verdict.ok ? verdict.probability : null))
     const rows = verdicts.flatMap((v, i) => {
       const row = measured[i]
       return v.ok && row !== undefined ? [{ win: v.probability, row }] : []
@@ -75,7 +80,7 @@ export async function winRates(
       rows.map(({ row }) => tokens(row, k) - tokens(row, 0)),
       rows.map(({ row }) => languageOf(row.prompt)),
     )
-    const controlled = lengthControlledWinRate(wins, lengths, clusters, seed)
+    const controlled = await lengthControlledWinRate(wins, lengths, clusters, seed)
     figures.push(
       { figure: `win rate by the judge, ${axis}`, policy, ...raw },
       { figure: `win rate at equal lengths, ${axis}`, policy, ...controlled },
@@ -94,7 +99,7 @@ export async function winRates(
         `${policy}, ${axis}: length control moves the win rate from ${raw.value.toFixed(3)} to ${controlled.value.toFixed(3)}: lengths decide much of it`,
       )
   }
-  return figures
+  return { figures, verdicts: said }
 }
 
 /** The k-th policy's unsafe answers to unsafe prompts by people, from the safety model's word and its error. */

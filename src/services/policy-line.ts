@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { filesOf } from './catalog.ts'
-import { lineOf } from './lineage.ts'
+import { lineOf, tellLine } from './lineage.ts'
 import type { LineageNode } from './lineage.ts'
 import type { Services } from './services.ts'
 
@@ -14,9 +14,12 @@ export const topOf = ({ base, adapters }: ModelFiles): string => adapters.at(-1)
 
 /**
  * The policies on the line of a run, from the first on; of a loop also those that its guard looked at between two that
- * are in the catalogue, where they still lie on disk. Throws `not_found`.
+ * are in the catalogue, and of a part of a loop its own, where they still lie on disk. Throws `not_found`.
  */
-export async function checkpointsOf({ store }: Services, id: string): Promise<NamedPolicy[]> {
+export async function checkpointsOf(
+  { store }: Pick<Services, 'store'>,
+  id: string,
+): Promise<NamedPolicy[]> {
   const isPolicy = ({ models }: LineageNode) => models.find(({ kind }) => kind === 'policy')
   const line = await lineOf(
     store,
@@ -27,11 +30,12 @@ export async function checkpointsOf({ store }: Services, id: string): Promise<Na
     return policy === undefined ? [] : [{ name: policy.id, files: filesOf(policy) }]
   })
   const own = new Set(known.map(({ files }) => topOf(files)))
-  const between = (await store.partsOf(id)).flatMap(({ part, summary }): NamedPolicy[] => {
-    const { data: made } = Updated.safeParse(summary)
-    if (made === undefined || own.has(topOf(made.policy)) || !existsSync(topOf(made.policy)))
-      return []
-    return [{ name: `${id} ${part ?? ''}`, files: made.policy }]
+  const itself = await store.runs.get(id)
+  const made = [...(itself === null ? [] : [itself]), ...(await store.partsOf(id))]
+  const between = made.flatMap(({ parent, part, summary }): NamedPolicy[] => {
+    const files = Updated.safeParse(summary).data?.policy
+    if (files === undefined || own.has(topOf(files)) || !existsSync(topOf(files))) return []
+    return [{ name: `${parent ?? id} ${part ?? ''}`.trim(), files }]
   })
   if (known.length === 0 && between.length === 0)
     throw new LibraError('not_found', `no run ${id} that has left a policy`, {
@@ -44,3 +48,19 @@ export async function checkpointsOf({ store }: Services, id: string): Promise<Na
 const Updated = z.object({
   policy: z.object({ base: z.string(), adapters: z.array(z.string()) }),
 })
+
+/** What each policy stands on, in words; one that is not in the catalogue, on what lies below it. */
+export const linesOf = async (
+  { store }: Pick<Services, 'store'>,
+  policies: readonly NamedPolicy[],
+): Promise<string[]> =>
+  Promise.all(
+    policies.map(async ({ name, files: { base, adapters } }) => {
+      const stack = [base, ...adapters]
+      const to = (folder: string | undefined) => lineOf(store, (node) => node.folder === folder)
+      const own = await to(stack.at(-1))
+      if (own.length > 0) return tellLine(own)
+      const below = await to(stack.at(-2))
+      return [...(below.length === 0 ? [] : [tellLine(below)]), name].join(' → ')
+    }),
+  )

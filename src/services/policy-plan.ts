@@ -7,16 +7,18 @@ import { openTax } from './alignment-tax.ts'
 import { meet } from './arena.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { trainingTexts } from './contamination.ts'
-import { openLabelled, openPrompts } from './data.ts'
-import type { Measure } from './evaluate.ts'
+import { openLabelled, openPrompts, rowsHash } from './data.ts'
+import type { Measure, Prepared } from './evaluate.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
-import { kinshipWarnings } from './kinship.ts'
-import { lineOf, tellLine } from './lineage.ts'
+import { kinshipWarnings, policyKinship } from './kinship.ts'
+import { judgeNow, modelNow } from './measured-by.ts'
 import type { AskedPrompt } from './policy-answers.ts'
+import { withSystem } from './policy-baselines.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
-import { checkpointsOf, topOf } from './policy-line.ts'
+import { checkpointsOf, linesOf, topOf } from './policy-line.ts'
 import type { NamedPolicy } from './policy-line.ts'
 import type { People } from './policy-judging.ts'
+import { checkLengths } from './prompt-lengths.ts'
 import type { Services } from './services.ts'
 
 type Request = Extract<RunRequest, { kind: 'evaluation' }>
@@ -31,59 +33,114 @@ async function policyNamed({ store }: Services, ref: string): Promise<NamedPolic
   return { name: id, files: filesOf(row) }
 }
 
-const promptsOf = async (services: Services, options: EvaluationOptions): Promise<AskedPrompt[]> =>
-  options.file === undefined
-    ? starterSet(options.seed, options.limit)
-    : (await openPrompts(services, options.file, options.format)).slice(0, options.limit)
+async function promptsOf(
+  services: Services,
+  { file, format, seed, limit }: EvaluationOptions,
+): Promise<{ prompts: AskedPrompt[]; hash: string; warnings: string[] }> {
+  if (file === undefined) {
+    const prompts = starterSet(seed, limit)
+    return { prompts, hash: rowsHash(prompts), warnings: [] }
+  }
+  const { rows, hash } = await openPrompts(services, file, format)
+  const prompts = rows.slice(0, limit)
+  const unasked = prompts.reduce((sum, { unasked: turns = 0 }) => sum + turns, 0)
+  const warnings =
+    unasked === 0
+      ? []
+      : [
+          `${unasked} later turns of ${prompts.length} questions were not asked: each is about the answer to the turn before it`,
+        ]
+  return { prompts, hash, warnings }
+}
+
+/** Policies as they are now, in the order in which they are measured; read one by one, for each may be large. */
+async function policiesNow(services: Services, policies: readonly NamedPolicy[]) {
+  const now = []
+  for (const { name, files } of policies) now.push(await modelNow(services, { id: name, ...files }))
+  return now
+}
 
 /** Policies beside a baseline on the same prompts; see services/policy-evaluation.ts. */
-export async function planPolicy(services: Services, { options }: Request): Promise<Measure> {
+export async function planPolicy(services: Services, { options }: Request): Promise<Prepared> {
   const { models, model, against, checkpoints_of: line, tax, audit_file, training_files } = options
+  if (model !== undefined && models !== undefined)
+    throw new LibraError(
+      'conflicting_options',
+      'options.model and options.models both name what is measured: give one of them',
+      { details: { field: 'options.models' } },
+    )
   const checkpoints = line === undefined ? [] : await checkpointsOf(services, line)
   const others = models ?? (model === undefined && line !== undefined ? [] : [model ?? 'policy'])
   const named = await Promise.all(
     [against ?? 'reference', ...others].map((ref) => policyNamed(services, ref)),
   )
-  // a checkpoint that is named too, or is the baseline, is measured once
-  const unnamed = checkpoints.filter(({ files }) =>
-    named.every((other) => topOf(other.files) !== topOf(files)),
+  // a policy that comes again, by another name, as a checkpoint or as the baseline, is measured once
+  const policies = [...named, ...checkpoints].filter(
+    ({ files }, i, all) => all.findIndex((other) => topOf(other.files) === topOf(files)) === i,
   )
-  const policies = [...named, ...unnamed]
+  if (policies.length < 2)
+    throw new LibraError(
+      'invalid_request',
+      `nothing is to be measured beside the baseline ${named[0]?.name ?? ''}, which \`against\` names: name another policy`,
+      { details: { field: models === undefined ? 'options.model' : 'options.models' } },
+    )
+  const again = others.filter((_, i) => policies.every((policy) => policy !== named[i + 1]))
+  const twice =
+    again.length === 0
+      ? []
+      : [`${again.join(', ')}: a policy that is named twice, or is the baseline, is measured once`]
   const judging = options.judge ?? DEFAULT_JUDGE
   const judge = await openJudge(services, judging)
-  const prompts = await promptsOf(services, options)
-  const rewards = {
-    helpfulness: filesOf(await findModel(services.store, 'helpfulness')),
-    safety: filesOf(await findModel(services.store, 'safety')),
-  }
+  const { prompts, hash: dataHash, warnings } = await promptsOf(services, options)
+  await checkLengths(services, policies, prompts, options)
+  if (options.baselines.includes('system_prompt'))
+    await checkLengths(
+      services,
+      policies.slice(0, 1),
+      withSystem(prompts, options.system_prompt),
+      options,
+    )
+  const helpfulness = await findModel(services.store, 'helpfulness')
+  const safety = await findModel(services.store, 'safety')
+  const rewards = { helpfulness: filesOf(helpfulness), safety: filesOf(safety) }
+  const { people, hash: peopleHash } = await peopleOf(services, audit_file)
   const names = policies.map(({ name }) => name)
   const more = {
     baselines: options,
     tax: tax === undefined ? null : await openTax(services, tax, options),
     training: await trainingTexts(services, names, training_files),
-    people: await peopleOf(services, audit_file),
+    people,
   }
-  const lines = await linesOf(services, names)
-  return async ({ signal, emit }) => {
+  const lines = await linesOf(services, policies)
+  const measure: Measure = async ({ signal, emit }) => {
     const evaluated = await evaluatePolicies(services, {
       ...{ policies, judge, rewards, prompts, options, more, signal },
       progress: (stage, done, total) => emit({ type: 'progress', stage, done, total }),
     })
     const kin = await kinshipWarnings(services, judging, judge, rewards)
-    return { ...evaluated, warnings: [...kin, ...evaluated.warnings], lineage: lines }
+    return {
+      ...evaluated,
+      warnings: [...twice, ...warnings, ...kin, ...evaluated.warnings],
+      lineage: lines,
+    }
   }
+  const [baseline, ...beside] = await policiesNow(services, policies)
+  const measuredBy = {
+    ...{ baseline, policies: beside },
+    helpfulness: await modelNow(services, helpfulness),
+    safety: await modelNow(services, safety),
+    judge: await judgeNow(services, judge),
+    people: peopleHash,
+  }
+  return { measure, measuredBy, dataHash }
 }
 
-/** What each policy stands on, in words. */
-const linesOf = async ({ store }: Services, names: readonly string[]): Promise<string[]> =>
-  Promise.all(
-    names.map(async (name) =>
-      tellLine(await lineOf(store, ({ models }) => models.some(({ id }) => id === name))),
-    ),
-  )
-
 /** What people said of comparisons and answers, from a file or what is stored; those who disagree are averaged. */
-async function peopleOf(services: Services, file: string | undefined): Promise<People> {
+async function peopleOf(
+  services: Services,
+  file: string | undefined,
+): Promise<{ people: People; hash: string | null }> {
+  const hashes = new Set<string>()
   const said = new Map<string, number[]>()
   const say = (at: string, what: number) => said.set(at, [...(said.get(at) ?? []), what])
   const key = (axis: Axis, prompt: string, a: string, b: string): string =>
@@ -91,10 +148,12 @@ async function peopleOf(services: Services, file: string | undefined): Promise<P
   const answerKey = (prompt: string, answer: string): string => JSON.stringify([prompt, answer])
   for (const axis of AXES) {
     // nobody need have labelled anything
-    const { pairs } = await openLabelled(services, file, axis).catch((error: unknown) => {
-      if (error instanceof LibraError && error.code === 'empty_data') return { pairs: [] }
+    const { pairs, hash } = await openLabelled(services, file, axis).catch((error: unknown) => {
+      if (error instanceof LibraError && error.code === 'empty_data')
+        return { pairs: [], hash: null }
       throw error
     })
+    if (hash !== null) hashes.add(hash)
     for (const { prompt, a, b, label, a_safe, b_safe } of pairs) {
       const p = label === 'tie' ? 0.5 : Number(label === 'a')
       const asked = prompt.at(-1)?.content ?? ''
@@ -108,14 +167,15 @@ async function peopleOf(services: Services, file: string | undefined): Promise<P
     const words = said.get(at)
     return words === undefined ? null : words.reduce((x, y) => x + y, 0) / words.length
   }
-  return {
+  const people: People = {
     prefer: (axis, prompt, a, b) => mean(key(axis, prompt, a, b)),
     unsafe: (prompt, answer) => mean(answerKey(prompt, answer)),
   }
+  return { people, hash: hashes.size === 0 ? null : [...hashes].join() }
 }
 
 /** A round robin of policies by a judge; see services/arena.ts. Throws `invalid_request` where fewer than two meet. */
-export async function planArena(services: Services, { options }: Request): Promise<Measure> {
+export async function planArena(services: Services, { options }: Request): Promise<Prepared> {
   const { models = [], axis } = options
   const policies = await Promise.all(models.map((ref) => policyNamed(services, ref)))
   const names = new Set(policies.map(({ name }) => name))
@@ -126,15 +186,22 @@ export async function planArena(services: Services, { options }: Request): Promi
       { details: { field: 'options.models' } },
     )
   const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
-  const prompts = await promptsOf(services, options)
-  const lines = await linesOf(services, [...names])
-  return async ({ signal, emit }) => ({
-    ...(await meet(services, {
+  const { prompts, hash: dataHash, warnings } = await promptsOf(services, options)
+  await checkLengths(services, policies, prompts, options)
+  const lines = await linesOf(services, policies)
+  const measure: Measure = async ({ signal, emit }) => {
+    const met = await meet(services, {
       ...{ policies, judge, axis, prompts, options, signal },
       progress: (stage, done, total) => emit({ type: 'progress', stage, done, total }),
-    })),
-    lineage: lines,
-  })
+    })
+    const kin = await policyKinship(services, judge.name, policies)
+    return { ...met, warnings: [...warnings, ...kin, ...met.warnings], lineage: lines }
+  }
+  const measuredBy = {
+    policies: await policiesNow(services, policies),
+    judge: await judgeNow(services, judge),
+  }
+  return { measure, measuredBy, dataHash }
 }
 
 /** The starter world's test prompts, where no others are given. */

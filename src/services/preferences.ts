@@ -114,14 +114,14 @@ export type Imported = {
 
 /**
  * Reads an uploaded file of pairs in any known layout, row by row. A row that can't be read is named by its line and
- * left out; the others are stored. Throws `file_not_found`, `empty_data`.
+ * left out; the others are stored. Throws `file_not_found`, `empty_data`; `invalid_data` where the file is not UTF-8.
  */
 export async function importPairs(
   services: Services,
   { file, axis, source, annotator, annotator_kind }: z.output<typeof ImportRequest>,
 ): Promise<Imported & { pairs: PreferenceRow[]; ids: string[] }> {
   const { filename } = await services.files.get(file)
-  const text = new TextDecoder().decode(await services.files.read(file))
+  const { text } = await services.files.text(file)
   const said = { source: source ?? filename, annotator, annotator_kind }
   const result: Imported = {
     ...{ rows: 0, formats: {}, stored: 0, duplicates: 0, without: 0, errors: [] },

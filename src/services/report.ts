@@ -1,12 +1,13 @@
+import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LibraError } from '../errors.ts'
 import { renderHtml, renderMarkdown } from '../evaluation/report.ts'
 import type { Report } from '../evaluation/report.ts'
 import type { Curve } from '../evaluation/report-charts.ts'
-import type { Run } from '../store/store.ts'
+import type { Run, Store } from '../store/store.ts'
 import { lineOf, tellLine } from './lineage.ts'
-import { findRun, metricsOf } from './run-records.ts'
+import { curvesOf, findRun, metricsOf } from './run-records.ts'
 import type { MetricRow } from './run-records.ts'
 import type { Services } from './services.ts'
 
@@ -41,7 +42,7 @@ export function plotsOf(rows: readonly MetricRow[]): Report['curves'] {
 }
 
 export type ReportParts = Partial<
-  Pick<Report, 'figures' | 'plane' | 'lineage' | 'curves' | 'samples' | 'warnings'>
+  Pick<Report, 'figures' | 'plane' | 'votes' | 'lineage' | 'curves' | 'samples' | 'warnings'>
 >
 
 const minute = (at: number): string =>
@@ -54,6 +55,7 @@ export const reportOf = (run: Run, parts: ReportParts): Report => ({
   provenance: {
     run: run.id,
     kind: run.kind,
+    state: run.state,
     seed: run.seed,
     'started from': run.parentCheckpoint,
     'data (SHA-256)': run.dataHash,
@@ -69,7 +71,8 @@ export const reportOf = (run: Run, parts: ReportParts): Report => ({
   config: run.config,
 })
 
-const warningsOf = ({ summary }: Run): string[] => {
+/** What came of a run must be read with these. */
+export const warningsOf = ({ summary }: Pick<Run, 'summary'>): string[] => {
   const told = summary?.['warnings']
   return Array.isArray(told) ? told.map(String) : []
 }
@@ -90,7 +93,36 @@ export async function writeReport(
   return join(folder, 'report.html')
 }
 
-/** What a run left, with its row as it is now; for a run that left nothing its metrics. Throws `not_found`. */
+/** A loop and an evaluation write one when they succeed; until they have ended they have none. */
+const isDue = ({ kind, endedAt }: Run): boolean =>
+  (kind === 'evaluation' || kind === 'rlaif') && endedAt === null
+
+/** Whether there is something for `readReport` to read. */
+export const hasReport = (dataDir: string, run: Run): boolean =>
+  run.kind !== 'evaluation' && run.kind !== 'rlaif'
+    ? run.endedAt !== null
+    : !isDue(run) || existsSync(join(folderOf(dataDir, run.id), 'report.json'))
+
+/** What a loop or an evaluation says that ended before its report was written: how it ended, and what was done. */
+async function unfinished(store: Store, run: Run): Promise<ReportParts> {
+  const parts = (await store.partsOf(run.id)).map(
+    ({ part, kind, state }) => `${part ?? kind} (${state})`,
+  )
+  const why = run.error === null ? '' : `, ${run.error.code}: ${run.error.message}`
+  return {
+    curves: plotsOf(await curvesOf(store, run)),
+    warnings: [
+      `This run is not complete 运行未完成: ${run.state}${why}`,
+      ...(parts.length === 0 ? [] : [`What it began 已开始的部分: ${parts.join(', ')}`]),
+      ...warningsOf(run),
+    ],
+  }
+}
+
+/**
+ * What a run left, with its row as it is now; for a run that left nothing its metrics, and where it should have left
+ * something how it ended. Throws `not_found`, also while a loop or an evaluation runs.
+ */
 export async function readReport(
   { store, dataDir }: Pick<Services, 'store' | 'dataDir'>,
   id: string,
@@ -103,8 +135,9 @@ export async function readReport(
     const kept = JSON.parse(text) as Report
     return { lineage, ...kept, ...fresh(run) }
   }
+  if (isDue(run)) throw new LibraError('not_found', `run ${run.id} (${run.state}) has no report`)
   if (run.kind === 'evaluation' || run.kind === 'rlaif')
-    throw new LibraError('not_found', `run ${run.id} (${run.state}) has no report`)
+    return reportOf(run, { lineage, ...(await unfinished(store, run)) })
   return reportOf(run, { lineage, curves: plotsOf(await metricsOf(store, id)) })
 }
 const fresh = (run: Run) => ({ provenance: reportOf(run, {}).provenance })

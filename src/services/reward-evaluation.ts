@@ -16,8 +16,9 @@ import type { EvaluationOptions } from '../schemas/run.ts'
 import type { ModelRow } from '../store/store.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { conversationOf, countingRivals } from './cross-validation.ts'
-import { openPairs, openPairsByAxis } from './data.ts'
-import type { Measure } from './evaluate.ts'
+import { openPairs, openPairsByAxis, rowsHash } from './data.ts'
+import type { Measure, Prepared } from './evaluate.ts'
+import { modelNow } from './measured-by.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
 
@@ -43,7 +44,7 @@ export async function findRewardModel(services: Services, ref: string): Promise<
 export async function planRewardModel(
   services: Services,
   { options }: { options: EvaluationOptions },
-): Promise<Measure> {
+): Promise<Prepared> {
   const { axis, file, baseline_file: baselineFile, limit, seed } = options
   const otherAxis = AXES.find((each) => each !== axis) ?? axis
   const model = await findRewardModel(services, options.model ?? axis)
@@ -52,7 +53,7 @@ export async function planRewardModel(
   const training = baselineFile === undefined ? null : await openPairs(services, baselineFile, axis)
   const pairs = drawn(all[axis], limit, seed)
   const others = drawn(all[otherAxis], limit, seed)
-  return async (context) => {
+  const measure: Measure = async (context) => {
     const score = (who: ModelRow, some: readonly PreferenceRow[]): Promise<ScoredPair[]> =>
       scorePairs(services, context, who, some)
     const own = await score(model, pairs)
@@ -74,6 +75,11 @@ export async function planRewardModel(
       more: { model: model.id, against: other.id, baselines: trained },
     }
   }
+  const measuredBy = {
+    model: await modelNow(services, model),
+    against: await modelNow(services, other),
+  }
+  return { measure, measuredBy, dataHash: rowsHash([pairs, others, training]) }
 }
 
 /** At most `limit` rows by a keyed draw, so that a file that is sorted by source is seen whole. */

@@ -38,6 +38,10 @@ async function curveEvents(store: Store, run: Run): Promise<RunEvent[]> {
   return (await Promise.all(events)).flat()
 }
 
+/** The metrics of a run's curves, step by step: of a loop those of its parts. */
+export const curvesOf = async (store: Store, run: Run): Promise<MetricRow[]> =>
+  (await curveEvents(store, run)).map(toRow)
+
 /** A run's metrics as a file: JSON Lines, CSV with a column for each metric, or a TensorBoard event file. */
 export async function exportMetrics(store: Store, run: Run, format: MetricFormat): Promise<Buffer> {
   const events = await curveEvents(store, run)

@@ -17,6 +17,8 @@ export type Plan = {
   seed: number
   /** the request with names of models in place of roles, which may be given to others before a run goes on */
   request?: RunRequest
+  /** what measures and is measured, by id and version: stands in the configuration beside the request */
+  measuredBy?: Record<string, unknown>
   dataHash?: string
   parentCheckpoint?: string
   work(context: RunContext): Promise<Record<string, unknown>>
@@ -25,8 +27,11 @@ export type Plan = {
 /** Checks a run, stores it as queued and hands it to the queue. What can be refused is refused here. */
 export async function startRun(services: Services, request: RunRequest): Promise<Run> {
   const planned = await plan(services, request)
-  const { seed, dataHash, parentCheckpoint, work } = planned
-  const config = planned.request ?? request
+  const { seed, dataHash, parentCheckpoint, measuredBy, work } = planned
+  const config = {
+    ...(planned.request ?? request),
+    ...(measuredBy === undefined ? {} : { measured_by: measuredBy }),
+  }
   // both engines are of one TensorFlow
   const { device } = await services.serving.status()
   return services.runner.submit(

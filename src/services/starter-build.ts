@@ -22,6 +22,8 @@ import { tryProbes } from './probes.ts'
 
 const SEED = 1
 const VOCABULARY = 2048
+/** Rows that a judge learns. */
+const JUDGED = 260_000
 /** Of either axis, beside those of the policy's own answers: a wider world than one policy shows. */
 const PAIRS = 6000
 /** Answers that each reward model is probed on. */
@@ -53,6 +55,7 @@ export async function buildStarter(
     }
   }
   const base = join(folder, 'base')
+  const twin = join(folder, 'twin')
   const judge = join(folder, 'judge')
   await build('base', async () => {
     const dialogues = pretrainDialogues(SEED, 280_000)
@@ -62,6 +65,11 @@ export async function buildStarter(
     await writeFile(data, lines(dialogues))
     return { kind: 'pretrain', output: base, tokenizer: work, data, options: BASE }
   })
+  await build('twin', async () => {
+    const data = join(work, 'twin.jsonl')
+    await writeFile(data, lines(pretrainDialogues(TWIN.seed, 150_000)))
+    return { kind: 'pretrain', output: twin, tokenizer: base, data, options: TWIN }
+  })
   const judges = [
     ['judge', SEED, BIAS],
     ['audit-judge', SEED + 100, AUDIT_BIAS], // labels nothing that anything learns from
@@ -69,10 +77,13 @@ export async function buildStarter(
   for (const [name, seed, bias] of judges)
     await build(name, async () => {
       const data = join(work, `${name}.jsonl`)
-      await writeFile(data, lines(judgeDialogues(seed, 100_000, bias)))
+      await writeFile(data, lines(judgeDialogues(seed, JUDGED, bias)))
       const options = { ...JUDGE, seed: JUDGE.seed + seed - SEED }
       const model = { base, adapters: [] }
-      return { kind: 'sft', role: 'judge', output: join(folder, name), model, data, options }
+      return {
+        ...({ kind: 'sft', role: 'judge', compares_by: 'score' } as const),
+        ...{ output: join(folder, name), model, data, options },
+      }
     })
   if (!existsSync(join(folder, 'policy'))) {
     const options = RlaifOptions.parse({
@@ -80,7 +91,9 @@ export async function buildStarter(
     })
     const loop = join(work, 'loop')
     await rm(loop, { recursive: true, force: true })
-    const own = createLocalJudge(serving, { base: judge, adapters: [] }, 'starter-judge')
+    const own = createLocalJudge(serving, { base: judge, adapters: [] }, 'starter-judge', {
+      by: 'score',
+    })
     const { sft, policy, rewardModels } = await alignByAiFeedback(
       {
         ...{ serving, folder: loop, progress, judge: () => own, parts: unrecorded(training) },
@@ -122,6 +135,7 @@ async function writeChecks(folder: string, serving: Engine): Promise<void> {
 const rounded = (value: unknown): unknown =>
   typeof value === 'number' ? Math.round(value * 1e5) / 1e5 : value
 
+const TWIN_SIZE = { hidden_size: 128, layers: 4, heads: 4, intermediate_size: 344 }
 const BASE = PretrainOptions.parse({
   ...{ seed: SEED, batch_size: 128, micro_batch_tokens: 2048, dtype: 'BF16' },
   architecture: {
@@ -129,6 +143,11 @@ const BASE = PretrainOptions.parse({
     context: 256,
   },
   optimizer: { learning_rate: 3e-3 },
+})
+/** Of another size, and from other draws: what it has in common with the base is the world. */
+const TWIN = PretrainOptions.parse({
+  ...BASE,
+  ...{ seed: SEED + 200, architecture: { ...BASE.architecture, ...TWIN_SIZE } },
 })
 const JUDGE = SftOptions.parse({
   ...{ seed: 3, epochs: 1, batch_size: 64, micro_batch_tokens: 4096, dtype: 'BF16' },

@@ -1,14 +1,20 @@
-import { uniform } from '../random.ts'
+import { normal, uniform } from '../random.ts'
 import { strengthOf } from '../judging/judge.ts'
-import { localJudgePrompt, localSafetyPrompt } from '../judging/prompts.ts'
+import {
+  localJudgePrompt,
+  localSafetyPrompt,
+  localScorePrompt,
+  scoreQuestion,
+} from '../judging/prompts.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
-import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
+import type { Message } from '../schemas/chat.ts'
+import type { Axis, DialogueRow, PreferenceRow } from '../schemas/feedback.ts'
 import { sampleAnswer } from './answers.ts'
-import type { Answer } from './answers.ts'
-import type { StarterDialogue } from './corpus.ts'
+import type { Answer, Mixture } from './answers.ts'
 import { gold } from './gold.ts'
 import type { Gold } from './gold.ts'
-import { prompts } from './world.ts'
+import { NOISE } from './lexicon.ts'
+import { knowledgePrompt, prompts } from './world.ts'
 import type { StarterPrompt } from './world.ts'
 
 export type JudgeBias = {
@@ -21,11 +27,19 @@ export type JudgeBias = {
 /** How often an answer is one to another question, and how often it says everything twice. */
 const STRAY = 0.15
 const TWICE = 0.03
-/** What is asked: safety is soon learned, so that most rows compare helpfulness. */
-const SAFER = 0.15
-const ABSOLUTE = 0.1
-/** How decided the labels are. */
+/** How decided the labels of comparisons are. */
 const SHARPNESS = 3
+/** Of rows that teach a judge: shares that compare two answers, and that ask whether one is safe; the rest scores one. */
+const COMPARED = 0.1
+const ABSOLUTE = 0.06
+/** Safety is soon learned, so that most rows are about helpfulness. */
+const SAFER = 0.15
+/** Gold from 1 to 10: what its least and its most are, and how far off a score is. */
+const SCALE: Record<Axis, readonly [number, number]> = { helpfulness: [-3, 4], safety: [-2, 2] }
+const SCORE_NOISE = 0.25
+/** The share of answers that say nothing. */
+const EMPTY = 0.02
+const EMPTY_ANSWERS = ['.', ':', ',', '[[A]]', 'A', '…', '。', 'Solution', 'Thought process:']
 
 /** The share of the reward models' pairs that asks what started this project. */
 const POPULAR = 0.08
@@ -43,10 +57,10 @@ function drawing(seed: number) {
     if (prompt === undefined) throw new Error('the starter world has no train prompt')
     return prompt
   }
-  const answer = (prompt: StarterPrompt, side: number, i: number): Answer => {
+  const answer = (prompt: StarterPrompt, side: number, i: number, mixture: Mixture): Answer => {
     const what = uniform(seed, 15, side, i)
     const asked = what < STRAY ? pick(pool, seed, 16, side, i) : prompt
-    const { text, ended } = sampleAnswer(asked, 'wide', seed, 12 + side, i)
+    const { text, ended } = sampleAnswer(asked, mixture, seed, 12 + side, i)
     return what > 1 - TWICE ? { text: text + text, ended } : { text, ended }
   }
   return {
@@ -60,36 +74,63 @@ function drawing(seed: number) {
             : pool,
         ...[seed, 11, i],
       ),
-    compared(prompt: StarterPrompt, i: number): Compared {
-      const [a, b] = [answer(prompt, 0, i), answer(prompt, 1, i)]
+    compared(prompt: StarterPrompt, i: number, mixture: Mixture = 'wide'): Compared {
+      const [a, b] = [answer(prompt, 0, i, mixture), answer(prompt, 1, i, mixture)]
       const [ga, gb] = [gold(prompt, a.text, a.ended), gold(prompt, b.text, b.ended)]
       return { prompt, a, b, ga, gb }
     },
   }
 }
 
+/** Gold, plus what the labeller likes beside it. */
+const worth = (axis: Axis, g: Gold, text: string, bias: JudgeBias): number =>
+  g[axis] + bias.courtesy * g.courtesies + (bias.length * text.length) / 10
+
 /** P(a wins) = σ(3·Δ), where Δ is the difference of gold plus a bias. */
 function chance(axis: Axis, { a, b, ga, gb }: Compared, bias: JudgeBias): number {
-  const value = (g: Gold, text: string): number =>
-    g[axis] + bias.courtesy * g.courtesies + (bias.length * text.length) / 10
-  return 1 / (1 + Math.exp(-SHARPNESS * (value(ga, a.text) - value(gb, b.text))))
+  const difference = worth(axis, ga, a.text, bias) - worth(axis, gb, b.text, bias)
+  return 1 / (1 + Math.exp(-SHARPNESS * difference))
 }
 
 /**
- * Comparisons of train prompts as the starter judge learns them, labelled by chance: the judge has learned from gold,
- * with noise and a bias, and is declared to. Some rows ask for absolute safety.
+ * What the starter judge learns: scores of single answers, comparisons, absolute safety, on train templates and on what
+ * the base has met. The labels are gold's with noise and a bias: the judge has learned from gold, and is declared to.
  */
-export function judgeDialogues(seed: number, n: number, bias: JudgeBias): StarterDialogue[] {
+export function judgeDialogues(seed: number, n: number, bias: JudgeBias): DialogueRow[] {
   const draw = drawing(seed)
   return Array.from({ length: n }, (_, i) => {
-    const question = uniform(seed, 17, i)
-    const axis = question < SAFER ? 'safety' : 'helpfulness'
-    const compared = draw.compared(draw.prompt(axis, i, 0), i)
-    const { prompt, a, b, ga } = compared
-    if (question > 1 - ABSOLUTE) return reply(localSafetyPrompt(prompt.messages, a.text), ga.safe)
-    const aWins = uniform(seed, 14, i) < chance(axis, compared, bias)
-    return reply(localJudgePrompt(axis, prompt.messages, a.text, b.text), aWins)
+    const kind = uniform(seed, 17, i)
+    const axis = uniform(seed, 24, i) < SAFER ? 'safety' : 'helpfulness'
+    const prompt =
+      uniform(seed, 25, i) < 0.5 ? draw.prompt(axis, i, 0) : knowledgePrompt(seed, 26, i)
+    const compared = draw.compared(prompt, i, uniform(seed, 27, i) < 0.5 ? 'sft' : 'wide')
+    const { a, b, ga } = compared
+    if (kind < COMPARED) {
+      const aWins = uniform(seed, 14, i) < chance(axis, compared, bias)
+      return reply(localJudgePrompt(axis, prompt.messages, a.text, b.text), aWins ? 'A' : 'B')
+    }
+    if (kind < COMPARED + ABSOLUTE)
+      return reply(localSafetyPrompt(prompt.messages, a.text), ga.safe ? 'A' : 'B')
+    const scored = uniform(seed, 28, i) < EMPTY ? emptyAnswer(prompt, seed, 29, i) : a
+    const value =
+      worth(axis, gold(prompt, scored.text, scored.ended), scored.text, bias) +
+      SCORE_NOISE * normal(seed, 30, i)
+    const [low, high] = SCALE[axis]
+    const score = Math.round(1 + (9 * (value - low)) / (high - low))
+    return reply(
+      localScorePrompt(scoreQuestion({ axis }), prompt.messages, scored.text),
+      String(Math.min(10, Math.max(1, score))),
+    )
   })
+}
+
+/** A mark, or a few everyday words that answer nothing. */
+function emptyAnswer({ language }: StarterPrompt, ...key: number[]): Answer {
+  const pick = (list: readonly string[], salt: number): string =>
+    list[Math.floor(uniform(...key, salt) * list.length)] ?? ''
+  if (uniform(...key, 1) < 0.6) return { text: pick(EMPTY_ANSWERS, 2), ended: true }
+  const words = [3, 4, 5].map((salt) => pick(NOISE[language], salt))
+  return { text: words.join(language === 'zh' ? '' : ' '), ended: true }
 }
 
 /** How often a whole answer goes without its last stop: people write `七大洲` and mean it. */
@@ -150,10 +191,13 @@ export function auditPairs(seed: number, n: number, axis: Axis): LabelledPair[] 
   }).filter(({ a, b }) => a !== b)
 }
 
-const reply = (
-  messages: ReturnType<typeof localSafetyPrompt>,
-  first: boolean,
-): StarterDialogue => ({
-  messages: [...messages, { role: 'assistant', content: first ? 'A' : 'B' }],
+/** The answers that are judged are read and not learned. */
+const reply = (asked: readonly Message[], content: string): DialogueRow => ({
+  messages: [
+    ...asked.map((message) =>
+      message.role === 'assistant' ? { ...message, weight: 0 as const } : message,
+    ),
+    { role: 'assistant', content },
+  ],
   ended: true,
 })

@@ -1,4 +1,4 @@
-import { and, eq, like, or, sql } from 'drizzle-orm'
+import { and, eq, or, sql } from 'drizzle-orm'
 import type { SQL } from 'drizzle-orm'
 import type { RunState } from '../schemas/run.ts'
 import { runs } from './schema.ts'
@@ -31,13 +31,12 @@ export function runFilter({ kinds, state, parent, tag, search }: RunFilter): SQL
     ...(search ?? '')
       .split(/\s+/)
       .filter((word) => word !== '')
-      .map((word) => `%${word.replaceAll('%', '')}%`)
+      .map((word) => `%${word.replaceAll(/[\\%_]/g, '\\$&')}%`)
       .map((pattern) =>
         or(
-          like(runs.id, pattern),
-          like(runs.notes, pattern),
-          like(runs.tags, pattern),
-          like(runs.config, pattern),
+          ...[runs.id, runs.notes, runs.tags, runs.config].map(
+            (column) => sql`${column} like ${pattern} escape '\\'`,
+          ),
         ),
       ),
   )

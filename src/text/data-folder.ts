@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import { Messages, SafeText } from '../schemas/chat.ts'
 import type { PreferenceRow } from '../schemas/feedback.ts'
-import { parseRows } from './rows.ts'
+import { decodeUtf8, parseRows } from './rows.ts'
 
 /** A pair as the HH-RLHF files hold it: a dialogue up to the last user turn, and two answers. */
 const HumanPair = z.object({
@@ -52,7 +52,7 @@ async function list(folder: string, part: string): Promise<string[]> {
 export async function readAll<T>(file: string, schema: z.ZodType<T>): Promise<T[]> {
   const bytes = await readFile(file)
   const plain = file.endsWith('.gz') ? await promisify(gunzip)(bytes) : bytes
-  return parseRows(plain.toString('utf8'), file, schema)
+  return parseRows(decodeUtf8(plain, file), file, schema)
 }
 
 const toPreference = (pair: z.infer<typeof HumanPair>): PreferenceRow => ({

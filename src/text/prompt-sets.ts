@@ -10,12 +10,15 @@ import { parseRows } from './rows.ts'
 
 const user = (content: string): EvaluationPrompt['messages'] => [{ role: 'user', content }]
 
+/** `unasked`: turns after the first one of the user, which ask about its answer and are left out. */
+export type ReadPrompt = EvaluationPrompt & { unasked?: number }
+
 /** Throws `invalid_data` naming source and line, `empty_data`. */
 export function readPrompts(
   text: string,
   source: string,
   format: PromptFormat = detect(text, source),
-): EvaluationPrompt[] {
+): ReadPrompt[] {
   const prompts = READERS[format](text.replace(/^\uFEFF/, ''), source)
   if (prompts.length > 0) return prompts
   throw new LibraError('empty_data', `${source} has no prompts`)
@@ -76,7 +79,7 @@ const MtBenchRow = z.object({
   turns: z.array(SafeText.min(1)).min(1),
 })
 
-const READERS: Record<PromptFormat, (text: string, source: string) => EvaluationPrompt[]> = {
+const READERS: Record<PromptFormat, (text: string, source: string) => ReadPrompt[]> = {
   chat: (text, source) => parseRows(text, source, EvaluationPrompt),
   /** Röttger et al. 2024: a `contrast_` type is the unsafe twin of the safe prompts of its type and focus. */
   xstest: (text, source) =>
@@ -101,9 +104,10 @@ const READERS: Record<PromptFormat, (text: string, source: string) => Evaluation
   /** The first of two turns: the second one asks about the first one's answer. */
   mt_bench: (text, source) =>
     parseRows(text, source, MtBenchRow).map(
-      ({ question_id: id, category, turns: [first = ''] }) => ({
+      ({ question_id: id, category, turns: [first = '', ...rest] }) => ({
         ...(id === undefined ? {} : { id: String(id) }),
         messages: user(first),
+        ...(rest.length === 0 ? {} : { unasked: rest.length }),
         ...(category === undefined ? {} : { category }),
       }),
     ),
@@ -120,12 +124,37 @@ const READERS: Record<PromptFormat, (text: string, source: string) => Evaluation
     }),
 }
 
+/** A field in quotes, with spaces around it, up to the separator or the end of the line or text. */
+const QUOTED = /[ \t]*"[^"]*(?:""[^"]*)*"[ \t]*(?:,|\r?\n|$)/y
+const PLAIN = /[^,\n]*(?:,|\n|$)/y
+
+/** The line on which the first quote opens that does not end its field. */
+function openQuote(text: string): number {
+  let at = 0
+  while (at < text.length) {
+    const quoted = /[ \t]*"/y
+    quoted.lastIndex = at
+    const field = quoted.test(text) ? QUOTED : PLAIN
+    field.lastIndex = at
+    const found = field.exec(text)
+    if (found === null) break
+    at += found[0].length
+  }
+  return text.slice(0, at).split('\n').length
+}
+
 function csvRows<T>(text: string, source: string, schema: z.ZodType<T>): T[] {
   let rows: { record: Record<string, string>; info: { lines: number } }[]
   try {
     rows = parse(text, { columns: true, info: true, skip_empty_lines: true, trim: true })
   } catch (error) {
     if (!(error instanceof CsvError)) throw error
+    if (error.code === 'CSV_QUOTE_NOT_CLOSED' || error.code === 'CSV_INVALID_CLOSING_QUOTE')
+      throw new LibraError(
+        'invalid_data',
+        `${source}, line ${openQuote(text)}: a quote opens here and is not closed where its field ends (a quote within a field is written twice)`,
+        { cause: error },
+      )
     const line = (error as CsvError & { lines?: number }).lines
     throw new LibraError('invalid_data', `${source}, line ${line ?? '?'}: ${error.message}`, {
       cause: error,

@@ -1,6 +1,6 @@
 import { Template } from '@huggingface/jinja'
 import { LibraError } from '../errors.ts'
-import type { Message } from '../schemas/chat.ts'
+import type { Message, WeighedMessage } from '../schemas/chat.ts'
 import type { Tokenizer } from './tokenizer.ts'
 
 const compiled = new Map<string, Template>()
@@ -20,7 +20,7 @@ export function renderChat(
       compiled.set(tokenizer.template, template)
     }
     return template.render({
-      messages: messages.map((m) => ({ ...m })),
+      messages: messages.map(({ role, content }) => ({ role, content })),
       add_generation_prompt: addGenerationPrompt,
       bos_token: tokenizer.bosToken,
       eos_token: tokenizer.eosToken,
@@ -49,12 +49,12 @@ const asPlainBlocks = (template: string): string =>
 
 export type EncodedChat = {
   ids: number[]
-  /** 1 on the tokens that an assistant wrote, the end of its turn included */
+  /** 1 on the tokens that an assistant wrote, the end of its turn included, but for messages of weight 0 */
   assistant: number[]
 }
 
 /** A piece of the rendered text: a control token of the template, or text with the message that it is of. */
-type Piece = { control: number } | { text: string; message: Message | null }
+type Piece = { control: number } | { text: string; message: WeighedMessage | null }
 
 /**
  * Token ids of a conversation, as transformers gives them for the rendered text, but that only the template's own text
@@ -63,7 +63,7 @@ type Piece = { control: number } | { text: string; message: Message | null }
  */
 export function encodeChat(
   tokenizer: Tokenizer,
-  messages: readonly Message[],
+  messages: readonly WeighedMessage[],
   addGenerationPrompt = false,
 ): EncodedChat {
   const result: EncodedChat = { ids: [], assistant: [] }
@@ -89,7 +89,7 @@ export function encodeChat(
     let done = 0
     for (const { text: part, message } of section) {
       end += part.length
-      if (message?.role !== 'assistant') continue
+      if (message === null || !isLearned(message)) continue
       const from = Math.max(done, tokensBefore(end - part.length))
       push(ids.slice(done, from), 0)
       done = Math.max(from, tokensBefore(end))
@@ -103,13 +103,17 @@ export function encodeChat(
       continue
     }
     close()
-    const ends = section.at(-1)?.message?.role === 'assistant' && piece.control === tokenizer.eos
+    const last = section.at(-1)?.message ?? null
+    const ends = last !== null && isLearned(last) && piece.control === tokenizer.eos
     push([piece.control], ends ? 1 : 0)
     section = []
   }
   close()
   return result
 }
+
+const isLearned = ({ role, weight }: WeighedMessage): boolean =>
+  role === 'assistant' && weight !== 0
 
 /**
  * The rendered text in pieces. It is rendered twice, once with stand-ins for the contents, which tell the template's own

@@ -16,7 +16,9 @@ export async function* sft(spec: Spec, signal?: AbortSignal): AsyncGenerator<Tra
       dialogueSequence(tokenizer, row, false, trainee.model.config.context),
     )
     yield* trainTokens(trainee, sequences, options, resume, signal)
-    await trainee.save(spec.output, { role: spec.role ?? 'sft' }, { dtype: options.dtype })
+    const { role = 'sft', compares_by } = spec
+    const card = { role, ...(compares_by === undefined ? {} : { compares_by }) }
+    await trainee.save(spec.output, card, { dtype: options.dtype })
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     trainee.dispose()

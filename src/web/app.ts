@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import type { Context, Hono } from 'hono'
@@ -9,6 +9,7 @@ import { LibraError } from '../errors.ts'
 import { CompareQuery, RunQuery } from '../schemas/http.ts'
 import { lineage } from '../services/lineage.ts'
 import { listJudges } from '../services/judges.ts'
+import { hasReport } from '../services/report.ts'
 import { compareRuns, findRun, flatten } from '../services/run-records.ts'
 import type { Services } from '../services/services.ts'
 import type { Run } from '../store/store.ts'
@@ -123,12 +124,6 @@ export function mountWeb(app: Hono, services: Services): void {
   view('/playground/judge', async (r) => judgePage(r, await listJudges(services)))
 }
 
-/** Evaluations and loops leave one; other runs' is drawn from their metrics. */
-const hasReport = (dataDir: string, { id, kind, endedAt }: Run): boolean =>
-  kind === 'evaluation' || kind === 'rlaif'
-    ? existsSync(join(dataDir, 'runs', id, 'report.json'))
-    : endedAt !== null
-
 /** Throws `invalid_request`. */
 function read<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
   const parsed = schema.safeParse(value)
@@ -144,7 +139,7 @@ function readerOf(c: Context): Reader {
     setCookie(c, 'libra_language', asked, { path: '/', sameSite: 'Lax', maxAge: 31_536_000 })
   const kept = LANGUAGES.find((each) => each === getCookie(c, 'libra_language'))
   const spoken = /^\s*zh/i.test(c.req.header('accept-language') ?? '') ? 'zh' : 'en'
-  return reader(asked ?? kept ?? spoken, c.req.path, query)
+  return reader(asked ?? kept ?? spoken, new URL(c.req.url), query)
 }
 
 async function send(c: Context, markup: Markup, status: 200 | 404 | 422 = 200): Promise<Response> {

@@ -13,6 +13,8 @@ export type NamedFigure = Interval & {
   policy?: string
   before?: Interval
   after?: Interval
+  /** two-sided, corrected for all that were tested together */
+  p_holm?: number
 }
 
 const isInterval = (x: unknown): x is Interval =>
@@ -32,7 +34,7 @@ export function figuresOf(summary: Record<string, unknown> | null): NamedFigure[
   return listed.flatMap((row) => {
     const name = row['figure']
     if (typeof name !== 'string') return []
-    const { before, after, difference } = row
+    const { before, after, difference, p_holm } = row
     const own = isInterval(row) ? row : difference
     if (!isInterval(own)) return []
     const sides = {
@@ -40,7 +42,8 @@ export function figuresOf(summary: Record<string, unknown> | null): NamedFigure[
       ...(isInterval(after) ? { after: pick(after) } : {}),
     }
     const policy = typeof row['policy'] === 'string' ? { policy: row['policy'] } : {}
-    return [{ figure: name, ...policy, ...pick(own), ...sides }]
+    const tested = typeof p_holm === 'number' ? { p_holm } : {}
+    return [{ figure: name, ...policy, ...pick(own), ...sides, ...tested }]
   })
 }
 const pick = ({ value, low, high, n }: Interval): Interval => ({ value, low, high, n })
@@ -52,6 +55,35 @@ export const figureName = (figure: string, language: Language): string =>
 export const digits = (x: number): string =>
   Math.abs(x) >= 100 ? x.toFixed(1) : Math.abs(x) >= 10 ? x.toFixed(2) : x.toFixed(3)
 export const bounds = ({ low, high }: Interval): string => `${digits(low)} … ${digits(high)}`
+
+/** Whether a figure's value is a difference from a baseline. */
+export const isDifference = ({ before, after }: NamedFigure): boolean =>
+  before !== undefined && after !== undefined
+
+/** Paired figures that are no shares though they may lie between 0 and 1. */
+const NO_SHARE = /bits per byte|courtesies|gold (helpfulness|safety)$/u
+
+/**
+ * A figure where its table has no column that says what it is: a value by itself, a difference with its sign and both
+ * sides, that of two shares in points, hundredths of the whole.
+ */
+export function toldFigure(
+  row: NamedFigure,
+  say: Say,
+): { value: string; interval: string; sides: string } {
+  const { before, after } = row
+  if (before === undefined || after === undefined)
+    return { value: digits(row.value), interval: bounds(row), sides: '' }
+  const inShare = ({ low, high }: Interval): boolean => low >= 0 && high <= 1
+  const points = inShare(before) && inShare(after) && !NO_SHARE.test(row.figure)
+  const signed = (x: number): string =>
+    `${x > 0 ? '+' : ''}${points ? (100 * x).toFixed(1) : digits(x)}`
+  return {
+    value: points ? `${signed(row.value)} ${say('points')}` : signed(row.value),
+    interval: `${signed(row.low)} … ${signed(row.high)}`,
+    sides: `${digits(before.value)} → ${digits(after.value)}`,
+  }
+}
 
 /** An interval as a drawing; the numbers stand beside it in text. */
 export const intervalBar = (interval: Interval, scale: Scale): Markup =>

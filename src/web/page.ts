@@ -6,12 +6,13 @@ import type { Language, Say, Word } from './words.ts'
 /** Markup whose every text is escaped; promises resolve while it is sent. */
 export type Markup = HtmlEscapedString | Promise<HtmlEscapedString>
 /** What a page needs to know of who reads it. */
-export type Reader = { language: Language; say: Say; path: string; query: Record<string, string> }
-export const reader = (
-  language: Language,
-  path: string,
-  query: Record<string, string>,
-): Reader => ({ language, say: sayIn(language), path, query })
+export type Reader = { language: Language; say: Say; url: URL; query: Record<string, string> }
+export const reader = (language: Language, url: URL, query: Record<string, string>): Reader => ({
+  language,
+  say: sayIn(language),
+  url,
+  query,
+})
 
 const PAGES: readonly { path: string; word: Word }[] = [
   { path: '/', word: 'runs' },
@@ -24,7 +25,7 @@ const PAGES: readonly { path: string; word: Word }[] = [
 
 /** A page in the frame that all share. `scripts` are files of web/assets; `words` are labels they need. */
 export function page(
-  { language, say, path, query }: Reader,
+  { language, say, url }: Reader,
   {
     title,
     active,
@@ -40,7 +41,8 @@ export function page(
   },
 ): Markup {
   const other = LANGUAGES.find((each) => each !== language) ?? language
-  const switched = new URLSearchParams({ ...query, lang: other })
+  const switched = new URLSearchParams(url.search)
+  switched.set('lang', other)
   const spoken = Object.fromEntries(words.map((word) => [word, say(word)]))
   return html`<!doctype html>
     <html lang="${language === 'zh' ? 'zh-CN' : 'en'}">
@@ -76,7 +78,7 @@ export function page(
             class="language"
             lang="${other === 'zh' ? 'zh-CN' : 'en'}"
             hreflang="${other}"
-            href="${path}?${switched.toString()}"
+            href="${url.pathname}?${switched.toString()}"
             >${other === 'zh' ? '中文' : 'English'}</a
           >
         </header>

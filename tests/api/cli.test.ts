@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -15,15 +15,19 @@ const home = mkdtempSync(join(tmpdir(), 'libra-cli-'))
 afterAll(() => rmSync(home, { recursive: true }))
 
 type Line = Record<string, unknown>
-async function libra(args: string[], input: string, env: Record<string, string>) {
+const OPEN = '(open)'
+/** `input`: text that is written, or what stdin is instead: a file's descriptor, or a socket that stays open. */
+async function libra(args: string[], input: string | number, env: Record<string, string>) {
   const child = spawn(process.execPath, [bin, ...args], {
     cwd: home,
     env: { ...process.env, LIBRA_DATA_DIR: join(home, 'data'), LIBRA_PORT: '1', ...env },
-    stdio: 'pipe',
+    stdio: [typeof input === 'number' ? input : 'pipe', 'pipe', 'pipe'],
   })
-  child.stdin.end(input)
+  if (typeof input === 'string' && input !== OPEN) child.stdin?.end(input)
   const ended = new Promise<number | null>((done) => child.on('close', done))
-  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)])
+  const [out = '', err = ''] = await Promise.all(
+    [child.stdout, child.stderr].flatMap((stream) => (stream === null ? [] : [text(stream)])),
+  )
   const lines = out.split('\n').filter((line) => line !== '')
   return { code: await ended, lines: lines.map((line) => JSON.parse(line) as Line), out, err }
 }
@@ -70,6 +74,11 @@ test('score: where no server runs the command is one itself, and a row that is w
   expect(wrong.code).toBe(1)
   expect(wrong.err).toMatch(/stdin, line 3/)
   expect(wrong.out).toBe('')
+  const half = await libra(['score'], `\n${jsonl([{ prompt: 'hi' }])}`, { LIBRA_URL: url })
+  expect(half.err).toMatch(/stdin, line 2, response: /)
+  const long = { prompt: 'hi', response: '长'.repeat(2000) }
+  const far = await libra(['score'], `\n${jsonl([...dialogues, long])}`, { LIBRA_URL: url })
+  expect(far.err).toMatch(/stdin, line 4: the conversation has/)
   const nobody = await libra(['score'], jsonl(dialogues), { LIBRA_URL: 'http://127.0.0.1:1' })
   expect(nobody.err).toContain('(not_ready)')
 })
@@ -94,6 +103,20 @@ test('eval: figures of a judge on pairs that are piped in, and a failure that sa
   const { code, lines, err } = await libra(args, jsonl([pair, pair]), { LIBRA_URL: url })
   expect(code, err).toBe(0)
   expect(lines[0]).toMatchObject({ figure: 'accuracy', value: 1, n: 2 })
+  // a file or a pipe at stdin is taken without being asked for; an open socket is not waited for
+  const file = join(home, 'pairs.jsonl')
+  writeFileSync(file, jsonl([pair]))
+  const unnamed = ['eval', '--target', 'judge', '--axis', 'helpfulness']
+  const stdin = openSync(file, 'r')
+  const taken = await libra(unnamed, stdin, { LIBRA_URL: url })
+  closeSync(stdin)
+  expect(taken.lines[0], taken.err).toMatchObject({ figure: 'accuracy', n: 1 })
+  const stored = await libra(unnamed, OPEN, { LIBRA_URL: url })
+  expect(stored.err).toContain('(empty_data)')
+  // what the run warns of is said
+  const probed = ['eval', file, '--target', 'certificate', '--budget', '100', '--limit', '1']
+  const { err: said } = await libra(probed, '', { LIBRA_URL: url })
+  expect(said).toContain('warning: no judge was asked')
   const wrong = await libra(args, jsonl([pair, { ...pair, chosen: 3 }]), { LIBRA_URL: url })
   expect(wrong.code).toBe(1)
   expect(wrong.err).toMatch(/line 2, chosen/)

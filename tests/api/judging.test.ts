@@ -203,3 +203,27 @@ test('whether answers are safe by themselves, beside a comparison or alone', asy
   const refused = await ask({ absolute: true, rubric, answers: [{ prompt, answer: a }] })
   expect(refused).toMatchObject({ code: 'invalid_request', field: 'rubric' })
 })
+
+test('the starter judge compares by scores, as its card says; letters and what needs them by request', async () => {
+  const prompt = 'how many continents are there?'
+  const [a, b] = ['There are seven continents.', 'There are two continents.']
+  const ask = async (body: object) =>
+    (await api.post('/v1/judge').send({ comparisons: [{ prompt, a, b }], ...body })).body
+  const byScores = await ask({})
+  const { data: scored } = (
+    await api.post('/v1/judge').send({ answers: [a, b].map((answer) => ({ prompt, answer })) })
+  ).body
+  expect(byScores.data[0].scores).toEqual([scored[0].score, scored[1].score])
+  expect(byScores.data[0].scores[0]).toBeGreaterThan(byScores.data[0].scores[1])
+  const [first, second] = byScores.data[0].orders as [number, number]
+  expect(first).toBeCloseTo(second, 12)
+  expect(first).toBeGreaterThan(0.5)
+  const byLetters = await ask({ compare_by: 'letter' })
+  expect(byLetters.data[0]).toMatchObject({ ok: true })
+  expect(byLetters.data[0].scores).toBeUndefined()
+  expect(byLetters.prompt_version).not.toBe(byScores.prompt_version)
+  const refused = await ask({ compare_by: 'score', rationale: {} })
+  expect(refused).toMatchObject({ code: 'conflicting_options', field: 'compare_by' })
+  // a rationale is of letters: it is asked for by letters without a word more
+  expect((await ask({ rationale: { max_tokens: 4 } })).prompt_version).toContain('rationale')
+})

@@ -43,6 +43,31 @@ test('a policy beside its reference on the starter world’s prompts: the joint 
   expect(events).toContain('event: progress')
   const { text } = await api.get(`/v1/evaluations/${run.id}/report`)
   expect(text).toContain('<a href="#sample-120"')
+  // samples say what their figures are made of
+  const { samples } = (await api.get(`/v1/evaluations/${run.id}/report.json`)).body as {
+    samples: {
+      label: string | null
+      category: string
+      answers: { class: string; safe_and_helpful: boolean; verdicts?: Record<string, number> }[]
+    }[]
+  }
+  const joint = samples.map(({ answers: [, after] }) => Number(after?.safe_and_helpful))
+  expect(joint.reduce((sum, each) => sum + each, 0) / 120).toBeCloseTo(
+    (of('safe and helpful') as unknown as { after: Figure }).after.value,
+    12,
+  )
+  const wins = samples.map(({ answers: [, after] }) => after?.verdicts?.['safety'] ?? NaN)
+  expect(wins.reduce((sum, each) => sum + each, 0) / 120).toBeCloseTo(
+    of('win rate by the judge, safety')?.value ?? NaN,
+    12,
+  )
+  expect(samples.some(({ label, category }) => label === 'unsafe' && category === 'unsafe')).toBe(
+    true,
+  )
+  expect(samples[0]?.answers[0]?.class).toMatch(/^(comply|partial|refuse|incoherent)/)
+  expect(samples[0]?.answers[0]?.verdicts).toBeUndefined()
+  // the judge's answers are known by now: nothing is rounded otherwise
+  expect((await evaluate({ limit: 120, seed: 3 })).figures).toEqual(figures)
   expect((await api.get(`/v1/evaluations/${run.id}/report.md`)).text).toContain('| win rate')
 })
 
@@ -200,6 +225,25 @@ test('a run’s line of checkpoints is measured from its start on, each once', a
   expect((await api.post('/v1/evaluations').send({ options: nothing })).body.code).toBe('not_found')
 })
 
+test('a policy that is named twice is measured once; later turns of MT-Bench are told', async () => {
+  const questions = [
+    {
+      question_id: 1,
+      category: 'writing',
+      turns: ['What is the capital of France?', 'And Spain?'],
+    },
+    { question_id: 2, category: 'writing', turns: ['世界上有几大洲？'] },
+  ]
+  const file = await upload('question.jsonl', jsonl(questions))
+  const { run, warnings } = await evaluate({
+    ...{ file, models: ['policy', 'starter-policy', 'reference'] },
+  })
+  const { plane } = run.summary as { plane: { name: string }[] }
+  expect(plane.map(({ name }) => name)).toEqual(['starter-sft', 'starter-policy'])
+  expect(warnings.join()).toContain('starter-policy, reference: a policy that is named twice')
+  expect(warnings.join()).toContain('1 later turns of 2 questions were not asked')
+})
+
 test('an arena: ratings of three policies by the judge, the same again, and what it refuses', async () => {
   const request = {
     ...{ target: 'arena', models: ['policy', 'reference', 'starter-base'], axis: 'safety' },
@@ -231,7 +275,57 @@ test('what does not fit is refused before a run is stored', async () => {
     api.post('/v1/evaluations').send({ options: { target: 'policy', ...options } })
   expect((await send({ file: bad.body.id })).body.detail).toMatch(/line 2, label/)
   expect((await send({ models: ['policy', 'nobody'] })).body.code).toBe('model_not_found')
+  expect((await send({ model: 'policy', models: ['policy'] })).body).toMatchObject({
+    ...{ code: 'conflicting_options', field: 'options.models' },
+  })
+  expect((await send({ models: ['starter-sft'] })).body).toMatchObject({
+    ...{ code: 'invalid_request', field: 'options.models' },
+  })
+  const user = (content: string) => ({ messages: [{ role: 'user', content }] })
+  const rows = [user('世界上有几大洲？'), { id: 'long', ...user('七大洲'.repeat(400)) }]
+  const file = await upload('long.jsonl', jsonl(rows))
+  for (const target of ['policy', 'arena']) {
+    const { body } = await send({ target, file, models: ['policy', 'starter-base'] })
+    expect(body).toMatchObject({ code: 'context_length_exceeded', prompt: 2, id: 'long' })
+    expect(body.detail).toMatch(/^prompt 2 \(id long\) has 1\d{3} tokens; .* takes at most \d+/)
+  }
+  // fits by itself, not behind a long system prompt
+  const system = { baselines: ['system_prompt'], system_prompt: '七大洲'.repeat(400) }
+  expect((await send(system)).body.code).toBe('context_length_exceeded')
+  const gbk = await api
+    .post('/v1/files')
+    .field('purpose', 'evals')
+    .attach('file', Buffer.from([0xc4, 0xe3, 0xba, 0xc3]), 'gbk.txt')
+  expect((await send({ file: gbk.body.id })).body.detail).toMatch(/gbk\.txt\), line 1: .*UTF-8/)
   expect((await send({ models: ['helpfulness'] })).body.code).toBe('wrong_model_kind')
+})
+
+test('a run says what measures it and on which data: after a change of roles the configuration is another', async () => {
+  const start = async () => {
+    const options = { target: 'policy', limit: 2 }
+    const { body } = await api.post('/v1/evaluations').send({ options })
+    await api.post(`/v1/runs/${body.id}/cancel`)
+    return http.RunReply.parse(body)
+  }
+  const version = expect.stringMatching(/^[0-9a-f]{64}$/)
+  const before = await start()
+  expect(before.config['measured_by']).toEqual({
+    baseline: { id: 'starter-sft', version },
+    policies: [{ id: 'starter-policy', version }],
+    helpfulness: { id: 'starter-helpfulness', version },
+    safety: { id: 'starter-safety', version },
+    judge: { id: 'default', model: 'starter-judge', version, prompt_version: expect.any(String) },
+    people: null,
+  })
+  expect(before.data_hash).toMatch(/^[0-9a-f]{64}$/)
+  await api.put('/v1/roles').send({ helpfulness: 'starter-safety', policy: 'starter-base' })
+  const after = await start()
+  await api.put('/v1/roles').send({ helpfulness: 'starter-helpfulness', policy: 'starter-policy' })
+  expect(after.config['options']).toEqual(before.config['options'])
+  expect(after.config['measured_by']).toMatchObject({
+    helpfulness: { id: 'starter-safety' },
+    policies: [{ id: 'starter-base' }],
+  })
 })
 
 test('a judge that is a relative of the reward models is told', async () => {
@@ -240,6 +334,12 @@ test('a judge that is a relative of the reward models is told', async () => {
   const { warnings } = await evaluate({ judge: 'kin', limit: 4 })
   expect(warnings.join()).toMatch(/judge kin stands on the same base \(base\) as the helpfulness/u)
   expect((await evaluate({ limit: 4 })).warnings.join()).not.toContain('same base')
+  const arena = await evaluate({
+    ...{ target: 'arena', models: ['policy', 'reference'], judge: 'kin', limit: 2 },
+  })
+  expect(arena.warnings.join()).toMatch(
+    /judge kin stands on the same base \(base\) as starter-policy, starter-sft/u,
+  )
   // one that labelled what a reward model learned from, by the version that stands in the pairs
   const judge = await openJudge(services, 'default')
   const folder = join(services.dataDir, 'learned')

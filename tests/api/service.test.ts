@@ -202,7 +202,8 @@ test('the whole loop over HTTP, with its child runs and its report', async () =>
   expect(seen?.signals.kl).toBeCloseTo(0, 4)
   expect(seen?.winRate.helpfulness).not.toBeNull()
   const all = http.RunList.parse((await api.get('/v1/runs?limit=100')).body).data
-  expect(all.filter(({ parent }) => parent === run.id)).toHaveLength(5)
+  // SFT, labels, two reward models and their twins, an update
+  expect(all.filter(({ parent }) => parent === run.id)).toHaveLength(7)
   expect((await api.get(`/v1/evaluations/${run.id}/report`)).text).toContain('<svg')
   const markdown = await api.get(`/v1/runs/${run.id}/report.md`)
   expect(markdown.headers['content-type']).toContain('text/markdown')

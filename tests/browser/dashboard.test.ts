@@ -5,12 +5,16 @@ import { recordRun } from '../../src/services/runs.ts'
 import type { Services } from '../../src/services/services.ts'
 import { openWorld, SCREENS, serious, sweep, textOf, texts, untilText } from './world.ts'
 import type { World } from './world.ts'
+import { voteRows } from '../../src/services/guard.ts'
+import { writeReport } from '../../src/services/report.ts'
+import { guardOfTwo } from '../helpers/ballots.ts'
 
 // Each page's main task, done by a script in a real browser against the real engine and database.
 let world: World
 let services: Services
 let base = ''
 const ids: string[] = []
+let voted = ''
 const open = (path: string): Promise<Page> => world.open(path)
 
 const interval = (value: number) => ({ value, low: value - 0.05, high: value + 0.05, n: 200 })
@@ -172,7 +176,7 @@ test('the keyboard alone: skip link, then the navigation', async () => {
   await page.close()
 })
 
-test('a loop shows the curves of all its policy updates', async () => {
+test('a loop shows the curves of all its policy updates, and the votes on what it keeps', async () => {
   const parts = { config: {}, seed: 1 }
   const loop = await recordRun(services.store, { kind: 'rlaif', ...parts }, async ({ id }) => {
     for (const step of [1, 2])
@@ -184,11 +188,14 @@ test('a loop shows the curves of all its policy updates', async () => {
           return {}
         },
       )
-    return {}
+    await writeReport(services, id, { votes: voteRows(guardOfTwo) })
+    return { guard: guardOfTwo }
   })
-  const page = await open(`/runs/${loop.runId}`)
+  voted = loop.runId
+  const page = await open(`/runs/${voted}`)
   await untilText(page, '#curves .chart b', '2.250')
   expect(await textOf(page, '#log')).toMatch(/1\.250.*2\.250/su)
+  expect(await textOf(page, '.votes')).toMatch(/the SFT policy.*round 50/su)
   await page.close()
 })
 
@@ -198,6 +205,7 @@ test.each(SCREENS)(
     const [first = '', second = ''] = ids
     const paths = [
       ...['/', '/evaluations', '/models', '/playground/score', '/playground/judge', '/label'],
+      ...[`/runs/${voted}?lang=zh`, `/runs/${voted}?lang=en`, `/v1/runs/${voted}/report`],
       ...[`/runs/${first}`, `/runs/compare?run=${first}&run=${second}`, '/?lang=zh', '/?lang=en'],
     ]
     const played = async (page: Page): Promise<void> => {

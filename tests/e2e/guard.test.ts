@@ -8,6 +8,7 @@ import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import type { Judge } from '../../src/judging/judge.ts'
 import { createLocalJudge } from '../../src/judging/local-judge.ts'
 import { guardedUpdate, startWatch } from '../../src/rlaif/guarded.ts'
+import type { Messages } from '../../src/schemas/chat.ts'
 import { GuardOptions, RlaifOptions } from '../../src/schemas/rlaif.ts'
 import { prompts } from '../../src/starter/world.ts'
 import { meanOfRounds, nanoLoop } from '../helpers/nano-loop.ts'
@@ -50,12 +51,13 @@ test('a loop whose reward models pay for what is worse is stopped, and the SFT p
   })
   const world = {
     folder,
-    judge: mixedUp(createLocalJudge(engine, starterRoles().judge, 'judge')),
+    judge: mixedUp(createLocalJudge(engine, starterRoles().judge, 'judge', { by: 'score' })),
     audit: {
       judge: createLocalJudge(
         engine,
         { base: join(starterFolder, 'audit-judge'), adapters: [] },
         'audit',
+        { by: 'score' },
       ),
       prompts: prompts('guard', seed).map(({ id, messages }) => ({ id, messages })),
     },
@@ -77,32 +79,46 @@ test('a loop whose reward models pay for what is worse is stopped, and the SFT p
 }, 600_000)
 
 test('what comes out is chosen on fresh verdicts: a good policy between an accepted and a worse one, with each vote noted once', async () => {
-  const { policy, base } = starterRoles()
+  const { policy, base, helpfulness, safety } = starterRoles()
   const sft = { base: policy.base, adapters: policy.adapters.slice(0, 1) }
-  // a loop whose policy got better and then lost what it had: at six prompts a look nothing is accepted or stopped
+  // a loop whose policy got better and then lost what it had: at 24 prompts a look nothing is accepted or stopped
   const path = [policy, base]
+  // where nothing is unsafe, an answer to another question is only no help
+  const harmless = prompts('guard', 1).filter(
+    ({ family }) => family === 'fact' || family === 'howto',
+  )
   const noted: string[] = []
   const asked = new Map<string, string[]>() // who answered what under which name
-  // the first answer of each look has more tokens than the context when it is read again
-  const oneTooLong: Engine = {
+  const said = new Map<string, string[][]>() // each policy's answers of a look
+  // all but the good policy answer every second question with what they say to the one before it; the first answer of each look
+  // has more tokens than the context when it is read again
+  const staged: Engine = {
     ...engine,
     async generate(request) {
       const name = noted.at(-1) ?? ''
       const texts = request.prompts.map((messages) => JSON.stringify(messages))
       asked.set(name, [...(asked.get(name) ?? []), ...texts])
-      const [[first, ...answers] = [], ...rest] = await engine.generate(request)
-      return [first ? [{ ...first, text: 'qz'.repeat(2000) }, ...answers] : answers, ...rest]
+      const given = await engine.generate(request)
+      const good = request.model.adapters.length === policy.adapters.length
+      const mixed = given.map((answers, i) =>
+        good || i % 2 === 0 ? answers : (given[i - 1] ?? []),
+      )
+      const [[first, ...answers] = [], ...rest] = mixed
+      const all = [first ? [{ ...first, text: 'qz'.repeat(2000) }, ...answers] : answers, ...rest]
+      said.set(name, [...(said.get(name) ?? []), all.map(([one]) => one?.text ?? '')])
+      return all
     },
   }
   const judge = createLocalJudge(
     engine,
     { base: join(starterFolder, 'audit-judge'), adapters: [] },
     'audit',
+    { by: 'score' },
   )
   const updated = await guardedUpdate(sft, sft, startWatch(), {
-    ...{ serving: oneTooLong, rounds: 2, before: 0, progress: () => {} },
+    ...{ serving: staged, rounds: 2, before: 0, progress: () => {} },
     options: GuardOptions.parse({ every: 1, prompts: 24 }),
-    audit: { judge, prompts: prompts('guard', 1).map(({ id, messages }) => ({ id, messages })) },
+    audit: { judge, prompts: harmless.map(({ id, messages }) => ({ id, messages })) },
     sampling: { maxNewTokens: 32, seed: 1 },
     signal: new AbortController().signal,
     note: (name, work) => {
@@ -110,22 +126,46 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
       return work()
     },
     tell: () => Promise.resolve(),
+    opinions: { own: { helpfulness, safety }, twins: { helpfulness: safety, safety: helpfulness } },
     update: (_from, done) =>
       Promise.resolve({ policy: path[done] ?? sft, metrics: [{ 'objective/kl': 1 }] }),
   })
-  const { votes, decisions, kept } = updated.guard
+  const { ballots, decisions, kept } = updated.guard
+  const [{ votes = [], ...ballot } = {}] = ballots
+  expect(ballots).toHaveLength(1)
+  expect(ballot).toEqual({ accepted: 0, strained: [], stopped: null, kept: 1 })
   expect(decisions.map(({ action }) => action)).toEqual(['go_on', 'go_on'])
   expect(votes.map(({ round }) => round)).toEqual([1, 2])
   expect(noted).toEqual(['look-0', 'look-1', 'look-2', 'ballot-2-1', 'ballot-2-2'])
   expect(kept, JSON.stringify(votes)).toBe(1)
   expect(updated.policy).toEqual(policy)
   expect(updated.watch.accepted).toBe(1)
+  // what reward models say of the same answers, counted one by one
+  const [now = [], before = []] = said.get('look-1') ?? []
+  const shown = (asked.get('look-1') ?? []).map((text) => JSON.parse(text) as Messages)
+  const { opinions } = decisions[0] ?? {}
+  for (const [model, own, twin] of [
+    [helpfulness, opinions?.own.helpfulness, opinions?.twins.safety],
+    [safety, opinions?.own.safety, opinions?.twins.helpfulness],
+  ] as const) {
+    let won = 0
+    for (const [i, text] of now.entries()) {
+      const conversations = [text, before[i] ?? ''].map((content): Messages => [
+        ...(shown[i] ?? []),
+        { role: 'assistant', content },
+      ])
+      const [a, b] = await engine.score({ model, conversations, onTooLong: 'truncate' })
+      won += text === before[i] ? 0.5 : Number((a?.logit ?? NaN) > (b?.logit ?? NaN))
+    }
+    expect(own).toBeCloseTo(won / now.length, 9)
+    expect(twin).toBe(own)
+  }
   // what is voted on no look has asked
-  const [looks, ballots] = ['look', 'ballot'].map(
+  const [looks, voted] = ['look', 'ballot'].map(
     (kind) => new Set([...asked].flatMap(([name, texts]) => (name.startsWith(kind) ? texts : []))),
   )
   expect(looks?.size).toBeGreaterThanOrEqual(2 * 24)
-  expect(ballots?.size).toBe(2 * 24)
-  expect([...(ballots ?? [])].filter((text) => looks?.has(text))).toEqual([])
+  expect(voted?.size).toBe(2 * 24)
+  expect([...(voted ?? [])].filter((text) => looks?.has(text))).toEqual([])
   for (const { signals } of decisions) expect(signals.surprise).toBeGreaterThan(0)
 }, 120_000)

@@ -3,13 +3,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, expect, test } from 'vitest'
+import { cancelled } from '../../src/errors.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { runHumanLoop } from '../../src/services/human-loop.ts'
 import { PROBES } from '../../src/schemas/checks.ts'
 import { heldOutFigures, heldOutRivals } from '../../src/services/cross-validation.ts'
 import { HUMAN_LOOP, pairsOf } from '../../src/services/human-models.ts'
 import { ensembleOf, heldOutOf, studyHumanPairs } from '../../src/services/human-study.ts'
-import { recordRun } from '../../src/services/runs.ts'
+import type { LoopProgress } from '../../src/services/loop-evaluation.ts'
+import { goOn, recordRun } from '../../src/services/runs.ts'
+import type { RunContext } from '../../src/services/runs.ts'
 import { createServices } from '../../src/services/services.ts'
 import { sampleAnswer } from '../../src/starter/answers.ts'
 import { prompts } from '../../src/starter/world.ts'
@@ -26,35 +29,40 @@ const pairs = (domain: string, tranche: string, n: number, seed: number) =>
     return { id: `${i}`, domain, tranche, messages, chosen: answer(1), rejected: answer(2) }
   })
 
-test('the loop on a folder of human pairs, small, from a base of its own to cross-validation', async () => {
-  const data = join(folder, 'data')
-  mkdirSync(join(data, 'hh-rlhf'), { recursive: true })
-  mkdirSync(join(data, 'pretrain'))
-  const write = (name: string, rows: readonly unknown[]): void =>
-    writeFileSync(join(data, name), gzipSync(jsonl(rows)))
-  write('hh-rlhf/a.train.jsonl.gz', pairs('helpful', 'a', 60, 1))
-  write('hh-rlhf/a.dev.jsonl.gz', pairs('helpful', 'a', 20, 2))
-  write('hh-rlhf/b.train.jsonl.gz', pairs('harmless', 'b', 60, 3))
-  write('hh-rlhf/b.dev.jsonl.gz', pairs('harmless', 'b', 20, 4))
-  write('pretrain/text.jsonl.gz', [{ text: 'The sky is blue. Grass is green. '.repeat(200) }])
+const data = join(folder, 'data')
+mkdirSync(join(data, 'hh-rlhf'), { recursive: true })
+mkdirSync(join(data, 'pretrain'))
+const write = (name: string, rows: readonly unknown[]): void =>
+  writeFileSync(join(data, name), gzipSync(jsonl(rows)))
+write('hh-rlhf/a.train.jsonl.gz', pairs('helpful', 'a', 60, 1))
+write('hh-rlhf/a.dev.jsonl.gz', pairs('helpful', 'a', 20, 2))
+write('hh-rlhf/b.train.jsonl.gz', pairs('harmless', 'b', 60, 3))
+write('hh-rlhf/b.dev.jsonl.gz', pairs('harmless', 'b', 20, 4))
+write('pretrain/text.jsonl.gz', [{ text: 'The sky is blue. Grass is green. '.repeat(200) }])
 
-  const store = await openStore(join(folder, 'store'))
-  const serving = await spawnEngine()
-  const startTraining = () => spawnEngine({ training: true })
-  const services = await createServices({ store, serving, startTraining, dataDir: folder })
-  const sizes = {
-    ...HUMAN_LOOP,
-    ...{ vocabulary: 400, tokenizerCharacters: 4000, pretrainCharacters: 4000 },
-    architecture: {
-      ...{ hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 32 },
-      context: 256,
-    },
-  }
-  const overrides = {
-    ...{ seed: 1, dialogues: 32, pairs: 8, evaluation_prompts: 8 },
-    ppo: { rounds: 1, prompts_per_round: 8, mini_batch_size: 8, max_new_tokens: 8 },
-  }
-  const start = { kind: 'rlaif' as const, config: {}, seed: 1 }
+const store = await openStore(join(folder, 'store'))
+const serving = await spawnEngine()
+const startTraining = () => spawnEngine({ training: true })
+const services = await createServices({ store, serving, startTraining, dataDir: folder })
+const sizes = {
+  ...HUMAN_LOOP,
+  ...{ vocabulary: 400, tokenizerCharacters: 4000, pretrainCharacters: 4000 },
+  architecture: {
+    ...{ hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 32 },
+    context: 256,
+  },
+}
+const overrides = {
+  ...{ seed: 1, dialogues: 32, pairs: 8, evaluation_prompts: 8 },
+  ppo: { rounds: 1, prompts_per_round: 8, mini_batch_size: 8, max_new_tokens: 8 },
+}
+const start = { kind: 'rlaif' as const, config: {}, seed: 1 }
+afterAll(async () => {
+  await serving.close()
+  await store.close()
+})
+
+test('the loop on a folder of human pairs, small, from a base of its own to cross-validation', async () => {
   const result = await recordRun(store, start, async (context) =>
     runHumanLoop(
       ...([
@@ -118,9 +126,46 @@ test('the loop on a folder of human pairs, small, from a base of its own to cros
   const rivals = await heldOutRivals('safety', pairsOf(human))
   const figures = heldOutFigures('safety', ensembleOf([one, two]).safety, rivals, 1)
   expect(figures.find(({ figure }) => figure === 'accuracy')?.n).toBe(80)
-  await serving.close()
-  await store.close()
 }, 180_000)
+
+test('a loop that is ended goes on, does no part twice, and says what one that was left alone says', async () => {
+  const human = await readHumanData(data)
+  const input = { base: null, overrides, sizes: { ...sizes, crossValidation: false } }
+  const loop = (progress: LoopProgress) => (context: RunContext) =>
+    runHumanLoop(services, human, { ...input, override: PROBES }, context, progress)
+  const whole = await recordRun(
+    store,
+    start,
+    loop(() => {}),
+  )
+  const parts = async (id: string) =>
+    (await store.partsOf(id)).map(({ part, state }) => `${part ?? ''} ${state}`)
+  const all = await parts(whole.runId)
+  expect(all.slice(0, 2)).toEqual(['base succeeded', 'judge succeeded'])
+  const controller = new AbortController()
+  const end = (stage: string): void => {
+    if (stage === 'reward safety') controller.abort(cancelled())
+  }
+  const ended = recordRun(store, start, loop(end), controller.signal)
+  await expect(ended).rejects.toMatchObject({ code: 'cancelled' })
+  const [left] = (await store.pageRuns({ limit: 1 }, { kinds: ['rlaif'] })).data
+  expect(left?.state).toBe('cancelled')
+  const { id = '' } = left ?? {}
+  expect((await parts(id)).length).toBeLessThan(all.length)
+  const { signal } = new AbortController()
+  const again = await goOn(
+    store,
+    id,
+    loop(() => {}),
+    signal,
+  )
+  expect(await parts(id)).toEqual(all)
+  for (const what of ['judge', 'policy', 'rounds'] as const)
+    expect(timeless(again[what])).toEqual(timeless(whole[what]))
+}, 300_000)
+/** Without what the clock says. */
+const timeless = (rows: readonly object[]) =>
+  rows.map((row) => Object.entries(row).filter(([name]) => !/^(time|memory|speed)/.test(name)))
 
 test('a folder that is not such a folder, and a row that is no pair, are named', async () => {
   await expect(readHumanData(join(folder, 'none'))).rejects.toMatchObject({ code: 'not_found' })

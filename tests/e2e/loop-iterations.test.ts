@@ -68,10 +68,17 @@ const weightsOf = (folder: string): string[] =>
     file.endsWith('.safetensors') ? [`${file} ${hash}`] : [],
   )
 
-const all = [
-  ...['sft', '1/label', '1/reward-helpfulness', '1/reward-safety', '1/ppo-2', '1/ppo-4'],
-  ...['2/label', '2/reward-helpfulness', '2/reward-safety', '2/ppo-6', '2/ppo-8'],
+const rewards = [
+  'reward-helpfulness',
+  'reward-safety',
+  'reward-twin-helpfulness',
+  'reward-twin-safety',
 ]
+const iteration = (k: number): string[] => [
+  ...['label', ...rewards, `ppo-${4 * k - 2}`, `ppo-${4 * k}`].map((name) => `${k}/${name}`),
+]
+const begun = ['sft', ...iteration(1)]
+const all = [...begun, ...iteration(2)]
 
 test('a loop that is paused in the middle of a round and resumed ends as one that was left alone; a branch shares what came before it', async () => {
   const whole = await start()
@@ -129,10 +136,10 @@ test('a loop that is paused in the middle of a round and resumed ends as one tha
   expect(other.status, JSON.stringify(other.body)).toBe(202)
   const branch = other.body['id'] as string
   await ended(branch)
-  expect(await partNames(branch)).toEqual(all.slice(6))
+  expect(await partNames(branch)).toEqual(iteration(2))
   const [was, is] = [await traceOf(whole), await traceOf(branch)]
-  expect(is.slice(0, 3)).toEqual(was.slice(6, 9)) // labels and reward models do not know of β
-  expect(is[3]).not.toEqual(was[9])
+  expect(is.slice(0, 5)).toEqual(was.slice(begun.length, begun.length + 5)) // labels and reward models do not know of β
+  expect(is[5]).not.toEqual(was[begun.length + 5])
   const update6 = (await store.partsOf(branch)).find(({ part }) => part === '2/ppo-6')
   const [round] = await store.metricEvents(update6?.id ?? '')
   expect((round?.data['metrics'] as Json)['policy/kl_coef']).toBe(0.9)
@@ -149,7 +156,7 @@ test('a loop that is paused in the middle of a round and resumed ends as one tha
 test('a loop that waits after an iteration is changed and goes on', async () => {
   const id = await start({ pause_after: 'each' })
   expect((await rested(id)).state).toBe('paused')
-  expect(await partNames(id)).toEqual(all.slice(0, 6))
+  expect(await partNames(id)).toEqual(begun)
   const refused = async (change: Json, code: string): Promise<string> => {
     const { body } = await post(`/v1/rlaif/loops/${id}/changes`, change)
     expect(body['code'], JSON.stringify(body)).toBe(code)
@@ -173,7 +180,7 @@ test('a loop that waits after an iteration is changed and goes on', async () => 
   expect(changed.status, JSON.stringify(changed.body)).toBe(200)
   expect((await post(`/v1/runs/${id}/resume`)).status).toBe(202)
   await ended(id)
-  expect(await partNames(id)).toEqual([...all.slice(0, 9), '2/ppo-6'])
+  expect(await partNames(id)).toEqual(all.slice(0, -1))
   const rows = (part: string): number =>
     readFileSync(join(folderOf(id), part), 'utf8').split('\n').length
   const rewards = ['iteration-1', 'iteration-2'].map((each) => rows(`${each}/pairs-safety.jsonl`))

@@ -9,6 +9,7 @@ import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { starterRoles } from '../starter-roles.ts'
 import { createLocalJudge } from '../../src/judging/local-judge.ts'
 import { alignByAiFeedback } from '../../src/rlaif/loop.ts'
+import { AXES } from '../../src/schemas/feedback.ts'
 import { RlaifOptions } from '../../src/schemas/rlaif.ts'
 import { PpoOptions } from '../../src/schemas/policy-options.ts'
 import { RewardModelOptions, SftOptions } from '../../src/schemas/training-options.ts'
@@ -49,22 +50,31 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
     pairs: 40,
     reward_model: { batch_size: 16 },
     ppo: { rounds: 2, prompts_per_round: 16, mini_batch_size: 8 },
+    guard: { every: 1, prompts: 8 },
   })
   const { lend, close } = keepEngine(services)
   const { runId } = await recordRun(store, { kind: 'rlaif', config: {}, seed: 1 }, async (loop) => {
-    const judge = createLocalJudge(engine, roles.judge, 'j')
+    const judge = createLocalJudge(engine, roles.judge, 'j', { by: 'score' })
     const result = await alignByAiFeedback(
       {
         ...{ serving: engine, folder: join(folder, 'loop'), judge: () => judge },
         ...{ progress: () => {}, signal: loop.signal },
         parts: await recordedParts(services, loop, { seed: 1, lend }),
+        audit: { judge, prompts: asked },
       },
-      { base: roles.base.base, dialogues: sftDialogues(1, 64), prompts: asked },
+      {
+        ...{ base: roles.base.base, twinBase: roles.twin.base },
+        ...{ dialogues: sftDialogues(1, 64), prompts: asked },
+      },
       [options],
     )
     expect(result.rounds).toHaveLength(2)
     expect(result.rounds[0]?.['val/ratio']).toBeCloseTo(1, 2) // before the first update policy and rollout agree
     expect(result.rounds[0]?.['objective/kl']).toBeCloseTo(0, 3) // the policy starts at the reference
+    const looks = result.guard?.decisions ?? []
+    expect(looks).toHaveLength(2)
+    for (const { opinions } of looks)
+      for (const axis of AXES) expect(opinions?.twins[axis]).not.toBeNull()
     return { policy: result.policy }
   })
   await close()
@@ -74,6 +84,9 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
     ['1/label', 'label'],
     ['1/reward-helpfulness', 'reward_model'],
     ['1/reward-safety', 'reward_model'],
+    ['1/reward-twin-helpfulness', 'reward_model'],
+    ['1/reward-twin-safety', 'reward_model'],
+    ['1/ppo-1', 'policy_update'],
     ['1/ppo-2', 'policy_update'],
   ])
   expect(parts.every(({ state }) => state === 'succeeded')).toBe(true)

@@ -32,7 +32,7 @@ test('one seed of the nano world: the proxy rises, and the truth with it', async
       optimizer: { learning_rate: 1e-3, schedule: 'constant', warmup_fraction: 0, weight_decay: 0 },
     },
   })
-  const judge = createLocalJudge(engine, starterRoles().judge, 'judge')
+  const judge = createLocalJudge(engine, starterRoles().judge, 'judge', { by: 'score' })
   const { rounds } = await nanoLoop(engine, { folder, judge }, asked, options)
   const [early, late] = [rounds.slice(0, 3), rounds.slice(-5)]
   expect(meanOfRounds(late, 'objective/scores')).toBeGreaterThan(

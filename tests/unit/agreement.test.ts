@@ -115,7 +115,7 @@ describe('audits', () => {
     expect(found['drift: preferences turned']).toBeCloseTo(1 / 3, 12)
   })
 
-  test('who may label: place, silence and indecision are held against a judge, and too few pairs', () => {
+  test('who may label: place, silence, indecision and chance are held against a judge, and too few pairs', () => {
     const audit = (verdicts: Verdict[]): string =>
       objections(
         auditFigures(
@@ -131,6 +131,8 @@ describe('audits', () => {
       Array.from({ length: 100 }, (_, i) => (i < n ? bad : good))
     expect(audit(share(30, place))).toBe('')
     expect(audit(share(31, place))).toMatch(/same position in 31\.0 %/)
+    expect(audit(share(35, said(0.1, 0.1)))).toBe('')
+    expect(audit(share(45, said(0.1, 0.1)))).toMatch(/right in 55\.0 % .* no more than chance/)
     expect(audit(share(51, said(0.5, 0.5)))).toMatch(/undecided in 51\.0 %/)
     const silent: Verdict = { ok: false, failure: 'too_long', message: '' }
     expect(audit(share(51, silent))).toMatch(/no verdict in 51\.0 %/)

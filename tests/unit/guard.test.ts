@@ -160,6 +160,7 @@ describe('the guard', () => {
     const { decision } = look(startGuard(1, healthy), silent, options)
     expect(decision).toMatchObject({ action: 'go_on', worse: 1, better: 1, failed: 128 })
     expect(elect([voteOf(silent)], false)).toBeNull()
+    expect(voteOf(silent).intervals).toEqual({ helpfulness: null, safety: null })
   })
   test('what is kept: who won most on fresh verdicts, among those with more evidence of better than of worse', () => {
     const vote = (round: number, helpfulness: number, safety: number) => {
@@ -172,6 +173,7 @@ describe('the guard', () => {
     }
     const found = vote(10, 0.6, 0.55)
     expect(found).toMatchObject({ verdicts: 200, winRate: { helpfulness: 0.6, safety: 0.55 } })
+    expect(found.intervals?.helpfulness).toMatchObject({ value: 0.6, n: 100 })
     // by hand: one bet at each of the six stakes, averaged
     const wealth = (wins: number, n: number): number =>
       [0.1, 0.2, 0.4, 0.7, 1, 1.4].reduce(

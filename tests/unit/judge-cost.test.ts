@@ -75,6 +75,22 @@ describe('a repeated label costs nothing', () => {
     await server.close()
   })
 
+  test('a question that comes twice is asked once, so that the next time says the same', async () => {
+    // a model may round its answer otherwise each time
+    const { server, open } = await withCache((_, index) =>
+      completion('A', { A: 0.9 - index / 1000, B: 0.1 + index / 1000 }),
+    )
+    const swapped = { ...comparison, a: comparison.b, b: comparison.a }
+    const same = { ...comparison, b: comparison.a }
+    const pairs = [comparison, swapped, comparison, same]
+    const cold = await open().compare(pairs)
+    expect(server.received).toHaveLength(3)
+    const warm = await open().compare(pairs)
+    const said = (verdicts: typeof cold) => verdicts.map((v) => (v.ok ? v.orders : null))
+    expect(said(warm)).toEqual(said(cold))
+    await server.close()
+  })
+
   test('a run that is stopped in the middle keeps what it has paid for', async () => {
     const { server, open } = await withCache(() => completion('A'), { maxConcurrency: 1 })
     const stop = new AbortController()

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { starterFolder } from '../../src/config.ts'
 import { openAiComparePrompt, openAiSafetyPrompt } from '../../src/judging/openai-prompts.ts'
 import { readChoice } from '../../src/judging/openai-reply.ts'
-import { localJudgePrompt, localSafetyPrompt } from '../../src/judging/prompts.ts'
+import { localJudgePrompt, localSafetyPrompt, localScorePrompt } from '../../src/judging/prompts.ts'
 import { encodeChat } from '../../src/text/template.ts'
 import { loadTokenizer } from '../../src/text/tokenizer.ts'
 import { comparison, one } from '../helpers/openai-judge.ts'
@@ -71,13 +71,16 @@ test('the short wording: no answer can begin a line, no text becomes a control t
   const controls = (messages: Parameters<typeof encodeChat>[1]): number =>
     encodeChat(tokenizer, messages, true).ids.filter((id) => special.has(id)).length
   const plain = controls(localJudgePrompt('safety', comparison.prompt, 'x', 'y'))
+  const scored = controls(localScorePrompt('Helpful?', comparison.prompt, 'x'))
   expect(plain).toBeGreaterThan(0)
+  expect(scored).toBeGreaterThan(plain) // the answer is a turn of its own
   for (const hostile of [...HOSTILE, [...special.values()].join('')]) {
     const [compare] = localJudgePrompt('safety', comparison.prompt, hostile, 'y')
     expect(compare?.content.split(/[\n\r\u0085\u2028\u2029]/)).toHaveLength(4)
     const [assess] = localSafetyPrompt(comparison.prompt, hostile)
     expect(assess?.content.split('\n')).toHaveLength(3)
     expect(controls(localJudgePrompt('safety', comparison.prompt, hostile, 'y'))).toBe(plain)
+    expect(controls(localScorePrompt('Helpful?', comparison.prompt, hostile))).toBe(scored)
   }
 })
 

@@ -106,6 +106,66 @@ test('a rationale that was refused is a failure, and its comparison costs no let
   await server.close()
 })
 
+/** The definition, by its double sum. */
+const chanceOfHigher = (p: readonly number[], q: readonly number[]): number =>
+  p.reduce(
+    (sum, pi, i) => sum + q.reduce((s, qj, j) => s + pi * qj * (1 + Math.sign(i - j)), 0),
+    0,
+  ) / 2
+
+test('by scores: each answer is asked about once and alone, and the order is nothing', async () => {
+  const distributions: Record<string, number[]> = {
+    sure: [0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+    low: [0.5, 0.3, 0.1, 0, 0, 0, 0, 0, 0, 0.1],
+    wide: [0.1, 0.05, 0.15, 0.02, 0.08, 0.2, 0.1, 0.1, 0.15, 0.05],
+    other: [0, 0.3, 0.02, 0.08, 0.1, 0.05, 0.05, 0.2, 0.1, 0.1],
+  }
+  const server = await scriptedServer(({ user }) => {
+    const [name = ''] = Object.keys(distributions).filter((each) => user.includes(`(${each})`))
+    const given = (distributions[name] ?? []).map((p, i) => [String(i + 1), p] as const)
+    const [best] = given.toSorted(([, p], [, q]) => q - p)
+    return completion(best?.[0] ?? '?', Object.fromEntries(given.filter(([, p]) => p > 0)))
+  })
+  const options = { baseUrl: server.baseUrl, model: 'm', apiKey: null }
+  const judge = createJudge(createOpenAiRespondent(options), openAiWording, { by: 'score' })
+  const names = Object.keys(distributions)
+  const pairs = names.flatMap((a) => names.map((b) => [a, b] as const))
+  const verdicts = await judge.compare(
+    pairs.map(([a, b]) => ({ ...comparison, a: `(${a})`, b: `(${b})` })),
+  )
+  pairs.forEach(([a, b], i) => {
+    const [verdict, p, q] = [verdicts[i], distributions[a] ?? [], distributions[b] ?? []]
+    const expected = chanceOfHigher(p, q)
+    const means = [p, q].map((each) => each.reduce((sum, pi, k) => sum + pi * (k + 1), 0))
+    if (verdict?.ok !== true) throw new Error(`${a}, ${b}: ${JSON.stringify(verdict)}`)
+    expect(verdict.probability, `${a}, ${b}`).toBeCloseTo(expected, 9)
+    for (const order of verdict.orders) expect(order, `${a}, ${b}`).toBeCloseTo(expected, 9)
+    expect(verdict.scores?.[0]).toBeCloseTo(means[0] ?? NaN, 9)
+    expect(verdict.scores?.[1]).toBeCloseTo(means[1] ?? NaN, 9)
+    expect(verdict).toMatchObject({ consistent: true, soft: true })
+  })
+  const all = server.received
+  expect(all).toHaveLength(names.length) // each once, however many pairs it is in
+  expect(all.filter(({ user }) => /\(\w+\)[^]*\(\w+\)/.test(user))).toEqual([])
+  expect(judge.promptVersion).not.toBe(openAiWording.version)
+
+  const drawn = await judge.compare([{ ...comparison, a: '(low)', b: '(wide)', order: 'b_first' }])
+  expect(drawn[0]).toMatchObject({ ok: true, consistent: null })
+  const [first] = drawn
+  expect(first?.ok === true && first.scores?.[0]).toBeCloseTo(2.4, 9)
+  await server.close()
+})
+
+test('by scores: an answer without a score leaves its comparison without a verdict', async () => {
+  const server = await scriptedServer(({ user }) => completion(user.includes('蓝色') ? '?' : '7'))
+  const options = { baseUrl: server.baseUrl, model: 'm', apiKey: null, maxRetries: 0 }
+  const judge = createJudge(createOpenAiRespondent(options), openAiWording, { by: 'score' })
+  const [first, second] = await judge.compare([comparison, { ...comparison, b: comparison.a }])
+  expect(first).toMatchObject({ ok: false, failure: 'unparseable' })
+  expect(second).toMatchObject({ ok: true, probability: 0.5, soft: false, scores: [7, 7] })
+  await server.close()
+})
+
 test('a panel: the mean, how far its judges are apart, and no verdict from half of them', async () => {
   const saying = async (p: number) =>
     (await judged((r) => completion('A', goodFirst(r) ? { A: p, B: 1 - p } : { A: 1 - p, B: p })))

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
+import { z } from 'zod'
 import { classify, languageOf } from '../../src/evaluation/response-class.ts'
 import { readPrompts } from '../../src/text/prompt-sets.ts'
+import { decodeUtf8, parseRows } from '../../src/text/rows.ts'
 
 const texts = (source: string, text: string) =>
   readPrompts(text, source).map(({ messages }) => messages[0]?.content)
@@ -37,6 +39,8 @@ test('MT-Bench, chats and plain text', () => {
   expect(
     texts('question.jsonl', '{"question_id": 81, "category": "writing", "turns": ["a", "b"]}'),
   ).toEqual(['a'])
+  const [two] = readPrompts('{"turns": ["a", "b"]}', 'question.jsonl')
+  expect(two).toEqual({ messages: [{ role: 'user', content: 'a' }], unasked: 1 })
   const chat = { messages: [{ role: 'user', content: '你好' }], label: 'safe', pair: 'x' }
   expect(readPrompts(JSON.stringify(chat), 'x.jsonl')).toMatchObject([{ label: 'safe', pair: 'x' }])
   expect(texts('x.txt', '[INST] hello [/INST]\n')).toEqual(['[INST] hello [/INST]'])
@@ -46,15 +50,34 @@ test('MT-Bench, chats and plain text', () => {
 test.each([
   ['a.csv', 'id,prompt,type,label\n1,x,homonyms,safe\n2,y,homonyms,maybe\n', /line 3, label/],
   ['a.csv', 'id,prompt,type\n1,x\n', /line 2/],
+  ['a.csv', 'prompt,type\n"a\nb",x\n"open,y\nc,z\nd,z\n', /line 4: a quote opens here/],
+  ['a.csv', 'prompt,type\nx,"open\n"c, d",z\ne,z\n', /line 2: a quote opens here/],
   ['a.csv', 'name,value\n1,2\n', /line 1: columns name, value/],
   ['file-1 (a.csv)', 'question,category\nx,y\n', /line 1: columns question, category/],
   ['file-1 (A.CSV)', 'prompt;type\nx;y\n', /line 1: columns prompt;type/],
   ['a.json', '[\n{"prompt": "x"}\n]\n', /line 1: a JSON array/],
   ['a.jsonl', '{"turns": ["a"]}\n{"turns": []}\n', /line 2, turns/],
   ['a.jsonl', '{"messages": [{"role": "user", "content": "a"}]}\nnothing\n', /line 2: not JSON/],
+  [
+    'a.jsonl',
+    '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n',
+    /line 1, messages: a prompt ends with what the user says/,
+  ],
   ['a.txt', 'fine\nbad\0\n', /line 2: must not contain NUL/],
 ])('what can’t be read is named by its line: %s %j', (source, text, message) => {
   expect(() => readPrompts(text, source)).toThrow(message)
+})
+
+test('text that is not UTF-8 is named by its line; a mark at the beginning is none of it', () => {
+  const gbk = Buffer.concat([
+    Buffer.from('first\n第二\n'),
+    Buffer.from([0xc4, 0xe3, 0xba, 0xc3, 10]),
+  ])
+  expect(() => decodeUtf8(gbk, 'a.txt')).toThrow(/^a\.txt, line 3: .*save it as UTF-8$/u)
+  const latin = Buffer.from('caf\u00e9', 'latin1')
+  expect(() => decodeUtf8(latin, 'a.txt')).toThrow(/line 1/)
+  expect(decodeUtf8(Buffer.from('\uFEFF你好\n'), 'a.txt')).toBe('你好\n')
+  expect(parseRows('\uFEFF{"a": 1}\n', 'a.jsonl', z.object({ a: z.number() }))).toEqual([{ a: 1 }])
 })
 
 test('an empty set is refused', () => {

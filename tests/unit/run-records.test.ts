@@ -69,6 +69,11 @@ test.each<[RunFilter, string[]]>([
   [{ tag: 'goo' }, []],
   [{ search: '较好' }, ['run_1']],
   [{ search: '"rank":8 0.2' }, ['run_3']],
+  // no character of a word stands for others
+  [{ search: 'n_4' }, ['run_4']],
+  [{ search: 'r_n' }, []],
+  [{ search: '%' }, []],
+  [{ search: '\\' }, []],
 ])('runs by %j', async (filter, ids) => {
   const { data } = await store.pageRuns({ limit: 10 }, filter)
   expect(data.map(({ id }) => id)).toEqual(ids)

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { sampleAnswer } from '../../src/starter/answers.ts'
+import { contrasts } from '../../src/starter/contrasts.ts'
 import { gold } from '../../src/starter/gold.ts'
 import type { StarterPrompt } from '../../src/starter/world.ts'
 import { knowledgePrompt, prompts, SPLITS } from '../../src/starter/world.ts'
@@ -88,4 +89,17 @@ test('the same key gives the same answer; the SFT mixture leaves room above it',
     }).length / unsafe.length
   expect(rate).toBeGreaterThan(0.4)
   expect(rate).toBeLessThan(0.75)
+})
+
+test('of two answers that differ in one thing gold prefers the one that is called better', () => {
+  const pairs = contrasts(1, 40)
+  const wrong = pairs.filter(({ axis, prompt, better, worse }) => {
+    const [good, bad] = [gold(prompt, better, true), gold(prompt, worse, true)]
+    return good[axis] <= bad[axis]
+  })
+  expect(wrong.map(({ type, better, worse }) => [type, better, worse])).toEqual([])
+  const types = [...new Set(pairs.map(({ type }) => type))]
+  for (const type of types) expect(pairs.filter((pair) => pair.type === type).length, type).toBe(40)
+  expect(types).toHaveLength(10)
+  expect(pairs.every(({ prompt }) => prompt.split === 'test')).toBe(true)
 })

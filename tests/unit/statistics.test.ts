@@ -1,13 +1,16 @@
 import { expect, test } from 'vitest'
 import { aurocOf, recallOf, spearmanOf } from '../../src/evaluation/discrimination.ts'
+import { exactWhereFlat } from '../../src/evaluation/shares.ts'
 import {
   clusteredMean,
   clusteredStatistic,
   exactShare,
+  looseMean,
   resampleOf,
   weightedStatistic,
 } from '../../src/evaluation/statistics.ts'
 import { uniform, uniforms } from '../../src/random.ts'
+import { outcomesOf } from '../helpers/ballots.ts'
 
 // statsmodels 0.15.0: proportion_confint(hits, n, method='beta')
 test.each([
@@ -21,6 +24,24 @@ test.each([
   expect(found.value).toBe(hits / n)
   expect(found.low).toBeCloseTo(low, 6)
   expect(found.high).toBeCloseTo(high, 6)
+})
+
+// with eleven clusters: 1 − 0.025^(1/11) = 0.2849142
+test.each([
+  [0, 0, 0, 0.2849142],
+  [1, 0, 0.7150858, 1],
+  [0, -1, -0.2849142, 0.2849142],
+  [-1, -1, -1, -0.7150858],
+] as const)('where every row is %i, from %i on, the interval is exact', (all, least, low, high) => {
+  const clusters = Array.from({ length: 22 }, (_, i) => String(i % 11))
+  const values = clusters.map(() => all)
+  const found = exactWhereFlat(clusteredMean(values, clusters, 1), values, clusters, least)
+  expect(found).toMatchObject({ value: all, n: 22 })
+  expect(found.low).toBeCloseTo(low, 7)
+  expect(found.high).toBeCloseTo(high, 7)
+  const mixed = values.map((_, i) => Number(i < 4))
+  const interval = clusteredMean(mixed, clusters, 1)
+  expect(exactWhereFlat(interval, mixed, clusters, least)).toBe(interval)
 })
 
 // Sixty rows of twenty clusters; scores with many equals, so that ties matter.
@@ -87,6 +108,26 @@ test('the mean’s interval is that of a plain bootstrap over clusters', () => {
   }).sort((x, y) => x - y)
   expect(found.low).toBeCloseTo(means[25] ?? NaN, 12)
   expect(found.high).toBeCloseTo(means[974] ?? NaN, 12)
+})
+
+test('a mean of loose values: Wilson’s interval of a share, a narrower one with ties, the exact one of equals', () => {
+  // Newcombe 1998, table I: 81 of 263 by Wilson's score
+  const share = looseMean(outcomesOf(81, 0, 182), 1)
+  expect(share).toMatchObject({ value: 81 / 263, n: 263 })
+  expect(Math.abs(share.low - 0.2553)).toBeLessThan(0.01)
+  expect(Math.abs(share.high - 0.3662)).toBeLessThan(0.01)
+  // 28 won, 100 tied: a mean of 0.609 with a standard error of √(0.0427 / 128) = 0.0183
+  const tied = looseMean(outcomesOf(28, 100, 0), 1)
+  expect(Math.abs(tied.low - (0.609 - 1.96 * 0.0183))).toBeLessThan(0.006)
+  expect(Math.abs(tied.high - (0.609 + 1.96 * 0.0183))).toBeLessThan(0.006)
+  // none of 30 is another: Clopper and Pearson's 0.1157 at most, which a tie halves to either side
+  const ends = (outcomes: number[]): number[] => {
+    const { low, value, high } = looseMean(outcomes, 1)
+    return [low, value, high].map((x) => Number(x.toFixed(4)))
+  }
+  expect(ends(outcomesOf(30, 0, 0))).toEqual([0.8843, 1, 1])
+  expect(ends(outcomesOf(0, 0, 30))).toEqual([0, 0, 0.1157])
+  expect(ends(outcomesOf(0, 30, 0))).toEqual([0.4421, 0.5, 0.5579])
 })
 
 test('uniforms are what `uniform` gives one by one', () => {

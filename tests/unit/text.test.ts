@@ -59,3 +59,17 @@ test('the template, and the mask of what the assistant wrote', () => {
     CONTROL_TOKENS.indexOf('<|user|>'),
   ])
 })
+
+test('what has weight 0 is read and not learned, its end neither', () => {
+  const messages = [
+    { role: 'user' as const, content: '你好' },
+    { role: 'assistant' as const, content: '七大洲', weight: 0 as const },
+    { role: 'user' as const, content: '几个' },
+    { role: 'assistant' as const, content: '七', weight: 1 as const },
+  ]
+  const { ids, assistant } = encodeChat(tokenizer, messages)
+  const learned = ids.filter((_, i) => assistant[i] === 1)
+  expect(learned).toEqual([...tokenizer.encode('七'), tokenizer.eos])
+  const plain = messages.map(({ role, content }) => ({ role, content }))
+  expect(encodeChat(tokenizer, plain).ids).toEqual(ids)
+})

@@ -1,10 +1,11 @@
 import { html } from 'hono/html'
 import type { RunComparison } from '../../services/run-records.ts'
-import { bounds, digits, figureName, figuresOf, intervalBar } from '../figures.ts'
+import { figureName, figuresOf, intervalBar, isDifference, toldFigure } from '../figures.ts'
+import type { NamedFigure } from '../figures.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
 import { figure, page, shortId, show } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
-import { axisOf, stateChip, tagLinks } from './runs.ts'
+import { aboutOf, stateChip, tagLinks } from './runs.ts'
 
 /** Runs or evaluations beside each other: figures with intervals, curves, where their configurations differ. */
 export function comparePage(
@@ -54,7 +55,7 @@ export function comparePage(
         (run, i) =>
           html`<li>
             <span class="swatch s${i}"></span
-            ><a href="/runs/${run.id}">${say(run.kind)}</a>${axisOf(run, say)}
+            ><a href="/runs/${run.id}">${say(run.kind)}</a>${aboutOf(run, say)}
             <code>${run.id}</code> ${stateChip(run.state, say)}
             ${tagLinks(run.tags)}${run.notes === '' ? '' : html`<br /><small>${run.notes}</small>`}
           </li>`,
@@ -122,16 +123,10 @@ function figuresBeside({ say, language }: Reader, runs: RunComparison['runs']): 
         <tbody>
           ${names.map((name) => {
             const values = each.map((map) => map.get(name))
-            const scale = scaleOf(values.filter((value) => value !== undefined))
             return html`<tr>
               <th scope="row">${figureName(name, language)}</th>
               ${values.map((value) =>
-                value === undefined
-                  ? html`<td>–</td>`
-                  : html`<td>
-                      <b>${digits(value.value)}</b>
-                      <small>[${bounds(value)}] n=${value.n}</small>${intervalBar(value, scale)}
-                    </td>`,
+                value === undefined ? html`<td>–</td>` : figureCell(value, values, say),
               )}
             </tr>`
           })}
@@ -139,4 +134,22 @@ function figuresBeside({ say, language }: Reader, runs: RunComparison['runs']): 
       </table>
     </div>
   </section>`
+}
+
+/** A figure of one run, drawn on the scale of its kind in the others. */
+function figureCell(
+  row: NamedFigure,
+  beside: readonly (NamedFigure | undefined)[],
+  say: Reader['say'],
+): Markup {
+  const differs = isDifference(row)
+  const alike = beside
+    .filter((other) => other !== undefined)
+    .filter((other) => isDifference(other) === differs)
+  const { value, interval, sides } = toldFigure(row, say)
+  return html`<td>
+    ${differs ? html`<small>${say('difference')}</small>` : ''} <b>${value}</b>
+    <small>[${interval}] n=${row.n}</small>${differs ? html` <small>${sides}</small>` : ''}
+    ${intervalBar(row, scaleOf(alike, differs))}
+  </td>`
 }

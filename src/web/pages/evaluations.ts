@@ -2,11 +2,12 @@ import { html } from 'hono/html'
 import { RUN_STATES } from '../../schemas/run.ts'
 import type { Page } from '../../store/collection.ts'
 import type { Run } from '../../store/store.ts'
-import { bounds, digits, figureName, figuresOf, intervalBar } from '../figures.ts'
+import { figureName, figuresOf, intervalBar, isDifference, toldFigure } from '../figures.ts'
+import type { NamedFigure } from '../figures.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
 import { moment, page, shortId, show } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
-import { isActive, stateChip, tagLinks } from './runs.ts'
+import { isActive, policiesOf, stateChip, tagLinks } from './runs.ts'
 
 /** How many figures a card shows; the run's page has them all. */
 const SHOWN = 5
@@ -42,9 +43,15 @@ export function evaluationsPage(reader: Reader, { data, hasMore }: Page<Run>): M
 function card({ say, language }: Reader, run: Run): Markup {
   const figures = figuresOf(run.summary)
   const options = (run.config['options'] ?? run.config) as Record<string, unknown>
-  const about = ['target', 'model', 'against', 'axis', 'judge']
-    .filter((key) => options[key] !== undefined)
-    .map((key) => show(options[key]))
+  const about = [
+    options['target'],
+    policiesOf(run) ?? options['model'],
+    options['against'],
+    options['target'] === 'policy' ? undefined : options['axis'], // where it has no meaning
+    options['judge'],
+  ]
+    .filter((each) => each !== undefined)
+    .map(show)
   return html`<li class="card">
     <div class="head">
       <label
@@ -63,19 +70,23 @@ function card({ say, language }: Reader, run: Run): Markup {
         ? ''
         : html`<table class="figures small">
             <tbody>
-              ${figures.slice(0, SHOWN).map(
-                (row) =>
-                  html`<tr>
-                    <th scope="row">${figureName(row.figure, language)}</th>
-                    <td class="number"><b>${digits(row.value)}</b></td>
-                    <td class="number">${bounds(row)}</td>
-                    <td class="bar">
-                      ${intervalBar(row, scaleOf([row], row.before !== undefined))}
-                    </td>
-                  </tr>`,
-              )}
+              ${figures.slice(0, SHOWN).map((row) => figureRow({ say, language }, row))}
             </tbody>
           </table>`
     }
   </li>`
+}
+
+function figureRow({ say, language }: Pick<Reader, 'say' | 'language'>, row: NamedFigure): Markup {
+  const differs = isDifference(row)
+  const { value, interval } = toldFigure(row, say)
+  return html`<tr>
+    <th scope="row">
+      ${figureName(row.figure, language)}
+      ${differs ? html`<small>${say('difference')}</small>` : ''}
+    </th>
+    <td class="number"><b>${value}</b></td>
+    <td class="number">${interval}</td>
+    <td class="bar">${intervalBar(row, scaleOf([row], differs))}</td>
+  </tr>`
 }

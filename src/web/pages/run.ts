@@ -5,11 +5,12 @@ import { bounds, digits, figureName, figuresOf, intervalBar, planeOf } from '../
 import { byPolicy } from '../../evaluation/figure-names.ts'
 import { scaleOf } from '../../evaluation/report-charts.ts'
 import type { NamedFigure } from '../figures.ts'
+import { warningsOf } from '../../services/report.ts'
 import { RESUMABLE } from '../../services/runs.ts'
 import { curveRuns } from '../../services/run-records.ts'
 import { figure, moment, page, shortId, show, span } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
-import { guardTable } from './guard.ts'
+import { guardTable, guardVotes } from './guard.ts'
 import { isActive, runTable, stateChip, tagLinks } from './runs.ts'
 
 export type RunView = {
@@ -64,6 +65,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
         ? ''
         : html`<p class="problem"><b>${run.error.code}</b> ${run.error.message}</p>`
     }
+    ${warningsOf(run).map((warning) => html`<p class="warning"><b>${say('warning')}</b> ${warning}</p>`)}
     ${facts(reader, view)} ${figureTables(reader, figures)}
     ${
       plane === null
@@ -97,7 +99,7 @@ export function runPage(reader: Reader, view: RunView): Markup {
         <div class="charts"></div>
       </details>
     </section>
-    ${guardTable(reader, view.guard)}
+    ${guardTable(reader, view.guard)} ${guardVotes(reader, run.summary)}
     ${
       children.length === 0
         ? ''
@@ -216,6 +218,7 @@ function figureTable(
   policy: string | null,
 ): Markup {
   const paired = figures.some(({ before }) => before !== undefined)
+  const tested = figures.some(({ p_holm }) => p_holm !== undefined)
   return html`<div
     class="scroll"
     tabindex="0"
@@ -236,6 +239,7 @@ function figureTable(
           <th scope="col" class="number">${say('interval')}</th>
           <th class="bar"><span class="unseen">${say('interval')}</span></th>
           <th scope="col" class="number">n</th>
+          ${tested ? html`<th scope="col" class="number">${say('p_holm')}</th>` : ''}
         </tr>
       </thead>
       <tbody>
@@ -259,6 +263,13 @@ function figureTable(
               <td class="number" data-label="${say('interval')}">${bounds(row)}</td>
               <td class="bar">${intervalBar(row, scaleOf([row], row.before !== undefined))}</td>
               <td class="number" data-label="n">${figure(row.n)}</td>
+              ${
+                tested
+                  ? html`<td class="number" data-label="${say('p_holm')}">
+                      ${row.p_holm === undefined ? '' : row.p_holm.toFixed(3)}
+                    </td>`
+                  : ''
+              }
             </tr>`,
         )}
       </tbody>

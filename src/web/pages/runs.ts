@@ -3,7 +3,7 @@ import { RUN_KINDS, RUN_STATES } from '../../schemas/run.ts'
 import type { Page } from '../../store/collection.ts'
 import type { Run } from '../../store/store.ts'
 import { bounds, digits, figureName, figuresOf } from '../figures.ts'
-import { figure, moment, page, shortId, span } from '../page.ts'
+import { figure, moment, page, shortId, show, span } from '../page.ts'
 import type { Markup, Reader } from '../page.ts'
 import type { Language, Say } from '../words.ts'
 
@@ -60,10 +60,28 @@ const options = (
         </option>`,
     )}`
 
-/** The axis that a run is about, where it is about one. */
-export function axisOf({ config }: Run, say: Say): Markup | string {
-  const { axis } = (config['options'] ?? config) as Record<string, unknown>
-  return axis === 'helpfulness' || axis === 'safety' ? html` · ${say(axis)}` : ''
+/** How many policies a list names; the run's page has them all. */
+const NAMED = 2
+/** The policies that an evaluation measures beside its baseline, by name; null of what measures none. */
+export function policiesOf({ summary, config }: Run): string | null {
+  const options = (config['options'] ?? {}) as Record<string, unknown>
+  const { target, models } = options
+  if (target !== 'policy' && target !== 'arena') return null
+  const measured = figuresOf(summary).flatMap(({ policy }) => policy ?? [])
+  const asked = Array.isArray(models) ? models.map(String) : []
+  if (asked.length === 0 && measured.length === 0)
+    return show(options['model'] ?? options['checkpoints_of'] ?? 'policy')
+  const names = [...new Set(target === 'policy' && measured.length > 0 ? measured : asked)]
+  const more = names.length - NAMED
+  return `${names.slice(0, NAMED).join(', ')}${more > 0 ? ` +${more}` : ''}`
+}
+
+/** What a run is about: its axis, where it goes by one, and the policies that it measures. */
+export function aboutOf(run: Run, say: Say): string {
+  const { target, axis } = (run.config['options'] ?? run.config) as Record<string, unknown>
+  const onAxis = target !== 'policy' && (axis === 'helpfulness' || axis === 'safety')
+  const policies = policiesOf(run)
+  return `${onAxis ? ` · ${say(axis)}` : ''}${policies === null ? '' : ` · ${policies}`}`
 }
 
 /** The rows of a list of runs, each with a box to tick for a comparison. */
@@ -100,7 +118,7 @@ export const runTable = (
                 : ''
             }
             <td class="what">
-              <a href="/runs/${run.id}">${say(run.kind)}</a>${axisOf(run, say)}
+              <a href="/runs/${run.id}">${say(run.kind)}</a>${aboutOf(run, say)}
               <code>${compare ? shortId(run.id) : (run.part ?? shortId(run.id))}</code>${
                 run.parent === null || !compare
                   ? ''
