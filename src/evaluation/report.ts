@@ -79,7 +79,7 @@ table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid var(--li
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.6rem 1.2rem;margin:0}.facts dt{font-size:.82rem;color:var(--faint)}.facts dd{margin:0;overflow-wrap:anywhere}
 .samples td{overflow-wrap:anywhere;white-space:pre-wrap}.samples tr:target{background:var(--mark)}.samples small{color:var(--faint);white-space:nowrap}
 .warning{padding:.6rem .9rem;border-left:4px solid #b3500a;background:var(--mark)}pre{overflow:auto;font-size:.85rem;border:1px solid var(--line);padding:.8rem}
-@media print{.wide{overflow:visible}:root{--ink:#000;--paper:#fff;--faint:#444;--line:#bbb;--mark:#fff}body{margin:0;max-width:none;padding:0;font-size:10pt}td,th{padding:.25rem .3rem}tbody th,.ballots td:nth-child(2){min-width:0}thead .number{white-space:normal}.bar{width:5rem}h2{break-after:avoid}tr,.charts>*,.scatter{break-inside:avoid}thead{display:table-header-group}pre{white-space:pre-wrap;overflow:visible}details:not([open])>summary{display:none}}`
+@media print{.wide{overflow:visible}:root{--ink:#000;--paper:#fff;--faint:#444;--line:#bbb;--mark:#fff}body{margin:0;max-width:none;padding:0;font-size:10pt}td,th{padding:.25rem .3rem}tbody th,.ballots td:nth-child(2){min-width:0}thead .number,td.number{white-space:normal}.bar{width:4rem}h2{break-after:avoid}tr,.charts>*,.scatter{break-inside:avoid}thead{display:table-header-group}pre{white-space:pre-wrap;overflow:visible}details:not([open])>summary{display:none}}`
 
 /** Names of a report's facts in Chinese too; what is not here stands as it is. */
 const FACTS: Record<string, string> = {

@@ -143,7 +143,8 @@ test('judge playground: a verdict over both orders, and an error where one is du
 
 test('evaluations: figures with intervals, two of them compared', async () => {
   const page = await open('/evaluations')
-  expect(await texts(page, '.card .figures th')).toContain('safe and helpful')
+  const named = (await texts(page, '.card .figures th')).map((text) => text.trim())
+  expect(named).toContain('safe and helpful')
   await page.click('.card:nth-child(1) input')
   await page.click('#compare button')
   expect(await textOf(page, '#hint')).toContain('two to eight')
