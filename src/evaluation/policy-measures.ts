@@ -4,11 +4,10 @@ import type { PromptClass } from '../schemas/feedback.ts'
 import { shareBelow } from './discrimination.ts'
 import { CLASSIFIER_ERRORS, isRefusal, languageOf, RESPONSE_CLASSES } from './response-class.ts'
 import type { ResponseClass } from './response-class.ts'
-import { exactWhereFlat } from './shares.ts'
+import { exactShare, exactWhereFlat } from './shares.ts'
 import {
   clusteredMean,
   drawAhead,
-  exactShare,
   gap,
   grouped,
   holm,

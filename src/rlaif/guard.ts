@@ -1,6 +1,7 @@
 import { beginBets, evidence, levelOf, placeBets } from '../evaluation/betting.ts'
 import type { Bets } from '../evaluation/betting.ts'
-import { looseMean } from '../evaluation/statistics.ts'
+import { exactWhereFlat } from '../evaluation/shares.ts'
+import { clusteredMean } from '../evaluation/statistics.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
@@ -148,8 +149,12 @@ export function voteOf({ round, outcomes, failed }: Omit<Look, 'signals' | 'opin
   const wealth = (values: readonly number[]): number =>
     evidence(placeBets(beginBets([]), values), 1)
   const both = AXES.flatMap((axis) => outcomes[axis])
-  const interval = (values: readonly number[]): Interval | null =>
-    values.length === 0 ? null : looseMean(values, 1)
+  const interval = (values: readonly number[]): Interval | null => {
+    const each = values.map((_, i) => String(i))
+    return values.length === 0
+      ? null
+      : exactWhereFlat(clusteredMean(values, each, 1), values, each, 0)
+  }
   return {
     ...{ round, failed, verdicts: both.length },
     worse: (wealth(outcomes.helpfulness) + wealth(outcomes.safety)) / 2,

@@ -1,4 +1,5 @@
-import { clusteredMean, exactShare, statisticOfSums } from '../evaluation/statistics.ts'
+import { exactShare } from '../evaluation/shares.ts'
+import { clusteredMean, statisticOfSums } from '../evaluation/statistics.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Decision } from '../rlaif/guard.ts'
 
