@@ -79,11 +79,8 @@ const WORDS = {
   guard_helpfulness: ['Helpfulness, wins', '有用性胜率'],
   guard_safety: ['Safety, wins', '安全性胜率'],
   guard_stop: ['stopped', '停止'],
-  guard_twins_helpfulness: [
-    'Helpfulness, wins by reward model / twin',
-    '有用性胜率：奖励模型 / 孪生模型',
-  ],
-  guard_twins_safety: ['Safety, wins by reward model / twin', '安全性胜率：奖励模型 / 孪生模型'],
+  guard_twins_helpfulness: ['Helpful: model / twin', '有用：模型 / 孪生'],
+  guard_twins_safety: ['Safe: model / twin', '安全：模型 / 孪生'],
   guard_votes: ['Votes on what is kept', '对保留哪个策略的表决'],
   guard_worse: ['Evidence of worse / limit', '变差的证据 / 界限'],
   helpfulness: ['Helpfulness', '有用性'],

@@ -37,7 +37,15 @@ beforeAll(async () => {
   const done = await recordRun(
     services.store,
     { kind: 'rlaif', config: { note: EVIL, lora: { rank: 8 } }, seed: 1 },
-    async ({ id }) => {
+    async ({ id, emit: tell }) => {
+      await tell({
+        ...{ type: 'guard', round: 10, action: 'accept', worse: 0.5, limit: 33 },
+        winRate: { helpfulness: 0.73, safety: 0.5 },
+        opinions: {
+          own: { helpfulness: 0.71, safety: 0.62 },
+          twins: { helpfulness: 0.41, safety: null },
+        },
+      })
       const output = join(folder, 'sft')
       const child = { kind: 'sft' as const, seed: 1, parent: id, output, parentCheckpoint: 'base' }
       await recordRun(services.store, { ...child, config: {} }, async ({ emit, id: sft }) => {
@@ -255,4 +263,18 @@ test('figures of a summary: an evaluation’s, a loop’s, and nothing of what i
   ])
   expect(figuresOf({ figures: 'none' })).toEqual([])
   expect(figuresOf(null)).toEqual([])
+})
+
+test('the guard’s table: what reward models and their twins say stands beside the verdicts', async () => {
+  const { text } = await get(`/runs/${loop}`)
+  const [, table = ''] = text.split('data-label="Helpfulness, wins"')
+  const cells = [...table.matchAll(/<td[^>]*>([^<]*)<\/td>/g)].map(([, cell = '']) => cell.trim())
+  expect(cells.slice(0, 6).map((cell) => cell.replace(/\s+/g, ' '))).toEqual([
+    '0.500',
+    '0.500 / 33.00',
+    '0.710 / 0.410',
+    '0.620 / –',
+    '–',
+    'accepted',
+  ])
 })
