@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import Table from 'cli-table3'
 import { readConfig, starterFolder } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
+import { STARTER_FOLDERS } from '../services/catalog.ts'
 import { verifyFolder } from '../weights/atomic.ts'
 
 type Finding = { what: string; ok: boolean; found: string; fix?: string }
@@ -88,7 +89,7 @@ async function starterModels(): Promise<Finding> {
   const what = 'starter models'
   const fix = 'git checkout fixtures/starter'
   try {
-    for (const name of ['base', 'judge', 'sft', 'helpfulness', 'safety', 'policy']) {
+    for (const name of STARTER_FOLDERS) {
       const folder = `${starterFolder}/${name}`
       if (!existsSync(folder)) return { what, ok: false, found: `${name} is missing`, fix }
       await verifyFolder(folder)

@@ -38,6 +38,12 @@ const STARTER: readonly Omit<ModelRow, 'createdAt' | 'run'>[] = [
     axis: 'safety',
   },
 ]
+
+/** The folders that these models are in. */
+export const STARTER_FOLDERS: readonly string[] = [
+  ...new Set(STARTER.flatMap(({ base, adapters }) => [base, ...adapters])),
+]
+
 const STARTER_ROLES: Record<RoleName, string> = {
   policy: 'starter-policy',
   reference: 'starter-sft',
