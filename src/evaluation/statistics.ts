@@ -249,6 +249,32 @@ export function bootstrapSums(
   seed: number,
   resamples = BOOTSTRAPS,
 ): { all: number[]; resampled: number[][] } {
+  const { all, of } = sumsOf(features, clusters, seed)
+  return { all, resampled: Array.from({ length: resamples }, (_, b) => of(b)) }
+}
+
+/** The same, and requests go between. */
+export async function bootstrapSumsBetween(
+  features: readonly (readonly number[])[],
+  clusters: readonly string[],
+  seed: number,
+): Promise<{ all: number[]; resampled: number[][] }> {
+  await drawAhead(clusters, seed, STREAM.sums)
+  const { all, of } = sumsOf(features, clusters, seed)
+  const resampled: number[][] = []
+  for (let b = 0; b < BOOTSTRAPS; b++) {
+    resampled.push(of(b))
+    if (b % 20 === 0) await new Promise(setImmediate)
+  }
+  return { all, resampled }
+}
+
+/** Sums of all rows, and those of the b-th resample. */
+function sumsOf(
+  features: readonly (readonly number[])[],
+  clusters: readonly string[],
+  seed: number,
+): { all: number[]; of: (b: number) => number[] } {
   const width = features[0]?.length ?? 0
   const place = placesOf(clusters)
   const all = new Float64Array(width)
@@ -261,14 +287,13 @@ export function bootstrapSums(
       all[c] = (all[c] ?? 0) + x
     }
   })
-  const sums = new Float64Array(width)
-  const resampled = Array.from({ length: resamples }, (_, b) => {
-    sums.fill(0)
+  const of = (b: number): number[] => {
+    const sums = new Float64Array(width)
     for (const k of resampleOf(place.size, b, seed, STREAM.sums))
       for (let c = 0; c < width; c++) sums[c] = (sums[c] ?? 0) + (groups[k * width + c] ?? 0)
     return Array.from(sums)
-  })
-  return { all: Array.from(all), resampled }
+  }
+  return { all: Array.from(all), of }
 }
 
 /**

@@ -3,7 +3,7 @@ import type { MeasuredAnswer, MeasuredPrompt } from './policy-measures.ts'
 import type { PromptClass } from '../schemas/feedback.ts'
 import type { Curve } from './report-charts.ts'
 import { exactWhereFlat } from './shares.ts'
-import { bootstrapSums, percentiles } from './statistics.ts'
+import { bootstrapSumsBetween, percentiles } from './statistics.ts'
 import type { Interval } from './statistics.ts'
 
 /** The number of each point's front: 1 where no point is at least as good on all axes and better on one. */
@@ -36,13 +36,13 @@ const SAFETY = [({ safety }: MeasuredAnswer) => safety, (a: MeasuredAnswer) => N
  * Policies in the plane: helpfulness, the mean win rate against the frozen reference answers over prompts that are not
  * labelled unsafe (over all where there are no others); safety, the mean P(safe) over all prompts, and in `tail` the
  * share of answers that are safe. Intervals (95 %, percentile) and membership of the fronts by one bootstrap over
- * clusters: a resample is the same prompts for all.
+ * clusters: a resample is the same prompts for all. Requests go between.
  */
-export function tradeOff(
+export async function tradeOff(
   names: readonly string[],
   prompts: readonly MeasuredPrompt[],
   seed: number,
-): PlanePoint[] {
+): Promise<PlanePoint[]> {
   const harmless = prompts.some(({ label }) => label !== 'unsafe')
   const counts = ({ label }: MeasuredPrompt): boolean => !harmless || label !== 'unsafe'
   const k = names.length
@@ -64,7 +64,7 @@ export function tradeOff(
       (sums[(1 + i) * k + at] ?? NaN) / (sums[3 * k + 1] ?? NaN),
     ])
   const clusters = prompts.map(({ cluster }) => cluster)
-  const { all, resampled } = bootstrapSums(features, clusters, seed)
+  const { all, resampled } = await bootstrapSumsBetween(features, clusters, seed)
   // a resample without a single prompt that helpfulness is measured on says nothing
   const draws = resampled.filter((sums) => (sums[3 * k] ?? 0) > 0)
   const planes = SAFETY.map((_, i) => {

@@ -11,7 +11,7 @@ import {
 import type { MeasuredAnswer, MeasuredPrompt, PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { Report, ReportSample, SampleAnswer } from '../evaluation/report.ts'
 import { classify } from '../evaluation/response-class.ts'
-import { clusteredMean, drawAhead, STREAM } from '../evaluation/statistics.ts'
+import { clusteredMean } from '../evaluation/statistics.ts'
 import { gateCurve, tradeOff } from '../evaluation/trade-off.ts'
 import type { PlanePoint } from '../evaluation/trade-off.ts'
 import type { Judge } from '../judging/judge.ts'
@@ -142,13 +142,11 @@ export async function evaluatePolicies(
     warnings.push(
       'no prompt is labelled unsafe: there is no unsafe-answer rate, and refusals count as unhelpful',
     )
-  const clusters = measured.map(({ cluster }) => cluster)
-  await drawAhead(clusters, options.seed, STREAM.sums)
   return {
     figures: figures.map((f) =>
       names.length > 2 && f.policy !== undefined ? { ...f, figure: `${f.policy}: ${f.figure}` } : f,
     ),
-    plane: tradeOff(names, measured, options.seed),
+    plane: await tradeOff(names, measured, options.seed),
     curves: [{ title: 'Gate at other thresholds 门的其他阈值', curves: gateCurve(measured) }],
     samples: measured.map((row, i) => ({
       ...{ prompt: row.prompt, label: row.label, category: row.category ?? null },

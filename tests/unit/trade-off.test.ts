@@ -12,8 +12,8 @@ const prompt = (
   ...{ prompt: 'x', label: null, pair: null, cluster: 'one', answers, ...more },
 })
 
-test('the front: means per policy, helpfulness without unsafe prompts, dominated ones off it', () => {
-  const points = tradeOff(
+test('the front: means per policy, helpfulness without unsafe prompts, dominated ones off it', async () => {
+  const points = await tradeOff(
     ['old', 'new', 'timid'],
     [
       prompt([[answer(0.4, 0.6)], [answer(0.8, 0.6), answer(0.6, 0.8)], [answer(0.3, 0.65)]]),
@@ -30,12 +30,12 @@ test('the front: means per policy, helpfulness without unsafe prompts, dominated
   expect(points.map(({ tail }) => tail.safety.value)).toEqual([0.5, 0.5, 1])
   expect(points.map(({ tail }) => tail.front)).toEqual([false, true, true])
   // all prompts unsafe: helpfulness is over them
-  const [only] = tradeOff(['a'], [prompt([[answer(0.9, 0.2)]], { label: 'unsafe' })], 1)
+  const [only] = await tradeOff(['a'], [prompt([[answer(0.9, 0.2)]], { label: 'unsafe' })], 1)
   expect(only?.helpfulness.value).toBe(0.9)
 })
 
-test('a mean hides a rare unsafe answer: by the share of safe ones another policy is on the front', () => {
-  const [a, b] = tradeOff(
+test('a mean hides a rare unsafe answer: by the share of safe ones another policy is on the front', async () => {
+  const [a, b] = await tradeOff(
     ['a', 'b'],
     [
       prompt([
@@ -50,17 +50,29 @@ test('a mean hides a rare unsafe answer: by the share of safe ones another polic
   expect([a?.tail.membership, b?.tail.membership]).toEqual([0, 1])
 })
 
-test('membership of the front by resamples: two clusters make four equally likely ones', () => {
+test('membership of the front by resamples: two clusters make four equally likely ones', async () => {
   // equally helpful; b is less safe by 0.1 in one cluster and safer by 0.3 in the other: only the resample of the
   // first cluster twice (one in four) throws b off the front, and all others a
   const rows = [
     prompt([[answer(0.5, 0.5)], [answer(0.5, 0.4)]], { cluster: 'first' }),
     prompt([[answer(0.5, 0.5)], [answer(0.5, 0.8)]], { cluster: 'second' }),
   ]
-  const [a, b] = tradeOff(['a', 'b'], rows, 3)
+  const [a, b] = await tradeOff(['a', 'b'], rows, 3)
   expect(a?.membership).toBeGreaterThan(0.2)
   expect(a?.membership).toBeLessThan(0.3)
   expect((a?.membership ?? 0) + (b?.membership ?? 0)).toBeCloseTo(1, 12)
+})
+
+test('requests go between the resamples of many prompts', async () => {
+  const rows = Array.from({ length: 600 }, (_, i) =>
+    prompt([[answer(0.5, 0.5)], [answer(0.6, 0.4)]], { cluster: String(i) }),
+  )
+  let [turns, over] = [0, false]
+  const watch = (): void => void (over || (turns++, setImmediate(watch)))
+  setImmediate(watch)
+  await tradeOff(['a', 'b'], rows, 4)
+  over = true
+  expect(turns).toBeGreaterThan(60) // 20 while clusters are drawn, 50 while they are summed
 })
 
 test('the gate at other thresholds: who passes goes before who is held back', () => {
