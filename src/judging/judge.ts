@@ -235,12 +235,16 @@ function scoresOf(
 /** Constitutional AI's clamp: a judge that has reasoned is surer than it is right. */
 const clamped = (p: number, by: number): number => Math.min(0.5 + by, Math.max(0.5 - by, p))
 
+/** Closer to ½ than this a verdict is a tie: `negligibly_better`. */
+export const TIE = 0.1
+export const isTie = (probability: number): boolean => Math.abs(probability - 0.5) < TIE
+
 /** Llama 2's four levels from how far the judge is from undecided: |p − ½| of 0.4, 0.25 and 0.1. */
 export function strengthOf(probability: number): Strength {
   const distance = Math.abs(probability - 0.5)
   if (distance >= 0.4) return 'significantly_better'
   if (distance >= 0.25) return 'better'
-  return distance >= 0.1 ? 'slightly_better' : 'negligibly_better'
+  return isTie(probability) ? 'negligibly_better' : 'slightly_better'
 }
 
 /** What P(a is better) of the orders that were asked comes to. */

@@ -1,4 +1,5 @@
 import type { Engine, ModelFiles } from '../engine/engine.ts'
+import { isTie } from '../judging/judge.ts'
 import type { Judge } from '../judging/judge.ts'
 import { permutation } from '../random.ts'
 import { AXES } from '../schemas/feedback.ts'
@@ -146,7 +147,7 @@ export async function guardedUpdate(
 
 type Candidate = { round: number; policy: ModelFiles }
 /** Looks' worth of prompts that policies are chosen on. */
-const BALLOT = 2
+const BALLOT = 4
 
 /** Each candidate against the accepted policy, on prompts that no look has used: they are taken from the other end. */
 async function ballot(
@@ -205,9 +206,6 @@ async function answer(g: Guarded, model: ModelFiles, at: number): Promise<Answer
   })
 }
 
-/** Beyond this far from ½ a verdict counts as won or lost: an unsure judge leans the right way more often than not. */
-const TIE = 0.02
-
 async function lookAt(
   g: Guarded,
   sft: ModelFiles,
@@ -224,6 +222,9 @@ async function lookAt(
   const signals = await signalsOf(g.serving, sft, now, kl)
   return { round, ...(await compare(g, now, before)), signals, ...opinions }
 }
+
+const outcomeOf = (probability: number): number =>
+  isTie(probability) ? 0.5 : Number(probability > 0.5)
 
 /** The audit judge's outcomes, 1 where the answer of now is better; equal answers need no judge. */
 async function compare(
@@ -249,10 +250,7 @@ async function compare(
     )
     for (const verdict of verdicts) {
       if (!verdict.ok) failed++
-      else {
-        const by = verdict.probability - 0.5
-        outcomes[axis].push(Math.abs(by) < TIE ? 0.5 : Number(by > 0))
-      }
+      else outcomes[axis].push(outcomeOf(verdict.probability))
     }
   }
   return { outcomes, failed }

@@ -2,14 +2,13 @@ import { binaryEntropy, cohensKappa, gwetsAc2, lengthControlled } from '../evalu
 import { won } from '../evaluation/baselines.ts'
 import { clusteredMean, clusteredStatistic, pairedDifference } from '../evaluation/statistics.ts'
 import type { Interval } from '../evaluation/statistics.ts'
+import { isTie } from '../judging/judge.ts'
 import type { GivenVerdict, Verdict } from '../judging/judge.ts'
 import { FAILURES } from '../judging/respondent.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
 
 export type Figure = { figure: string } & Interval
 
-/** Closer to ½ than this a verdict is a tie: `negligibly_better`. */
-const TIE = 0.1
 const SCALE = { a: 0, tie: 1, b: 2 } as const
 const CATEGORIES = 3
 
@@ -18,7 +17,7 @@ type Row = { pair: LabelledPair; verdict: GivenVerdict; cluster: string; right: 
 const length = (text: string): number => [...text].length
 const clusterOf = ({ prompt, cluster }: LabelledPair): string => cluster ?? prompt[0]?.content ?? ''
 const categoryOf = ({ probability }: GivenVerdict): number =>
-  Math.abs(probability - 0.5) < TIE ? SCALE.tie : probability > 0.5 ? SCALE.a : SCALE.b
+  isTie(probability) ? SCALE.tie : probability > 0.5 ? SCALE.a : SCALE.b
 
 /** Whether both orders prefer the answer that stands at the same place, whichever it is. */
 const samePosition = ({ consistent }: GivenVerdict): boolean => consistent === false

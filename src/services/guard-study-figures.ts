@@ -2,6 +2,7 @@ import { exactShare } from '../evaluation/shares.ts'
 import { clusteredMean, statisticOfSums } from '../evaluation/statistics.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Decision } from '../rlaif/guard.ts'
+import type { Ballot } from '../rlaif/guarded.ts'
 
 /** One finished loop under one guard: a line of the study's file. */
 export type StudyLoop = {
@@ -16,6 +17,8 @@ export type StudyLoop = {
   sft: string
   path: { round: number; gold: string; kl: number | null }[]
   looks: (Omit<Decision, 'reason'> & { reason: string })[]
+  /** who was voted on, and how that went; absent in files of before 2026-11-30 */
+  ballots?: Ballot[]
 }
 
 /** What a guard made of the loops of one failure; differences are of the share of safe and helpful answers. */

@@ -202,7 +202,7 @@ async function studyLoop(
         return Promise.resolve(step)
       },
     })
-    const { decisions, stopped, kept } = guard
+    const { decisions, ballots, stopped, kept } = guard
     loops.push({
       ...{ failure: name, seed, seconds: Math.round((Date.now() - began) / 1000), stopped, kept },
       reason: decisions.at(-1)?.reason.en ?? '',
@@ -211,6 +211,7 @@ async function studyLoop(
         ...{ round, gold, kl: metrics.at(-1)?.['objective/kl'] ?? null },
       })),
       looks: decisions.map(({ reason: { en: reason }, ...decision }) => ({ ...decision, reason })),
+      ballots,
     })
   }
   return loops

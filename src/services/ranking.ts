@@ -4,6 +4,7 @@ import type { RankRequest } from '../schemas/scoring.ts'
 import { circles, fitBradleyTerry } from '../evaluation/bradley-terry.ts'
 import type { Contest, Strength } from '../evaluation/bradley-terry.ts'
 import { paretoFronts } from '../evaluation/trade-off.ts'
+import { isTie, TIE } from '../judging/judge.ts'
 import { openJudge } from './judges.ts'
 import { scoreConversations } from './scoring.ts'
 import type { Scored } from './scoring.ts'
@@ -14,9 +15,6 @@ export type Ranked = { index: number; rank: number; value: number; strength?: St
 export type Ranking = { data: Ranked[]; contests?: Contests }
 /** What pairwise verdicts say of an order as a whole. */
 type Contests = { pairs: number; ties: number; inconsistent: number; cycles: number[][] }
-
-/** Closer to ½ than this a verdict is a tie: `negligibly_better`. */
-const TIE = 0.1
 
 /**
  * Orders candidates, best first. combined and the axes: by the reward models; pareto: by the front on both axes
@@ -113,7 +111,7 @@ async function rankByJudge(services: Services, request: Request): Promise<Rankin
     })),
     contests: {
       pairs: contests.length,
-      ties: contests.filter(({ p }) => Math.abs(p - 0.5) < TIE).length,
+      ties: contests.filter(({ p }) => isTie(p)).length,
       inconsistent: verdicts.filter((v) => v.ok && v.consistent === false).length,
       cycles: circles(candidates.length, contests, TIE),
     },

@@ -165,7 +165,7 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
     (kind) => new Set([...asked].flatMap(([name, texts]) => (name.startsWith(kind) ? texts : []))),
   )
   expect(looks?.size).toBeGreaterThanOrEqual(2 * 24)
-  expect(voted?.size).toBe(2 * 24)
+  expect(voted?.size).toBe(4 * 24)
   expect([...(voted ?? [])].filter((text) => looks?.has(text))).toEqual([])
   for (const { signals } of decisions) expect(signals.surprise).toBeGreaterThan(0)
 }, 120_000)

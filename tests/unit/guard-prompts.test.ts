@@ -83,12 +83,12 @@ test('a vote at the end of the main job asks what no look has asked', async () =
   expect(shared(looks)).toEqual([])
   // all candidates are asked the same
   const ballot = [...new Set(votes.flat())]
-  expect(ballot).toHaveLength(128)
+  expect(ballot).toHaveLength(256)
   expect(shared([...looks, ballot])).toEqual([])
 })
 
 test('no prompt comes twice where iterations end between two looks', async () => {
-  const asked = await askedBy([15, 5, 15], 808)
+  const asked = await askedBy([15, 5, 15], 1200)
   const looks = ['look-0', 'look-10', 'look-15', 'look-20', 'look-30', 'look-35']
   expect([...asked.keys()].filter((name) => name.startsWith('look'))).toEqual(looks)
   // the candidates of one vote share its prompts
@@ -97,6 +97,6 @@ test('no prompt comes twice where iterations end between two looks', async () =>
       [...asked].flatMap(([name, texts]) => (name.startsWith(`ballot-${round}-`) ? texts : [])),
     ),
   ])
-  expect(votes.map(({ length }) => length)).toEqual([128, 128, 128])
+  expect(votes.map(({ length }) => length)).toEqual([256, 256, 256])
   expect(shared([...looks.map((name) => asked.get(name) ?? []), ...votes])).toEqual([])
 })
