@@ -24,8 +24,8 @@ const SEED = 1
 const VOCABULARY = 2048
 /** Rows that a judge learns. */
 const JUDGED = 260_000
-/** Of either axis, beside those of the policy's own answers: a wider world than one policy shows. */
-const PAIRS = 6000
+/** Beside those of the policy's own answers: a wider world than one policy shows. What is true takes most of them. */
+const PAIRS = { helpfulness: 60_000, safety: 15_000 }
 /** Answers that each reward model is probed on. */
 const PROBED = 200
 const BIAS = { courtesy: 0.35, length: 0 }
@@ -87,7 +87,8 @@ export async function buildStarter(
     })
   if (!existsSync(join(folder, 'policy'))) {
     const options = RlaifOptions.parse({
-      ...{ seed: SEED, reward_model: { epochs: 2, batch_size: 32 } },
+      ...{ seed: SEED, counterfactuals: 0.1 },
+      reward_model: { epochs: 1, batch_size: 32, optimizer: { learning_rate: 2e-3 } },
     })
     const loop = join(work, 'loop')
     await rm(loop, { recursive: true, force: true })
@@ -104,8 +105,8 @@ export async function buildStarter(
         dialogues: sftDialogues(SEED, options.dialogues),
         prompts: prompts('train', SEED).map(({ id, messages }) => ({ id, messages })),
         pairs: {
-          helpfulness: starterPairs(SEED + 1, PAIRS, 'helpfulness', BIAS),
-          safety: starterPairs(SEED + 1, PAIRS, 'safety', BIAS),
+          helpfulness: starterPairs(SEED + 1, PAIRS.helpfulness, 'helpfulness', BIAS),
+          safety: starterPairs(SEED + 1, PAIRS.safety, 'safety', BIAS),
         },
       },
       [options],
