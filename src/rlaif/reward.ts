@@ -8,6 +8,7 @@ import type { Engine, ModelFiles } from '../engine/engine.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Calibration, CalibrationQuality } from '../schemas/model.ts'
+import { conversationKey } from '../text/conversation.ts'
 import { commitFolder } from '../weights/atomic.ts'
 import { readCard, writeCard } from '../weights/folder.ts'
 
@@ -18,16 +19,32 @@ const REFERENCES = 32
 const DEFAULT_GATE = 0.15
 const GATE_PRECISION = 0.89
 
-/** Cuts the pairs in two: what a reward model trains on, and what calibrates it, unseen by anything else. */
+/** Fewer conversations than this can't be cut so that either side is worth something. */
+const LEAST_CONVERSATIONS = 5
+
+/**
+ * Cuts the pairs in two: what a reward model trains on, and what calibrates it, whole conversations that nothing else
+ * uses. Where there are fewer than five of them it cuts between pairs, and `shared` says so: what is held then knows the
+ * prompts, and figures from it flatter the model.
+ */
 export function splitForCalibration(
   pairs: readonly PreferenceRow[],
   seed: number,
-): { training: PreferenceRow[]; held: PreferenceRow[] } {
-  const cut = Math.floor(pairs.length * (1 - CALIBRATION_SHARE))
-  const order = permutation(pairs.length, seed, 41)
-  const pick = (indices: Int32Array): PreferenceRow[] =>
-    Array.from(indices).flatMap((i) => pairs[i] ?? [])
-  return { training: pick(order.slice(0, cut)), held: pick(order.slice(cut)) }
+): { training: PreferenceRow[]; held: PreferenceRow[]; shared: boolean } {
+  const conversations = new Map<string, PreferenceRow[]>()
+  for (const pair of pairs) {
+    const key = conversationKey(pair)
+    const own = conversations.get(key) ?? []
+    own.push(pair)
+    conversations.set(key, own)
+  }
+  const shared = conversations.size < LEAST_CONVERSATIONS
+  const groups = shared ? pairs.map((pair) => [pair]) : [...conversations.values()]
+  const cut = Math.floor(groups.length * (1 - CALIBRATION_SHARE))
+  const order = Array.from(permutation(groups.length, seed, 41))
+  const pick = (indices: readonly number[]): PreferenceRow[] =>
+    indices.flatMap((i) => groups[i] ?? [])
+  return { training: pick(order.slice(0, cut)), held: pick(order.slice(cut)), shared }
 }
 
 export type Calibrated = { calibration: Calibration; accuracy: number }
@@ -76,11 +93,9 @@ export async function calibrateReward(
   return { calibration, accuracy: right / Math.max(1, held.length) }
 }
 
-const clusterOf = ({ prompt }: PreferenceRow): string => prompt[0]?.content ?? ''
-
 /**
  * Forecasts of rows by calibrations that were fitted on the rows of other conversations: five parts, each forecast by
- * the other four.
+ * the other four. None where all rows are of one conversation.
  */
 function crossFitted<T extends { cluster: string }>(
   rows: readonly T[],
@@ -90,7 +105,8 @@ function crossFitted<T extends { cluster: string }>(
   const partOf = (row: T): number => parts.get(row.cluster) ?? 0
   return [0, 1, 2, 3, 4].flatMap((part) => {
     const others = rows.filter((row) => partOf(row) !== part)
-    const predict = fit(others.length > 0 ? others : rows)
+    if (others.length === 0) return []
+    const predict = fit(others)
     return rows.filter((row) => partOf(row) === part).map((row) => ({ ...row, p: predict(row) }))
   })
 }
@@ -104,7 +120,7 @@ function calibrateSafety(
 ): Extract<Calibration, { kind: 'platt' }> {
   type Labelled = { logit: number; outcome: boolean; cluster: string }
   const labelled = (row: PreferenceRow, logit: number, safe: boolean | null | undefined) =>
-    safe == null ? [] : [{ logit, outcome: safe, cluster: clusterOf(row) }]
+    safe == null ? [] : [{ logit, outcome: safe, cluster: conversationKey(row) }]
   const absolute = held.flatMap((row, i): Labelled[] => [
     ...labelled(row, chosen[i] ?? 0, row.chosen_safe),
     ...labelled(row, rejected[i] ?? 0, row.rejected_safe),
@@ -159,7 +175,7 @@ function calibrateHelpfulness(
       difference: turned ? -difference : difference,
       wins: turned ? 1 - wins : wins,
       outcome: turned ? wins < 0.5 : wins >= 0.5,
-      cluster: clusterOf(row),
+      cluster: conversationKey(row),
     }
   })
   const temperature = (list: typeof rows): number =>

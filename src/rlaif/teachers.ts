@@ -13,6 +13,7 @@ import { AXES, PreferenceRow } from '../schemas/feedback.ts'
 import type { Axis, PromptRow } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { TrainSpec } from '../schemas/training.ts'
+import { conversationKey } from '../text/conversation.ts'
 import { comparedIn } from '../text/preference-formats.ts'
 import { readRows } from '../text/rows.ts'
 import { counterfactualPairs } from './counterfactuals.ts'
@@ -141,7 +142,7 @@ export type TeachingData = { training: PreferenceRow[]; held: PreferenceRow[] }
 /**
  * The pairs of an axis, oldest iteration first, as data of its newest reward model: the new ones, cut for calibration;
  * `replay` times as many of what earlier iterations trained on, drawn from the seed; and counterfactual pairs. What
- * calibrated an earlier model trains none.
+ * calibrates this model or an earlier one trains none, nor does another pair of the same conversation.
  */
 export function trainingPairs(
   labelled: readonly (readonly PreferenceRow[])[],
@@ -149,8 +150,12 @@ export function trainingPairs(
   iteration: number,
   { seed, replay, counterfactuals }: RlaifOptions,
 ): TeachingData {
-  const { training: fresh, held } = splitForCalibration(labelled.at(-1) ?? [], seed)
-  const old = labelled.slice(0, -1).flatMap((pairs) => splitForCalibration(pairs, seed).training)
+  const { training: fresh, held, shared } = splitForCalibration(labelled.at(-1) ?? [], seed)
+  const unseen = new Set(shared ? [] : held.map(conversationKey))
+  const old = labelled
+    .slice(0, -1)
+    .flatMap((pairs) => splitForCalibration(pairs, seed).training)
+    .filter((pair) => !unseen.has(conversationKey(pair)))
   const drawn = permutation(old.length, seed, 46, iteration).slice(
     0,
     Math.round(replay * fresh.length),

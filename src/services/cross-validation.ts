@@ -9,11 +9,9 @@ import { accuracyFigures, crossFigures } from '../evaluation/reward-measures.ts'
 import type { Rival } from '../evaluation/reward-measures.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
+import { conversationOf } from '../text/conversation.ts'
 
 export const FOLDS = [0, 1, 2, 3, 4]
-/** A conversation's name: its first user turn, as a system turn may stand before many of them. */
-export const conversationOf = ({ prompt }: Pick<PreferenceRow, 'prompt'>): string =>
-  prompt.find(({ role }) => role === 'user')?.content ?? ''
 /** The fold of a conversation: all pairs of one first user turn lie in one fold. */
 export const foldOf = (pair: PreferenceRow): number =>
   createHash('sha256').update(conversationOf(pair)).digest().readUInt32LE(0) % FOLDS.length

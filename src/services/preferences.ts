@@ -9,6 +9,7 @@ import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { ExportQuery, ImportRequest, PreferencesRequest } from '../schemas/preferences.ts'
 import type { PreferenceRecord } from '../store/store.ts'
+import { conversationKey } from '../text/conversation.ts'
 import { comparedIn, fingerprint, rankedPairs, readPairs } from '../text/preference-formats.ts'
 import { auditFigures } from './audit-figures.ts'
 import type { Figure } from './audit-figures.ts'
@@ -156,14 +157,6 @@ function parseLine(line: string): unknown {
   }
 }
 
-/** The conversation that a pair belongs to: its first user turn, but for case and spaces. */
-const conversationOf = (prompt: PreferenceRow['prompt']): string =>
-  (prompt.find(({ role }) => role === 'user')?.content ?? '')
-    .normalize('NFKC')
-    .toLowerCase()
-    .replace(/\s+/gu, ' ')
-    .trim()
-
 /** Whether a stored pair is in the part of the store that an export asks for. */
 export const inPart = (
   pair: PreferenceRecord,
@@ -178,7 +171,7 @@ export function splitOf(
   { seed, share }: { seed: number; share: number },
 ): 'train' | 'test' {
   const hash = createHash('sha256')
-    .update(`${seed}\n${conversationOf(prompt)}`)
+    .update(`${seed}\n${conversationKey({ prompt })}`)
     .digest()
   return hash.readUIntBE(0, 6) / 2 ** 48 < share ? 'test' : 'train'
 }

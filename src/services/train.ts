@@ -110,7 +110,7 @@ export async function planRewardModel(
   checkRewardOptions(options)
   const all = await openPairsByAxis(services, request.training_file, axis)
   const { rows: pairs, left_out } = mixPairs(Object.values(all).flat(), axis, request.mix, seed)
-  const { training, held } = splitForCalibration(pairs, seed)
+  const { training, held, shared } = splitForCalibration(pairs, seed)
   if (pairs.length < 5)
     throw new LibraError(
       'too_little_data',
@@ -118,6 +118,10 @@ export async function planRewardModel(
     )
   const sft = filesOf(await findModel(services.store, 'reference'))
   const warnings = otherStarts({ [axis]: start }, sft)
+  if (shared)
+    warnings.push(
+      'the pairs are of fewer than five conversations, so the pairs that calibrate the model share theirs with those that it learned from: its accuracy and calibration flatter it',
+    )
   const text = training.map((row) => JSON.stringify(row)).join('\n')
   const dataHash = createHash('sha256').update(text).digest('hex')
   return {

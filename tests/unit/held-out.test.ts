@@ -1,12 +1,7 @@
 import { expect, test } from 'vitest'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
-import {
-  conversationOf,
-  foldOf,
-  FOLDS,
-  heldOutRivals,
-  scoreHeldOut,
-} from '../../src/services/cross-validation.ts'
+import { foldOf, FOLDS, heldOutRivals, scoreHeldOut } from '../../src/services/cross-validation.ts'
+import { conversationOf } from '../../src/text/conversation.ts'
 
 const pair = (axis: PreferenceRow['axis'], conversation: number, turn: number): PreferenceRow => ({
   ...{ axis, source: 'test', chosen: `good ${turn} `.repeat(turn + 2), rejected: `bad ${turn}` },

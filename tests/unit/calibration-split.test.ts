@@ -1,0 +1,87 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
+import { calibrateReward, splitForCalibration } from '../../src/rlaif/reward.ts'
+import { trainingPairs } from '../../src/rlaif/teachers.ts'
+import type { PreferenceRow } from '../../src/schemas/feedback.ts'
+import { RlaifOptions } from '../../src/schemas/rlaif.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'libra-calibration-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const system = { role: 'system' as const, content: 'You are helpful.' }
+const pair = (
+  conversation: string,
+  k: number,
+  more: Partial<PreferenceRow> = {},
+): PreferenceRow => ({
+  ...{ axis: 'helpfulness', source: 'test', chosen: `good ${k}`, rejected: `bad ${k}` },
+  prompt: [system, { role: 'user', content: conversation }],
+  ...more,
+})
+/** Six pairs of each of so many conversations, as a ranking of four answers gives them. */
+const rankings = (n: number, from = 0): PreferenceRow[] =>
+  Array.from({ length: 6 * n }, (_, i) => pair(`Question ${from + Math.floor(i / 6)}?`, i))
+const asked = (rows: readonly PreferenceRow[]): Set<string> =>
+  new Set(rows.map(({ prompt }) => prompt[1]?.content.toLowerCase() ?? ''))
+const shared = (a: readonly PreferenceRow[], b: readonly PreferenceRow[]): string[] =>
+  [...asked(a)].filter((conversation) => asked(b).has(conversation))
+
+test('what calibrates a model is of conversations that it learned nothing from', () => {
+  const { training, held, shared: same } = splitForCalibration(rankings(100), 1)
+  expect([training.length, held.length, same]).toEqual([480, 120, false])
+  expect(shared(training, held)).toEqual([])
+  // capitals make no other conversation
+  const twice = [...rankings(20), ...rankings(20).map((row) => loud(row))]
+  const cut = splitForCalibration(twice, 2)
+  expect(shared(cut.training, cut.held)).toEqual([])
+})
+const loud = (row: PreferenceRow): PreferenceRow => ({
+  ...row,
+  prompt: row.prompt.map((turn) => ({ ...turn, content: turn.content.toUpperCase() })),
+})
+
+test('a conversation or two can only be cut between pairs, and that is said', () => {
+  const { training, held, shared: same } = splitForCalibration(rankings(2), 1)
+  expect([training.length, held.length, same]).toEqual([9, 3, true])
+})
+
+test('nor does an earlier iteration’s pair of the same conversation train it', () => {
+  const options = RlaifOptions.parse({ seed: 3, replay: 10, counterfactuals: 0 })
+  const { training, held } = trainingPairs(
+    [rankings(40), rankings(40).map((row) => ({ ...row, chosen: `${row.chosen}!` }))],
+    ...(['helpfulness', 2, options] as const),
+  )
+  expect(held).toHaveLength(48)
+  expect(training.length).toBeGreaterThan(240)
+  expect(shared(training, held)).toEqual([])
+})
+
+/** Scores by the digits of an answer, so that some are wrong. */
+const staged = {
+  score: ({ conversations }: { conversations: { content: string }[][] }) =>
+    Promise.resolve(
+      conversations.map((turns) => {
+        const text = turns.at(-1)?.content ?? ''
+        const k = Number(/\d+/u.exec(text)?.[0] ?? 0)
+        return { logit: ((k * 7919) % 13) / 6 + Number(text.startsWith('good')) }
+      }),
+    ),
+} as unknown as Engine
+test('a system turn before all conversations makes no one conversation of them', async () => {
+  const raw = join(folder, 'raw')
+  mkdirSync(raw)
+  const quality = async (held: readonly PreferenceRow[], name: string) => {
+    const { calibration } = await calibrateReward(
+      ...([staged, { base: raw, adapters: [raw] }, join(folder, name)] as const),
+      { axis: 'helpfulness', held, dataHash: 'x', seed: 1, references: null },
+    )
+    return calibration.quality
+  }
+  const many = await quality(rankings(40), 'many')
+  expect((many?.slope.high ?? 0) - (many?.slope.low ?? 0)).toBeGreaterThan(0.01)
+  // of one conversation there is no other to fit on, so nothing is known
+  expect(await quality(rankings(1), 'one')).toBeUndefined()
+})
