@@ -130,7 +130,7 @@ export async function guardedUpdate(
   }
   const votes = await ballot(g, accepted, since, g.before + rounds.length, ballots)
   if (since.length > 0) ballots++
-  const elected = elect(votes, stopped !== null)
+  const elected = elect(votes)
   if (stopped !== null) {
     const told = withRestored(stopped, elected)
     decisions.push(told)
