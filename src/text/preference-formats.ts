@@ -56,10 +56,12 @@ const only = (turns: readonly Message[], field: string): string => {
   return turn.content
 }
 
+/** What follows `Assistant:` begins with a space; more of them belong to the answer. */
+const afterMark = (text: string): string => (text.startsWith(' ') ? text.slice(1) : text)
 const TrlText = z
   .object({ prompt: SafeText.min(1), chosen: SafeText, rejected: SafeText })
   .transform(({ prompt, chosen, rejected }) => [
-    { prompt: promptOf(prompt), chosen: chosen.trimStart(), rejected: rejected.trimStart() },
+    { prompt: promptOf(prompt), chosen: afterMark(chosen), rejected: afterMark(rejected) },
   ])
 const TrlTurns = z
   .object({ prompt: LooseMessages, chosen: LooseMessages, rejected: LooseMessages })
@@ -98,9 +100,11 @@ const OpenAi = z
     },
   ])
 
+/** NaN is no rating; nor is null or an empty text, which `Number` takes for 0. */
+const Rating = z.union([z.number(), z.string().trim().min(1).pipe(z.coerce.number())]).catch(NaN)
 const Rated = z.object({
   response: SafeText,
-  annotations: z.record(z.string(), z.object({ Rating: z.coerce.number().catch(NaN) })),
+  annotations: z.record(z.string(), z.object({ Rating })),
 })
 /** Every pair that differs in the mean of the ratings: `overall_score` is known to be wrong in places. */
 const UltraFeedback = z

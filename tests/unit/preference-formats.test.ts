@@ -1,0 +1,58 @@
+import { expect, test } from 'vitest'
+import type { PreferenceRow } from '../../src/schemas/feedback.ts'
+import { exportPairs } from '../../src/services/export.ts'
+import { readPairs } from '../../src/text/preference-formats.ts'
+
+const prompt = [{ role: 'user' as const, content: 'q' }]
+const pairsOf = (row: unknown): PreferenceRow[] => readPairs(row, 'helpfulness').pairs
+const said = (row: unknown): string[] =>
+  pairsOf(row).map(({ chosen, rejected }) => `${chosen} > ${rejected}`)
+
+test.each([[null], [''], [' '], ['N/A'], [true], [[]], [undefined]])(
+  'UltraFeedback: %j is no rating, and not the worst one',
+  (Rating) => {
+    const completions = [
+      { response: 'unrated', annotations: { helpfulness: { Rating } } },
+      { response: 'rated two', annotations: { helpfulness: { Rating: '2' } } },
+      { response: 'rated three', annotations: { helpfulness: { Rating: 3 }, truth: { Rating } } },
+    ]
+    expect(said({ instruction: 'i', completions })).toEqual(['rated three > rated two'])
+    expect(said({ instruction: 'i', completions: completions.slice(0, 2) })).toEqual([])
+  },
+)
+
+test('TRL’s text: one space in front of an answer is the layout’s, the others are the answer’s', () => {
+  const pairs: PreferenceRow[] = [
+    { axis: 'helpfulness', prompt, chosen: '    indented', rejected: '\n\tcode' },
+    { axis: 'helpfulness', prompt, chosen: '  x', rejected: 'x' },
+  ]
+  const back = exportPairs(pairs, 'trl_text').flatMap(pairsOf)
+  expect(back).toEqual(pairs)
+  expect(said({ prompt: 'q', chosen: 'no space', rejected: ' one' })).toEqual(['no space > one'])
+})
+
+test('PKU’s rows hold one annotator’s words each, none over another', () => {
+  const by = (annotator: string, axis: 'helpfulness' | 'safety', chosen: string) => ({
+    ...{ axis, prompt, chosen, rejected: chosen === 'u' ? 'v' : 'u', annotator },
+  })
+  const pairs: PreferenceRow[] = [
+    by('ann', 'helpfulness', 'u'),
+    by('bob', 'helpfulness', 'v'),
+    { ...by('ann', 'safety', 'v'), chosen_safe: true, rejected_safe: false },
+    { ...by('bob', 'safety', 'v'), chosen_safe: true, rejected_safe: true },
+    // who gives no name is told by the source; another word from there takes the place of none
+    { axis: 'helpfulness', prompt, chosen: 'u', rejected: 'v', source: 'crowd' },
+    { axis: 'helpfulness', prompt, chosen: 'v', rejected: 'u', source: 'crowd' },
+  ]
+  const row = (better: number, safer: number | null, safe: (boolean | null)[]) => ({
+    ...{ prompt: 'q', response_0: 'u', response_1: 'v' },
+    ...{ is_response_0_safe: safe[0], is_response_1_safe: safe[1] },
+    ...{ better_response_id: better, safer_response_id: safer },
+  })
+  expect(exportPairs(pairs, 'pku')).toEqual([
+    row(0, 1, [false, true]),
+    row(1, 1, [true, true]),
+    row(0, null, [null, null]),
+    row(1, null, [null, null]),
+  ])
+})
