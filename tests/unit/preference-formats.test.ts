@@ -1,12 +1,20 @@
 import { expect, test } from 'vitest'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
 import { exportPairs } from '../../src/services/export.ts'
-import { readPairs } from '../../src/text/preference-formats.ts'
+import { readWords } from '../../src/text/preference-formats.ts'
 
 const prompt = [{ role: 'user' as const, content: 'q' }]
-const pairsOf = (row: unknown): PreferenceRow[] => readPairs(row, 'helpfulness').pairs
+const pairsOf = (row: unknown): PreferenceRow[] =>
+  readWords(row, 'helpfulness').words.flatMap(({ pair, tied }) => (tied ? [] : [pair]))
 const said = (row: unknown): string[] =>
   pairsOf(row).map(({ chosen, rejected }) => `${chosen} > ${rejected}`)
+const refusal = (row: unknown): unknown => {
+  try {
+    return pairsOf(row)
+  } catch (error) {
+    return error
+  }
+}
 
 test.each([[null], [''], [' '], ['N/A'], [true], [[]], [undefined]])(
   'UltraFeedback: %j is no rating, and not the worst one',
@@ -29,6 +37,31 @@ test('TRL’s text: one space in front of an answer is the layout’s, the other
   const back = exportPairs(pairs, 'trl_text').flatMap(pairsOf)
   expect(back).toEqual(pairs)
   expect(said({ prompt: 'q', chosen: 'no space', rejected: ' one' })).toEqual(['no space > one'])
+})
+
+const ranked = (answers: string[], ranks: number[]): unknown => ({
+  ...{ axis: 'helpfulness', prompt: 'q', answers, ranks },
+})
+
+test('a ranking: equal answers of one rank are one, of different ranks they contradict each other', () => {
+  expect(said(ranked(['u', 'u', 'v'], [1, 1, 2]))).toEqual(['u > v'])
+  expect(pairsOf(ranked(['u', 'u', 'v'], [1, 1, 2]))).toEqual(pairsOf(ranked(['u', 'v'], [1, 2])))
+  expect(refusal(ranked(['u', 'u', 'v'], [1, 2, 3]))).toMatchObject({
+    code: 'invalid_data',
+    message: 'ranks: equal answers need equal ranks',
+  })
+})
+
+test('a row of our own whose probability contradicts its strength is refused', () => {
+  const row = { axis: 'safety', prompt, chosen: 'a', rejected: 'b', probability: 0.05 }
+  expect(refusal({ ...row, strength: 'significantly_better' })).toMatchObject({
+    code: 'invalid_data',
+    message:
+      'probability: below ½ it contradicts that the chosen answer is better, as strength says',
+  })
+  // by itself it is a soft label, and at ½ nothing is contradicted
+  expect(said(row)).toEqual(['a > b'])
+  expect(said({ ...row, strength: 'negligibly_better', probability: 0.5 })).toEqual(['a > b'])
 })
 
 test('PKU’s rows hold one annotator’s words each, none over another', () => {
