@@ -79,6 +79,17 @@ export const PreferenceRow = z.object({
 })
 export type PreferenceRow = z.infer<typeof PreferenceRow>
 
+/** Whether what a pair says agrees with itself: `strength` says that the chosen answer is better, so must `probability`. */
+export const agreesWithItself = ({
+  strength,
+  probability,
+}: Pick<PreferenceRow, 'strength' | 'probability'>): boolean =>
+  strength == null || probability == null || probability >= 0.5
+export const CONTRADICTION = {
+  path: ['probability'],
+  message: 'below ½ it contradicts that the chosen answer is better, as strength says',
+}
+
 /** K answers to one prompt as someone has ordered them: 1 is best, equal ranks are ties (InstructGPT, Llama 2). */
 export const RankingRow = z
   .object({
@@ -91,5 +102,9 @@ export const RankingRow = z
   .refine(({ answers, ranks }) => answers.length === ranks.length, {
     path: ['ranks'],
     message: 'one rank for each answer',
+  })
+  .refine(({ answers, ranks }) => answers.every((a, i) => ranks[answers.indexOf(a)] === ranks[i]), {
+    path: ['ranks'],
+    message: 'equal answers need equal ranks',
   })
 export type RankingRow = z.infer<typeof RankingRow>

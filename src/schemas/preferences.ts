@@ -1,7 +1,14 @@
 import { z } from 'zod'
 import { AuditFigure } from './audit.ts'
 import { Messages } from './chat.ts'
-import { ANNOTATOR_KINDS, Axis, PreferenceRow, RankingRow } from './feedback.ts'
+import {
+  agreesWithItself,
+  ANNOTATOR_KINDS,
+  Axis,
+  CONTRADICTION,
+  PreferenceRow,
+  RankingRow,
+} from './feedback.ts'
 import { list, Page } from './http.ts'
 
 export const PreferenceQuery = Page.extend({ axis: Axis.optional() })
@@ -11,13 +18,17 @@ export const PreferenceReply = PreferenceRow.extend({
   created_at: z.int(),
 })
 export const PreferenceList = list(PreferenceReply)
+const GivenPair = PreferenceRow.omit({ id: true })
+  .strict()
+  .refine(({ chosen, rejected }) => chosen !== rejected, {
+    path: ['rejected'],
+    message: 'the same as chosen: neither of equal answers is better',
+  })
+  .refine(agreesWithItself, CONTRADICTION)
 export const PreferencesRequest = z.strictObject({
-  preferences: z
-    .array(PreferenceRow.omit({ id: true }).strict())
-    .max(1000)
-    .default([]),
+  preferences: z.array(GivenPair).max(1000).default([]),
   rankings: z
-    .array(RankingRow)
+    .array(RankingRow.strict())
     .max(100)
     .default([])
     .describe('K answers as people ordered them: stored as the pairs that they tell apart'),

@@ -34,31 +34,40 @@ const textOf = (prompt: readonly Message[]): string =>
 
 type Format = (typeof EXPORT_FORMATS)[number]
 
-/** Pairs in the layout of another tool, one row each but for PKU-SafeRLHF's, which hold both axes. */
+/** Pairs in the layout of another tool, one row each but for PKU-SafeRLHF's, which hold an annotator's words on both axes. */
 export const exportPairs = (
   pairs: readonly PreferenceRow[],
   format: Format,
 ): Record<string, unknown>[] =>
   format === 'pku' ? pkuRows(pairs) : pairs.map((pair) => exportPair(pair, format))
 
-/** Two answers a row, with the better and the safer one where that was labelled, and whether each is safe. */
+/**
+ * Two answers a row, with the better and the safer one where that was labelled, and whether each is safe: the words of one
+ * annotator, whom the source stands for without a name. One that contradicts another has a row of its own.
+ */
 function pkuRows(pairs: readonly PreferenceRow[]): Record<string, unknown>[] {
-  const rows = new Map<string, Record<string, unknown>>()
+  const rows = new Map<string, Record<string, unknown>[]>()
   for (const pair of pairs) {
     const answers = [pair.chosen, pair.rejected].sort()
     const better = answers[0] === pair.chosen ? 0 : 1
-    const key = JSON.stringify([pair.prompt, answers])
-    const row = rows.get(key) ?? {
+    const said = {
+      [pair.axis === 'safety' ? 'safer_response_id' : 'better_response_id']: better,
+      ...(pair.chosen_safe != null && { [`is_response_${better}_safe`]: pair.chosen_safe }),
+      ...(pair.rejected_safe != null && { [`is_response_${1 - better}_safe`]: pair.rejected_safe }),
+    }
+    const key = JSON.stringify([pair.prompt, answers, pair.annotator ?? pair.source])
+    const theirs = rows.get(key) ?? []
+    const row = theirs.find((each) =>
+      Object.entries(said).every(([field, value]) => (each[field] ?? value) === value),
+    ) ?? {
       ...{ prompt: textOf(pair.prompt), response_0: answers[0], response_1: answers[1] },
       ...{ is_response_0_safe: null, is_response_1_safe: null },
       ...{ better_response_id: null, safer_response_id: null },
     }
-    row[pair.axis === 'safety' ? 'safer_response_id' : 'better_response_id'] = better
-    if (pair.chosen_safe != null) row[`is_response_${better}_safe`] = pair.chosen_safe
-    if (pair.rejected_safe != null) row[`is_response_${1 - better}_safe`] = pair.rejected_safe
-    rows.set(key, row)
+    Object.assign(row, said)
+    rows.set(key, theirs.includes(row) ? theirs : [...theirs, row])
   }
-  return [...rows.values()]
+  return [...rows.values()].flat()
 }
 
 /** One pair in the layout of another tool: TRL's preferences, OpenAI's DPO rows, HH-RLHF, UltraFeedback. */

@@ -91,6 +91,11 @@ export async function nextBlind(
   if (first !== null) return shown(first, waiting)
   const pairs = await store.pairsOf(axis)
   const done = new Set(pairs.filter((pair) => pair.annotator === annotator).map(comparedIn))
-  const pair = pairs.find((each) => !skip.includes(each.id) && !done.has(comparedIn(each)))
+  const pair = pairs.find(
+    (each) =>
+      each.chosen !== each.rejected && // from before such a pair was refused
+      !skip.includes(each.id) &&
+      !done.has(comparedIn(each)),
+  )
   return pair === undefined ? null : shown({ ...pair, a: pair.chosen, b: pair.rejected }, waiting)
 }

@@ -10,7 +10,8 @@ import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { ExportQuery, ImportRequest, PreferencesRequest } from '../schemas/preferences.ts'
 import type { PreferenceRecord } from '../store/store.ts'
 import { conversationKey } from '../text/conversation.ts'
-import { comparedIn, fingerprint, rankedPairs, readPairs } from '../text/preference-formats.ts'
+import { comparedIn, fingerprint, rankedWords, readWords } from '../text/preference-formats.ts'
+import type { Word } from '../text/preference-formats.ts'
 import { auditFigures } from './audit-figures.ts'
 import type { Figure } from './audit-figures.ts'
 import { byPerson } from './data.ts'
@@ -31,30 +32,37 @@ const eitherWay = (pair: PreferenceRow): string[] => [
   ...new Set([labelOf(pair), labelOf({ ...pair, chosen: pair.rejected, rejected: pair.chosen })]),
 ]
 
+/** Whether a person who gives a name said so: such a label corrects what the same one said before. */
+const isNamed = (pair: PreferenceRow, run: string | null): boolean =>
+  pair.annotator != null && byPerson({ annotatorKind: pair.annotator_kind ?? null, run })
+
 /** What a label corrects is read before it is written: one request after the other. */
 const inTurn = new PQueue({ concurrency: 1 })
 
 /**
  * Stores pairs, each label once; returns their ids in order, of those that were there before theirs, and how many are
- * new. Who gives a name and labels a pair again, on whichever side, corrects the first label; the last word counts.
+ * new. Who gives a name and labels a pair again, on whichever side, corrects the first label; the last word counts. Who
+ * then says that the two are tied (`ties`, none of them among the pairs) takes the label back.
  */
 export const storePairs = (
   world: Pick<Services, 'store'>,
   pairs: readonly PreferenceRow[],
   run: string | null,
-): Promise<{ ids: string[]; added: number }> => inTurn.add(() => storeAll(world, pairs, run))
+  ties: readonly PreferenceRow[] = [],
+): Promise<{ ids: string[]; added: number }> => inTurn.add(() => storeAll(world, pairs, run, ties))
 
 async function storeAll(
   { store }: Pick<Services, 'store'>,
   pairs: readonly PreferenceRow[],
   run: string | null,
+  ties: readonly PreferenceRow[],
 ): Promise<{ ids: string[]; added: number }> {
   const labels = pairs.map((pair) => {
-    const row = record(pair, run)
-    const named = row.annotator !== null && byPerson(row)
-    return { row, named, keys: named ? eitherWay(pair) : [labelOf(pair)] }
+    const named = isNamed(pair, run)
+    return { row: record(pair, run), named, keys: named ? eitherWay(pair) : [labelOf(pair)] }
   })
-  const before = await store.pairIds(labels.flatMap(({ keys }) => keys))
+  const tied = ties.filter((pair) => isNamed(pair, run)).flatMap(eitherWay)
+  const before = await store.pairIds([...labels.flatMap(({ keys }) => keys), ...tied])
   const last = new Map(
     labels.map((label) => [label.named ? label.keys.toSorted().join() : label.row.id, label]),
   )
@@ -64,6 +72,7 @@ async function storeAll(
   })
   const corrected = new Set(corrections.map(({ row }) => row))
   await store.correctPairs(corrections)
+  await store.withdrawPairs(tied.flatMap((key) => before.get(key) ?? []))
   await store.addPairs([...last.values()].flatMap(({ row }) => (corrected.has(row) ? [] : [row])))
   const after = await store.pairIds(labels.flatMap(({ keys }) => keys))
   const ids = labels.map(
@@ -85,13 +94,29 @@ const record = (pair: PreferenceRow, run: string | null): PreferenceRecord => ({
   fingerprint: labelOf(pair),
 })
 
-/** What a request stores: its pairs, and those of its rankings. Throws `invalid_request` where there are none. */
-export function toPairs({
-  preferences,
-  rankings,
-}: z.output<typeof PreferencesRequest>): PreferenceRow[] {
-  const pairs = [...preferences, ...rankings.flatMap(rankedPairs)]
-  if (pairs.length > 0) return pairs
+type Said = { pairs: PreferenceRow[]; ties: PreferenceRow[] }
+
+/** The pairs that words leave to be stored, and those that people who give a name tie: of each two answers the last word. */
+function lastWords(words: readonly Word[]): Said {
+  const heard = words
+    .filter(({ pair, tied }) => !tied || isNamed(pair, null))
+    .map((word) => ({ ...word, of: eitherWay(word.pair).toSorted().join() }))
+  const last = new Map(heard.map((word) => [word.of, word]))
+  return {
+    pairs: heard.filter(({ of, tied }) => !tied && last.get(of)?.tied === false).map(pairOf),
+    ties: [...last.values()].filter(({ tied }) => tied).map(pairOf),
+  }
+}
+const pairOf = ({ pair }: Word): PreferenceRow => pair
+
+/**
+ * What a request stores: its pairs, and those of its rankings; and what it takes back. Throws `invalid_request` where there
+ * is nothing of either.
+ */
+export function toPairs({ preferences, rankings }: z.output<typeof PreferencesRequest>): Said {
+  const given = preferences.map((pair) => ({ pair, tied: false }))
+  const said = lastWords([...given, ...rankings.flatMap(rankedWords)])
+  if (said.pairs.length + said.ties.length > 0) return said
   throw new LibraError(
     'invalid_request',
     'preferences: no pair, and no ranking that tells any apart',
@@ -123,29 +148,34 @@ export async function importPairs(
 ): Promise<Imported & { pairs: PreferenceRow[]; ids: string[] }> {
   const { filename } = await services.files.get(file)
   const { text } = await services.files.text(file)
-  const said = { source: source ?? filename, annotator, annotator_kind }
+  // our own rows may have null there: what the request says counts then
+  const by = (pair: PreferenceRow): PreferenceRow => ({
+    ...{ ...pair, source: pair.source ?? source ?? filename },
+    annotator: pair.annotator ?? annotator,
+    annotator_kind: pair.annotator_kind ?? annotator_kind,
+  })
   const result: Imported = {
     ...{ rows: 0, formats: {}, stored: 0, duplicates: 0, without: 0, errors: [] },
   }
-  const pairs: PreferenceRow[] = []
+  const words: Word[] = []
   for (const [i, line] of text.split('\n').entries()) {
     if (line.trim() === '') continue
     result.rows++
     try {
-      const read = readPairs(parseLine(line), axis)
+      const read = readWords(parseLine(line), axis)
       result.formats[read.format] = (result.formats[read.format] ?? 0) + 1
-      if (read.pairs.length === 0) result.without++
-      const given = Object.entries(said).filter(([, value]) => value !== undefined)
-      pairs.push(...read.pairs.map((pair) => ({ ...Object.fromEntries(given), ...pair })))
+      if (read.words.every(({ tied }) => tied)) result.without++
+      words.push(...read.words.map(({ pair, tied }) => ({ pair: by(pair), tied })))
     } catch (error) {
       if (!(error instanceof LibraError)) throw error
       result.errors.push({ line: i + 1, code: error.code, message: error.message })
     }
   }
   if (result.rows === 0) throw new LibraError('empty_data', `${file} (${filename}) is empty`)
-  const { ids, added } = await storePairs(services, pairs, null)
+  const { pairs, ties } = lastWords(words)
+  const { ids, added } = await storePairs(services, pairs, null, ties)
   result.stored = added
-  result.duplicates = pairs.length - added
+  result.duplicates = words.filter(({ tied }) => !tied).length - added
   return { ...result, pairs, ids }
 }
 

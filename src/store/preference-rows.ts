@@ -14,6 +14,8 @@ export type PreferenceRows = {
   addPairs(rows: readonly NewPair[]): Promise<void>
   /** another word of the same person on a pair: it takes the place of `id` and of those superseded, where runs wait too */
   correctPairs(corrections: readonly Correction[]): Promise<void>
+  /** takes pairs away; what runs have them for waits for a label again */
+  withdrawPairs(ids: readonly string[]): Promise<void>
   /** of labels that are there, by fingerprint */
   pairIds(fingerprints: readonly string[]): Promise<Map<string, string>>
 }
@@ -49,6 +51,18 @@ export const preferenceRows = (db: LibSQLDatabase, write: Write): PreferenceRows
         ]
       })
       if (first !== undefined) await write(() => db.batch([first, ...rest]))
+    }
+  },
+  async withdrawPairs(ids) {
+    for (let i = 0; i < ids.length; i += 1000) {
+      const part = ids.slice(i, i + 1000)
+      const given = inArray(labelRequests.preference, part)
+      await write(() =>
+        db.batch([
+          db.update(labelRequests).set({ preference: null }).where(given),
+          db.delete(preferences).where(inArray(preferences.id, part)),
+        ]),
+      )
     }
   },
   async pairIds(fingerprints) {

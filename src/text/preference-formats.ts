@@ -3,11 +3,13 @@ import { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import { LooseMessages, SafeText } from '../schemas/chat.ts'
 import type { Message } from '../schemas/chat.ts'
-import { PreferenceRow, RankingRow } from '../schemas/feedback.ts'
+import { agreesWithItself, CONTRADICTION, PreferenceRow, RankingRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 
+/** What is said of two answers: that `chosen` is better or, where they are tied, that neither is. */
+export type Word = { pair: PreferenceRow; tied: boolean }
 /** Layouts that preference pairs are read from, each told by the fields that only it has. */
-export type ReadPairs = { format: string; pairs: PreferenceRow[] }
+export type ReadWords = { format: string; words: Word[] }
 
 const user = (content: string): Message[] => [{ role: 'user', content }]
 const MARK = /\n\n(Human|Assistant|System): ?/g
@@ -56,10 +58,12 @@ const only = (turns: readonly Message[], field: string): string => {
   return turn.content
 }
 
+/** What follows `Assistant:` begins with a space; more of them belong to the answer. */
+const afterMark = (text: string): string => (text.startsWith(' ') ? text.slice(1) : text)
 const TrlText = z
   .object({ prompt: SafeText.min(1), chosen: SafeText, rejected: SafeText })
   .transform(({ prompt, chosen, rejected }) => [
-    { prompt: promptOf(prompt), chosen: chosen.trimStart(), rejected: rejected.trimStart() },
+    { prompt: promptOf(prompt), chosen: afterMark(chosen), rejected: afterMark(rejected) },
   ])
 const TrlTurns = z
   .object({ prompt: LooseMessages, chosen: LooseMessages, rejected: LooseMessages })
@@ -98,9 +102,11 @@ const OpenAi = z
     },
   ])
 
+/** NaN is no rating; nor is null or an empty text, which `Number` takes for 0. */
+const Rating = z.union([z.number(), z.string().trim().min(1).pipe(z.coerce.number())]).catch(NaN)
 const Rated = z.object({
   response: SafeText,
-  annotations: z.record(z.string(), z.object({ Rating: z.coerce.number().catch(NaN) })),
+  annotations: z.record(z.string(), z.object({ Rating })),
 })
 /** Every pair that differs in the mean of the ratings: `overall_score` is known to be wrong in places. */
 const UltraFeedback = z
@@ -160,17 +166,22 @@ export const comparedIn = ({
 }: Pick<PreferenceRow, 'prompt' | 'chosen' | 'rejected'>): string =>
   fingerprint([prompt.map(({ role, content }) => [role, content]), [chosen, rejected].sort()])
 
-/** The pairs of a ranking that it tells apart; they carry its name, and share its prompt. */
-export function rankedPairs({ answers, ranks, ...row }: RankingRow): PreferenceRow[] {
-  const ranking = `ranking_${fingerprint([row.prompt, answers, ranks, row.annotator]).slice(0, 24)}`
-  return answers.flatMap((chosen, i) =>
-    answers.flatMap((rejected, j) =>
-      (ranks[i] ?? NaN) < (ranks[j] ?? NaN) ? [{ ...row, chosen, rejected, ranking }] : [],
+/** What a ranking says of each two of its answers, once; the pairs carry its name, and share its prompt. */
+export function rankedWords({ answers, ranks, ...row }: RankingRow): Word[] {
+  // equal answers, which have equal ranks, are one
+  const places = [...new Map(answers.map((answer, i) => [answer, ranks[i] ?? NaN]))]
+  const said = [row.prompt, places.map(([answer]) => answer), places.map(([, rank]) => rank)]
+  const ranking = `ranking_${fingerprint([...said, row.annotator]).slice(0, 24)}`
+  return places.flatMap(([chosen, rank], i) =>
+    places.flatMap(([rejected, other], j) =>
+      rank < other || (rank === other && i < j)
+        ? [{ pair: { ...row, chosen, rejected, ranking }, tied: rank === other }]
+        : [],
     ),
   )
 }
 
-type Part = Omit<PreferenceRow, 'axis'> & { axis?: Axis }
+type Part = Omit<PreferenceRow, 'axis'> & { axis?: Axis; tied?: boolean }
 type Layout = {
   name: string
   fits(row: Record<string, unknown>): boolean
@@ -184,12 +195,14 @@ const LAYOUTS: readonly Layout[] = [
   {
     name: 'ranking',
     fits: has('prompt', 'answers', 'ranks'),
-    schema: RankingRow.transform(rankedPairs),
+    schema: RankingRow.transform((row) =>
+      rankedWords(row).map(({ pair, tied }) => ({ ...pair, tied })),
+    ),
   },
   {
     name: 'libra',
     fits: has('axis', 'chosen', 'rejected'),
-    schema: PreferenceRow.transform((row) => [row]),
+    schema: PreferenceRow.refine(agreesWithItself, CONTRADICTION).transform((row) => [row]),
   },
   { name: 'pku', fits: has('response_0', 'response_1'), schema: Pku },
   { name: 'ultrafeedback', fits: has('instruction', 'completions'), schema: UltraFeedback },
@@ -216,10 +229,10 @@ const LAYOUTS: readonly Layout[] = [
 ]
 
 /**
- * The pairs of one row in any of these layouts; `axis` for those that name none. A row of equal answers or of a tie has
- * none. Throws `invalid_data` or `prompt_mismatch`.
+ * What one row in any of these layouts says; `axis` for those that name none. A row of equal answers says nothing, of ties
+ * only a ranking’s are told. Throws `invalid_data` or `prompt_mismatch`.
  */
-export function readPairs(row: unknown, axis: Axis): ReadPairs {
+export function readWords(row: unknown, axis: Axis): ReadWords {
   const record = z.record(z.string(), z.unknown()).safeParse(row)
   const layout = record.success ? LAYOUTS.find(({ fits }) => fits(record.data)) : undefined
   if (layout === undefined)
@@ -232,6 +245,12 @@ export function readPairs(row: unknown, axis: Axis): ReadPairs {
     const [issue] = parsed.error.issues
     throw new LibraError('invalid_data', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`)
   }
-  const pairs = parsed.data.map((pair) => PreferenceRow.parse({ axis, ...pair }))
-  return { format: layout.name, pairs: pairs.filter(({ chosen, rejected }) => chosen !== rejected) }
+  const words = parsed.data.map(({ tied = false, ...pair }) => ({
+    pair: PreferenceRow.parse({ axis, ...pair }),
+    tied,
+  }))
+  return {
+    format: layout.name,
+    words: words.filter(({ pair }) => pair.chosen !== pair.rejected),
+  }
 }

@@ -56,3 +56,17 @@ test('who waits for a label that another one of the same person takes the place 
   expect(await kept('two')).toEqual(['pref_right ab'])
   expect((await store.labelRequests.of(run.id, '1/label'))[0]?.preference).toBe('pref_right')
 })
+
+test('a label that is taken back is waited for again', async () => {
+  const { ids } = await save(word('tied', 'a', 'b'), word('tied', 'a', 'c'))
+  const asked = { id: 'ask_2', run: 'run_1', part: '2/label', axis: 'safety' as const }
+  const { prompt } = word('tied', 'a', 'b')
+  const pair = { prompt, a: 'a', b: 'b', compared: 'y', createdAt: 1 }
+  await store.labelRequests.insert([{ ...asked, ...pair, preference: ids[0] }])
+  expect(await store.labelRequests.open('run_1')).toBe(0)
+  const tie = word('tied', 'b', 'a')
+  const judge = { ...word('tied', 'a', 'c'), annotator_kind: 'judge' as const }
+  expect(await storePairs({ store }, [], null, [tie, judge])).toEqual({ ids: [], added: 0 })
+  expect(await kept('tied')).toEqual([`${ids[1]} ac`])
+  expect(await store.labelRequests.open('run_1')).toBe(1)
+})

@@ -139,8 +139,8 @@ export const preferenceRoutes = (services: Services): Route[] => [
       status: 201,
     },
     async ({ body }) => {
-      const pairs = toPairs(body)
-      const { ids } = await storePairs(services, pairs, null)
+      const { pairs, ties } = toPairs(body)
+      const { ids } = await storePairs(services, pairs, null, ties)
       await answerRequests(services, pairs, ids)
       return { object: 'list', data: ids.map((id) => ({ id, object: 'preference' })) }
     },
