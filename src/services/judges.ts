@@ -225,7 +225,7 @@ export async function askJudge(
       order: positions === 'both' ? 'both' : drawnOrder(seed, i),
     })),
   )
-  const used = verdicts.map((v) => (inconsistent === 'exclude' ? usable(v, 'exclude') : v))
+  const used = verdicts.map((verdict) => usable(verdict, inconsistent))
   if (!absolute) return { judge, verdicts: used }
   const both = await judge.assess(
     (comparisons ?? []).flatMap(({ prompt, a, b }) => [a, b].map((answer) => ({ prompt, answer }))),
