@@ -73,7 +73,7 @@ async function planJudge(services: Services, { options }: Request): Promise<Prep
   const id = options.judge ?? options.model ?? DEFAULT_JUDGE
   // asked anew: an audit that heard the cache would never see that a server's model has changed
   const judge = await openJudge(services, id, {
-    ...{ rationale, constitution, compare_by, seed, fresh: true },
+    ...{ rationale, constitution, axes: [axis], compare_by, seed, fresh: true },
   })
   const { pairs, hash } = await openLabelled(services, file, axis)
   const some = pairs.slice(0, limit)
