@@ -6,6 +6,7 @@ import type { Constitution } from '../judging/constitution.ts'
 import { createJudge } from '../judging/judge.ts'
 import type { Judge, SafetyVerdict, ScoreVerdict, Verdict } from '../judging/judge.ts'
 import { createLocalRespondent } from '../judging/local-judge.ts'
+import { urlObjection } from '../judging/openai-client.ts'
 import { createLine, createOpenAiRespondent } from '../judging/openai-judge.ts'
 import type { Line } from '../judging/openai-judge.ts'
 import { openAiWording } from '../judging/openai-prompts.ts'
@@ -257,6 +258,13 @@ export async function askJudge(
   }
 }
 
+/** What is wrong with where a profile's judge is to be asked, or null. */
+function addressObjection({ kind, base_url: url }: z.output<typeof JudgeProfile>): string | null {
+  if (kind === 'local')
+    return url === undefined ? null : 'a local judge has no address: leave it out, or kind: openai'
+  return url === undefined ? 'a judge on a server needs its address' : urlObjection(url)
+}
+
 /** Adds a profile. Throws `already_exists`, `model_not_found`, `invalid_request`. */
 export async function addJudge(
   world: World,
@@ -265,11 +273,12 @@ export async function addJudge(
   const { store } = world
   if ((await listJudges(world)).some(({ id }) => id === profile.id))
     throw new LibraError('already_exists', `a judge ${profile.id} is there already`)
-  if (profile.kind === 'local') await findModel(store, profile.model)
-  else if (profile.base_url === undefined)
-    throw new LibraError('invalid_request', 'base_url: a judge on a server needs its address', {
+  const objection = addressObjection(profile)
+  if (objection !== null)
+    throw new LibraError('invalid_request', `base_url: ${objection}`, {
       details: { field: 'base_url' },
     })
+  if (profile.kind === 'local') await findModel(store, profile.model)
   const { id, kind, model, base_url: baseUrl = null, api_key_env: apiKeyEnv = null } = profile
   const { settings } = profile
   const row = { id, kind, model, baseUrl, apiKeyEnv, settings, createdAt: Date.now() }
