@@ -28,8 +28,8 @@ describe('soft labels', () => {
   })
 
   test('a soft label needs words that are one: an option, or the one token that was let through', async () => {
-    const said = { A: 0.28, B: 0.24, The: 0.48 }
-    const { judge } = await judged(() => completion('The', { The: 0.48, ...said }), {
+    const said = { The: 0.48, A: 0.28, B: 0.24 }
+    const { judge } = await judged(() => completion('The', said), {
       maxTokens: 1,
     })
     const [cut] = await judge.compare([{ ...comparison, order: 'a_first' }])
