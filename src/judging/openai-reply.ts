@@ -30,8 +30,8 @@ export const Completion = z.object({
   usage: z
     .object({
       total_tokens: z.number().nonnegative(),
-      prompt_tokens: z.number().nonnegative().default(0),
-      completion_tokens: z.number().nonnegative().default(0),
+      prompt_tokens: z.number().nonnegative().nullish(),
+      completion_tokens: z.number().nonnegative().nullish(),
     })
     .nullish()
     .catch(null),

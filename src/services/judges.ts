@@ -157,8 +157,15 @@ export async function openRespondent(
   const { id, baseUrl, model } = profile
   const cache = { find: store.judgeAnswers, keep: store.keepJudgeAnswers }
   if (baseUrl === null) {
+    for (const kind of ['tokens', 'cost'] as const)
+      if (budget[kind] !== undefined)
+        throw new LibraError(
+          'judge_misconfigured',
+          `budget.${kind}: judge ${id} is a local model, of which requests alone are counted; set budget.requests`,
+          { details: { field: `budget.${kind}` } },
+        )
     const files = filesOf(await findModel(store, model))
-    return cached(createLocalRespondent(serving, files, id), cache, { read: !fresh })
+    return cached(createLocalRespondent(serving, files, id, budget), cache, { read: !fresh })
   }
   const settings = profile.settings ?? JudgeSettings.parse({})
   if (budget.cost !== undefined && settings.price === undefined)

@@ -147,6 +147,21 @@ test('a budget in money needs prices', async () => {
   expect(reply.body).toMatchObject({ code: 'judge_misconfigured', field: 'budget.cost' })
 })
 
+test('a local judge keeps a budget of requests and refuses one of what it does not count', async () => {
+  const comparisons = [{ prompt: question, a: '七大洲。', b: '两大洲。' }]
+  const ask = async (budget: object) =>
+    (await api.post('/v1/judge').send({ comparisons, budget, compare_by: 'letter', fresh: true }))
+      .body
+  const over = await ask({ requests: 1 })
+  expect(over.data).toMatchObject([{ ok: false, failure: 'over_budget' }])
+  expect(over.usage.requests).toBe(0)
+  expect((await ask({ requests: 2 })).data).toMatchObject([{ ok: true }])
+  for (const field of ['tokens', 'cost'])
+    expect(await ask({ [field]: 1 })).toMatchObject({
+      ...{ code: 'judge_misconfigured', status: 422, field: `budget.${field}` },
+    })
+})
+
 const audit = async (judge: string, rows: readonly unknown[], more: object = {}) => {
   const options = { target: 'judge', judge, file: await upload(rows), ...more }
   const { summary } = await finish(await api.post('/v1/evaluations').send({ options }))
