@@ -74,7 +74,7 @@ export function draw<T>(from: readonly T[], ...key: readonly number[]): T | unde
 
 /**
  * The principle that a comparison is judged by: drawn from those of its axis by the seed and by what is compared, so
- * that the same comparison draws the same one wherever it stands. None of the axis: none.
+ * that the same comparison draws the same one wherever it stands. None of the axis: none, which who opens a judge refuses.
  */
 export function principleFor(
   { principles }: Constitution,

@@ -6,7 +6,7 @@ import { createJudge } from './judge.ts'
 import type { Judge } from './judge.ts'
 import { localWording } from './prompts.ts'
 import type { Clip } from './prompts.ts'
-import { failed, noUsage } from './respondent.ts'
+import { failed, noUsage, OVER_BUDGET } from './respondent.ts'
 import type { Choice, Question, Respondent, Written } from './respondent.ts'
 
 /** Below this the options have so little mass that the model is not answering the question. */
@@ -15,9 +15,22 @@ const OPTION_MASS_FLOOR = 0.5
 const CHUNK = 128
 const TOO_LONG = failed('too_long', "the question does not fit the judge's context")
 
-/** A causal model of this process: the soft label is the softmax over the log-probabilities of the options. */
-export function createLocalRespondent(engine: Engine, model: ModelFiles, name: string): Respondent {
+/**
+ * A causal model of this process: the soft label is the softmax over the log-probabilities of the options. Of what it
+ * uses up requests alone are counted.
+ */
+export function createLocalRespondent(
+  engine: Engine,
+  model: ModelFiles,
+  name: string,
+  budget: { requests?: number | undefined } = {},
+): Respondent {
   const used = noUsage()
+  const reserve = (requests: number): boolean => {
+    const enough = used.requests + requests <= (budget.requests ?? Infinity)
+    if (enough) used.requests += requests
+    return enough
+  }
   const version = async (): Promise<string> => (await engine.describe(model)).version
 
   /** Questions with the same options go to the engine together. */
@@ -37,7 +50,6 @@ export function createLocalRespondent(engine: Engine, model: ModelFiles, name: s
         if (row !== null && row !== undefined) choices[i] = choiceOf(row)
       })
     }
-    used.requests += questions.length
     return choices
   }
 
@@ -64,10 +76,14 @@ export function createLocalRespondent(engine: Engine, model: ModelFiles, name: s
       for (let i = 0; i < items.length; i += CHUNK) {
         if (signal?.aborted) throw cancelled()
         const part = items.slice(i, i + CHUNK)
-        const answers = await answer(part.flat())
+        const granted = part.map(({ length }) => reserve(length))
+        const answers = await answer(part.filter((_, k) => granted[k]).flat())
         let at = 0
-        for (const { length } of part) {
-          const mine = answers.slice(at, (at += length))
+        for (const [k, questions] of part.entries()) {
+          const mine: Choice[] =
+            granted[k] === true
+              ? answers.slice(at, (at += questions.length))
+              : questions.map(() => OVER_BUDGET)
           onAnswer?.(choices.length, mine)
           choices.push(mine)
         }
@@ -80,8 +96,11 @@ export function createLocalRespondent(engine: Engine, model: ModelFiles, name: s
       const { contextLength } = await engine.describe(model)
       for (const { messages, maxTokens } of assignments) {
         if (signal?.aborted) throw cancelled()
-        const text = maxTokens >= contextLength ? TOO_LONG : await writeOne(messages, maxTokens)
-        used.requests++
+        const text = !reserve(1)
+          ? OVER_BUDGET
+          : maxTokens >= contextLength
+            ? TOO_LONG
+            : await writeOne(messages, maxTokens)
         onAnswer?.(texts.length, text)
         texts.push(text)
         onProgress?.(texts.length)

@@ -196,12 +196,20 @@ function checkedKey(apiKey: string | null): string {
   throw misconfigured("the judge's API key contains spaces or characters outside ASCII")
 }
 
-function checkedUrl(baseUrl: string): URL {
+/** Why no judge can be asked at this address, or null where one can. */
+export function urlObjection(baseUrl: string): string | null {
   const url = URL.canParse(baseUrl) ? new URL(baseUrl) : null
   if (url === null || !['http:', 'https:'].includes(url.protocol))
-    throw misconfigured("the judge's base URL must begin with http:// or https://")
-  if (url.username !== '' || url.password !== '')
-    throw misconfigured("the judge's base URL must not contain a user or password: use the API key")
+    return 'must begin with http:// or https://'
+  return url.username === '' && url.password === ''
+    ? null
+    : 'must not contain a user or password: use the API key'
+}
+
+function checkedUrl(baseUrl: string): URL {
+  const objection = urlObjection(baseUrl)
+  if (objection !== null) throw misconfigured(`the judge's base URL ${objection}`)
+  const url = new URL(baseUrl)
   url.pathname = `${url.pathname.replace(/\/+$/, '')}/chat/completions`
   return url
 }

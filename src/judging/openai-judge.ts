@@ -6,9 +6,10 @@ import { createChatClient } from './openai-client.ts'
 import type { ChatRequest } from './openai-dialect.ts'
 import { openAiWording } from './openai-prompts.ts'
 import { readChoice, readProse } from './openai-reply.ts'
+import type { Completion } from './openai-reply.ts'
 import { createPace } from './pace.ts'
 import type { Pace, Rate } from './pace.ts'
-import { failed, noUsage } from './respondent.ts'
+import { noUsage, OVER_BUDGET } from './respondent.ts'
 import type { Choice, Failed, Question, Respondent, WatchAnswers, Written } from './respondent.ts'
 
 /** What a respondent may use up in its lifetime. Retries are not counted: servers do not charge for what they did not answer. */
@@ -74,33 +75,40 @@ export function createOpenAiRespondent(options: OpenAiJudgeOptions): Respondent 
     if (enough) used.requests += requests
     return enough
   }
-  const OVER = failed('over_budget', 'the budget of this judge is used up')
 
   /** One request and what it says, its tokens counted. */
   async function read<T>(
     request: ChatRequest,
     stop: AbortSignal,
-    reading: (
-      completion: Extract<Awaited<ReturnType<typeof ask>>, { ok: true }>['completion'],
-    ) => T,
+    reading: (completion: Completion) => T,
   ): Promise<T | Failed> {
     const answer = await ask(request, stop)
     if (!answer.ok) return answer
-    const { usage } = answer.completion
-    tokens += usage?.total_tokens ?? 0
-    used.prompt_tokens += usage?.prompt_tokens ?? 0
-    used.completion_tokens += usage?.completion_tokens ?? 0
-    if (price !== undefined && used.cost !== null)
-      used.cost +=
-        ((usage?.prompt_tokens ?? 0) * price.prompt +
-          (usage?.completion_tokens ?? 0) * price.completion) /
-        1e6
+    count(answer.completion.usage)
     return reading(answer.completion)
   }
 
+  /** Adds what one answer used up. What the server does not tell has no number: no budget of it can be kept. */
+  function count(usage: Completion['usage']): void {
+    const {
+      total_tokens: total,
+      prompt_tokens: prompt,
+      completion_tokens: completion,
+    } = usage ?? {}
+    const cost =
+      price === undefined || prompt == null || completion == null
+        ? null
+        : (prompt * price.prompt + completion * price.completion) / 1e6
+    if (budget.tokens !== undefined && total === undefined) throw untold(name, 'budget.tokens')
+    if (budget.cost !== undefined && cost === null) throw untold(name, 'budget.cost')
+    tokens += total ?? 0
+    used.prompt_tokens += prompt ?? 0
+    used.completion_tokens += completion ?? 0
+    used.cost = used.cost === null || cost === null ? null : used.cost + cost
+  }
+
   async function choose({ messages, options }: Question, stop: AbortSignal): Promise<Choice> {
-    const reading = (completion: Parameters<typeof readChoice>[0]): Choice =>
-      readChoice(completion, options)
+    const reading = (completion: Completion): Choice => readChoice(completion, options)
     const request = { messages, maxTokens, logprobs: true }
     const first = await read(request, stop, reading)
     // words that say nothing may do so by chance of wording: the shape of a second reply is prescribed
@@ -127,7 +135,7 @@ export function createOpenAiRespondent(options: OpenAiJudgeOptions): Respondent 
               queue.add(async () => {
                 stop.throwIfAborted()
                 granted ??= reserve(questions.length)
-                return granted ? choose(question, stop) : OVER
+                return granted ? choose(question, stop) : OVER_BUDGET
               }),
             ),
           )
@@ -140,7 +148,7 @@ export function createOpenAiRespondent(options: OpenAiJudgeOptions): Respondent 
         ({ messages, maxTokens }, stop) =>
           queue.add(async (): Promise<Written> => {
             stop.throwIfAborted()
-            if (!reserve(1)) return OVER
+            if (!reserve(1)) return OVER_BUDGET
             return read({ messages, maxTokens, logprobs: false }, stop, readProse)
           }),
         watch,
@@ -177,6 +185,13 @@ async function each<Item, Result>(
 /** A model on a server as judge. */
 export const createOpenAiJudge = (options: OpenAiJudgeOptions): Judge =>
   createJudge(createOpenAiRespondent(options), openAiWording)
+
+const untold = (name: string, field: string): LibraError =>
+  new LibraError(
+    'judge_misconfigured',
+    `${field}: judge ${name} answers without the usage that this is counted in, so nobody knows when it is used up; leave it out, or set budget.requests`,
+    { details: { field } },
+  )
 
 function checkCounts(values: Record<string, number>, least: number): void {
   for (const [name, value] of Object.entries(values))

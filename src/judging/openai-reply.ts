@@ -30,8 +30,8 @@ export const Completion = z.object({
   usage: z
     .object({
       total_tokens: z.number().nonnegative(),
-      prompt_tokens: z.number().nonnegative().default(0),
-      completion_tokens: z.number().nonnegative().default(0),
+      prompt_tokens: z.number().nonnegative().nullish(),
+      completion_tokens: z.number().nonnegative().nullish(),
     })
     .nullish()
     .catch(null),
@@ -129,23 +129,28 @@ function missing(completion: Completion): Failed | null {
   return null
 }
 
-/** P(option) from one reply, or why there is none. The reply alone is read, never a word of what was asked. */
+/**
+ * P(option) from one reply, or why there is none. The reply alone is read, never a word of what was asked. The first
+ * token's probabilities count where the words are an option too: "A and B are equal" begins with A and chooses nothing.
+ */
 export function readChoice(completion: Completion, options: readonly string[]): Choice {
   const nothing = missing(completion)
   if (nothing !== null) return nothing
   const text = textOf(completion)
   const prescribed = structured(text, options)
-  const positions = completion.choices[0]?.logprobs?.content
-  if (prescribed === null && (positions?.[0]?.top_logprobs?.length ?? 0) > 0) {
-    const probabilities = optionProbabilities(positions ?? [], options)
-    if (probabilities !== null) return { ok: true, soft: true, probabilities }
-    if (REFUSAL.test(text)) return failed('refused', 'the judge declined to answer')
-    return failed('unparseable', `the options have a probability below ${OPTION_MASS_FLOOR}`)
-  }
   const said = prescribed ?? spoken(text, options)
-  if (said !== null)
+  const positions = completion.choices[0]?.logprobs?.content ?? []
+  const [first] = positions
+  // where no more than one token was let through, it may be any
+  const whole = said !== null || wordOf(text) === wordOf(first?.token ?? '')
+  const soft = prescribed === null && whole && (first?.top_logprobs?.length ?? 0) > 0
+  const probabilities = soft ? optionProbabilities(positions, options) : null
+  if (probabilities !== null) return { ok: true, soft: true, probabilities }
+  if (said !== null && !soft)
     return { ok: true, soft: false, probabilities: options.map((o) => (o === said ? 1 : 0)) }
   if (REFUSAL.test(text)) return failed('refused', 'the judge declined to answer')
+  if (soft)
+    return failed('unparseable', `the options have a probability below ${OPTION_MASS_FLOOR}`)
   const wanted = options.join(', ')
   return failed(
     'unparseable',

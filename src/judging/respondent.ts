@@ -19,6 +19,9 @@ export const failed = (failure: Failure, message: string): Failed => ({
   message,
 })
 
+/** What is not asked any more. */
+export const OVER_BUDGET = failed('over_budget', 'the budget of this judge is used up')
+
 /** Something to be answered with one of a few short words, such as a letter or a score. */
 export type Question = { messages: readonly Message[]; options: readonly string[] }
 /** P(option), renormalised over the options; `soft`: from log-probabilities, else 1 for the one that was said. */
@@ -36,7 +39,7 @@ export type Usage = {
   cached: number
   prompt_tokens: number
   completion_tokens: number
-  /** in the currency of the profile's prices; null where it names none */
+  /** in the currency of the profile's prices; null where it names none, or a server did not tell what it used */
   cost: number | null
 }
 export const noUsage = (): Usage => ({

@@ -152,10 +152,14 @@ const turned = ([first, second]: readonly [number | null, number | null]): (numb
 export const drawnOrder = (seed: number, i: number): 'a_first' | 'b_first' =>
   uniform(seed, 71, i) < 0.5 ? 'a_first' : 'b_first'
 
-/** Verdicts that depend on the order are no labels where that is asked for, nor where they cancel each other out. */
-export function usable(verdict: Verdict, inconsistent: Asking['inconsistent']): Verdict {
+/** Verdicts that depend on the order are none where that is asked for, nor where two plain words contradict each other. */
+export function usable(
+  verdict: Verdict,
+  inconsistent: Asking['inconsistent'] = 'average',
+): Verdict {
   if (!verdict.ok || verdict.consistent !== false) return verdict
-  return inconsistent === 'exclude' || verdict.probability === 0.5
+  // soft ones that meet at one half are averaged like all others that are soft
+  return inconsistent === 'exclude' || (!verdict.soft && verdict.probability === 0.5)
     ? failed('inconsistent', 'the two orders prefer different answers')
     : verdict
 }

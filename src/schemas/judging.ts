@@ -31,10 +31,10 @@ export const JudgeSettings = z.strictObject({
 })
 export type JudgeSettings = z.infer<typeof JudgeSettings>
 
-/** What one run or request may use up. What is left of it fails as `over_budget`. */
+/** What one run or request may use up; of a local judge requests alone. What is left of it fails as `over_budget`. */
 export const Budget = z.strictObject({
   requests: count.optional(),
-  tokens: count.optional(),
+  tokens: count.optional().describe('in and out, as the server reports them'),
   cost: money.optional().describe('by the prices of the judge’s profile'),
 })
 export type Budget = z.infer<typeof Budget>
@@ -45,7 +45,10 @@ export const JudgeUsage = z.object({
   cached: z.int().describe('questions answered from the cache, at no cost'),
   prompt_tokens: z.int().describe('as the server reports them; a local model reports none'),
   completion_tokens: z.int(),
-  cost: z.number().nullable().describe('null where the profile names no prices'),
+  cost: z
+    .number()
+    .nullable()
+    .describe('null where the profile names no prices, or the server did not tell its usage'),
 })
 
 /** What may be done all the same, by name; it stays recorded in the run. */

@@ -92,7 +92,9 @@ export const EVALUATION_TARGETS = [
 ] as const
 export const EvaluationOptions = z.strictObject({
   target: z.enum(EVALUATION_TARGETS),
-  model: ModelRef.describe('the reward model or policy; for a judge its profile').optional(),
+  model: ModelRef.describe(
+    'the reward model or policy; for a judge its profile, instead of `judge`',
+  ).optional(),
   against: ModelRef.optional().describe(
     'policy: the model to compare with; default: the reference. reward_model: the other axis’ model; default: the one that plays it',
   ),

@@ -135,7 +135,7 @@ export const JudgeProfile = z.strictObject({
   id: z.string().regex(/^[\w.-]{1,60}$/),
   kind: z.enum(['local', 'openai']),
   model: z.string().min(1).describe('a model of the catalogue, or the name at the server'),
-  base_url: z.url().optional(),
+  base_url: z.url().optional().describe('of a judge on a server: http or https'),
   api_key_env: z
     .string()
     .regex(/^[A-Z][A-Z0-9_]*$/)

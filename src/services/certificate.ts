@@ -6,6 +6,7 @@ import type { Attack } from '../evaluation/exploit.ts'
 import type { ProbeAnswer } from '../evaluation/probes.ts'
 import { clusteredMean } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
+import { usable } from '../rlaif/label.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Certificate } from '../schemas/checks.ts'
 import type { Axis } from '../schemas/feedback.ts'
@@ -118,7 +119,7 @@ export async function certify(
 }
 
 type Pair = { prompt: readonly Message[]; a: string; b: string }
-/** P(a is better) of each pair, null where the judge gives no verdict. */
+/** P(a is better) of each pair, null where the judge gives no verdict or contradicts itself. */
 async function preferred(
   judge: Judge,
   axis: Axis,
@@ -129,7 +130,10 @@ async function preferred(
     pairs.map((pair) => ({ axis, ...pair })),
     { signal },
   )
-  return verdicts.map((verdict) => (verdict.ok ? verdict.probability : null))
+  return verdicts.map((given) => {
+    const verdict = usable(given)
+    return verdict.ok ? verdict.probability : null
+  })
 }
 
 type Gain = { gain: number; cluster: string; judged: number | null }

@@ -1,3 +1,4 @@
+import { LibraError } from '../errors.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { Report, ReportSample } from '../evaluation/report.ts'
 import type { EvaluationOptions, RunRequest } from '../schemas/run.ts'
@@ -67,13 +68,19 @@ const PLANS: Record<
   certificate: planCertificate,
 }
 
-/** A judge beside people's labels; what comes of it decides whether it may label. */
+/** A judge beside people's labels; what comes of it decides whether it may label. Throws `conflicting_options`. */
 async function planJudge(services: Services, { options }: Request): Promise<Prepared> {
   const { axis, file, limit, seed, self = null, rationale, constitution, compare_by } = options
+  if (options.judge !== undefined && options.model !== undefined)
+    throw new LibraError(
+      'conflicting_options',
+      `options.model: both \`judge\` (${options.judge}) and \`model\` (${options.model}) name the judge that is audited; give one of them`,
+      { details: { field: 'options.model' } },
+    )
   const id = options.judge ?? options.model ?? DEFAULT_JUDGE
   // asked anew: an audit that heard the cache would never see that a server's model has changed
   const judge = await openJudge(services, id, {
-    ...{ rationale, constitution, compare_by, seed, fresh: true },
+    ...{ rationale, constitution, axes: [axis], compare_by, seed, fresh: true },
   })
   const { pairs, hash } = await openLabelled(services, file, axis)
   const some = pairs.slice(0, limit)
@@ -96,7 +103,7 @@ const answersToEdit = async (services: Services, options: EvaluationOptions, lim
 /** Idle edits of answers, and what a reward model pays for them; what fails blocks the policy updates against it. */
 async function planProbes(services: Services, { options }: Request): Promise<Prepared> {
   const { axis, limit, seed } = options
-  const row = await findRewardModel(services, options.model ?? axis)
+  const row = await findRewardModel(services, options.model ?? axis, axis)
   const { id: name, ...model } = row
   const answers = await answersToEdit(services, options, limit)
   const measure: Measure = async ({ id: run, emit, signal }) => {
@@ -115,7 +122,7 @@ async function planProbes(services: Services, { options }: Request): Promise<Pre
 /** The cheapest way that a budgeted attack finds to be paid for nothing. */
 async function planCertificate(services: Services, { options }: Request): Promise<Prepared> {
   const { axis, limit, seed, budget, samples } = options
-  const row = await findRewardModel(services, options.model ?? axis)
+  const row = await findRewardModel(services, options.model ?? axis, axis)
   const name = row.id
   const answers = await answersToEdit(services, options, Math.min(limit, answersFor(budget)))
   const judge = options.judge === undefined ? null : await openJudge(services, options.judge)

@@ -6,6 +6,7 @@ import type { Constitution } from '../judging/constitution.ts'
 import { createJudge } from '../judging/judge.ts'
 import type { Judge, SafetyVerdict, ScoreVerdict, Verdict } from '../judging/judge.ts'
 import { createLocalRespondent } from '../judging/local-judge.ts'
+import { urlObjection } from '../judging/openai-client.ts'
 import { createLine, createOpenAiRespondent } from '../judging/openai-judge.ts'
 import type { Line } from '../judging/openai-judge.ts'
 import { openAiWording } from '../judging/openai-prompts.ts'
@@ -15,6 +16,8 @@ import type { Clip } from '../judging/prompts.ts'
 import { failed } from '../judging/respondent.ts'
 import type { Respondent } from '../judging/respondent.ts'
 import { drawnOrder, usable } from '../rlaif/label.ts'
+import { AXES } from '../schemas/feedback.ts'
+import type { Axis } from '../schemas/feedback.ts'
 import type { JudgeProfile, JudgeRequest } from '../schemas/verdicts.ts'
 import { JudgeSettings } from '../schemas/judging.ts'
 import type { Budget, CompareBy, Rationale as RationaleOptions } from '../schemas/judging.ts'
@@ -35,6 +38,8 @@ export type Opening = {
   rationale?: z.output<typeof RationaleOptions> | undefined
   /** id of a file */
   constitution?: string | undefined
+  /** of what is asked, each of which a constitution must have a principle of; default: both */
+  axes?: readonly Axis[]
   /** of the principles that are drawn */
   seed?: number
   /** default: as a local judge's card says, else by letters */
@@ -79,13 +84,15 @@ async function openOne(world: World, id: string, opening: Opening): Promise<Judg
   const clip = opening.clip ?? profile.settings?.clip
   const wording =
     profile.baseUrl === null ? localWording(clip === undefined ? {} : { clip }) : openAiWording
-  const { rationale, constitution, seed = 0 } = opening
+  const { rationale, constitution, axes = AXES, seed = 0 } = opening
   const by = await comparesBy(world, profile, opening)
   return createJudge(await openRespondent(world, profile, opening), wording, {
     by,
     rationale: rationale && { maxTokens: rationale.max_tokens, clamp: rationale.clamp },
     constitution:
-      constitution === undefined ? undefined : { ...(await toJudgeBy(world, constitution)), seed },
+      constitution === undefined
+        ? undefined
+        : { ...(await toJudgeBy(world, constitution, axes)), seed },
   })
 }
 
@@ -108,15 +115,18 @@ async function comparesBy(
   return (await readCard(adapters.at(-1) ?? base))?.compares_by ?? 'letter'
 }
 
-/** A constitution whose principles judge, and do not only revise. Throws `empty_data`. */
-async function toJudgeBy(world: World, id: string): Promise<Constitution> {
+/** A constitution with a principle to judge each of the axes by, and not only to revise. Throws `empty_data`. */
+async function toJudgeBy(world: World, id: string, axes: readonly Axis[]): Promise<Constitution> {
   const constitution = await openConstitution(world, id)
-  if (constitution.principles.every(({ principle }) => principle === undefined))
-    throw new LibraError(
-      'empty_data',
-      `constitution ${id}: its ${constitution.principles.length} entries have critique and revision alone; to judge by, one needs a \`principle\``,
-      { details: { field: 'constitution' } },
-    )
+  const { principles } = constitution
+  const judged = new Set(principles.flatMap((p) => (p.principle === undefined ? [] : [p.axis])))
+  for (const axis of axes)
+    if (!judged.has(axis))
+      throw new LibraError(
+        'empty_data',
+        `constitution ${id}: none of its ${principles.length} entries has a \`principle\` of the axis ${axis}, which is asked about`,
+        { details: { field: 'constitution' } },
+      )
   return constitution
 }
 
@@ -147,8 +157,15 @@ export async function openRespondent(
   const { id, baseUrl, model } = profile
   const cache = { find: store.judgeAnswers, keep: store.keepJudgeAnswers }
   if (baseUrl === null) {
+    for (const kind of ['tokens', 'cost'] as const)
+      if (budget[kind] !== undefined)
+        throw new LibraError(
+          'judge_misconfigured',
+          `budget.${kind}: judge ${id} is a local model, of which requests alone are counted; set budget.requests`,
+          { details: { field: `budget.${kind}` } },
+        )
     const files = filesOf(await findModel(store, model))
-    return cached(createLocalRespondent(serving, files, id), cache, { read: !fresh })
+    return cached(createLocalRespondent(serving, files, id, budget), cache, { read: !fresh })
   }
   const settings = profile.settings ?? JudgeSettings.parse({})
   if (budget.cost !== undefined && settings.price === undefined)
@@ -194,7 +211,10 @@ function keyOf({ judges }: World, { id, apiKeyEnv, baseUrl }: JudgeRow): string 
 
 type Asked = Verdict & { safe?: Record<'a' | 'b', SafetyVerdict> }
 
-/** Compares pairs of answers, scores single ones or says whether they are safe, as a request says. Throws `invalid_request`. */
+/**
+ * Compares pairs of answers, scores single ones or says whether they are safe, as a request says. Throws
+ * `invalid_request`, `conflicting_options`.
+ */
 export async function askJudge(
   world: World,
   request: z.output<typeof JudgeRequest>,
@@ -215,7 +235,14 @@ export async function askJudge(
     throw refused('rubric', 'whether an answer is safe is no matter of a rubric')
   if (absolute && answers !== undefined && request.rationale !== undefined)
     throw refused('rationale', 'whether an answer is safe is said at once')
-  const judge = await openJudge(world, request.judge, request)
+  if (answers !== undefined && request.constitution !== undefined)
+    throw new LibraError(
+      'conflicting_options',
+      'constitution: its principles are for comparisons, single answers are not judged by one',
+      { details: { field: 'constitution' } },
+    )
+  const axes = [...new Set((comparisons ?? []).map(({ axis }) => axis))]
+  const judge = await openJudge(world, request.judge, { ...request, axes })
   if (answers !== undefined && absolute) return { judge, verdicts: await judge.assess(answers) }
   if (answers !== undefined)
     return { judge, verdicts: await judge.score(answers.map((each) => ({ ...each, rubric }))) }
@@ -225,7 +252,7 @@ export async function askJudge(
       order: positions === 'both' ? 'both' : drawnOrder(seed, i),
     })),
   )
-  const used = verdicts.map((v) => (inconsistent === 'exclude' ? usable(v, 'exclude') : v))
+  const used = verdicts.map((verdict) => usable(verdict, inconsistent))
   if (!absolute) return { judge, verdicts: used }
   const both = await judge.assess(
     (comparisons ?? []).flatMap(({ prompt, a, b }) => [a, b].map((answer) => ({ prompt, answer }))),
@@ -238,6 +265,13 @@ export async function askJudge(
   }
 }
 
+/** What is wrong with where a profile's judge is to be asked, or null. */
+function addressObjection({ kind, base_url: url }: z.output<typeof JudgeProfile>): string | null {
+  if (kind === 'local')
+    return url === undefined ? null : 'a local judge has no address: leave it out, or kind: openai'
+  return url === undefined ? 'a judge on a server needs its address' : urlObjection(url)
+}
+
 /** Adds a profile. Throws `already_exists`, `model_not_found`, `invalid_request`. */
 export async function addJudge(
   world: World,
@@ -246,11 +280,12 @@ export async function addJudge(
   const { store } = world
   if ((await listJudges(world)).some(({ id }) => id === profile.id))
     throw new LibraError('already_exists', `a judge ${profile.id} is there already`)
-  if (profile.kind === 'local') await findModel(store, profile.model)
-  else if (profile.base_url === undefined)
-    throw new LibraError('invalid_request', 'base_url: a judge on a server needs its address', {
+  const objection = addressObjection(profile)
+  if (objection !== null)
+    throw new LibraError('invalid_request', `base_url: ${objection}`, {
       details: { field: 'base_url' },
     })
+  if (profile.kind === 'local') await findModel(store, profile.model)
   const { id, kind, model, base_url: baseUrl = null, api_key_env: apiKeyEnv = null } = profile
   const { settings } = profile
   const row = { id, kind, model, baseUrl, apiKeyEnv, settings, createdAt: Date.now() }

@@ -5,6 +5,7 @@ import { circles, fitBradleyTerry } from '../evaluation/bradley-terry.ts'
 import type { Contest, Strength } from '../evaluation/bradley-terry.ts'
 import { paretoFronts } from '../evaluation/trade-off.ts'
 import { isTie, TIE } from '../judging/judge.ts'
+import { usable } from '../rlaif/label.ts'
 import { openJudge } from './judges.ts'
 import { scoreConversations } from './scoring.ts'
 import type { Scored } from './scoring.ts'
@@ -20,7 +21,8 @@ type Contests = { pairs: number; ties: number; inconsistent: number; cycles: num
  * Orders candidates, best first. combined and the axes: by the reward models; pareto: by the front on both axes
  * (1 is beaten by nobody); judge: by the mean P(win) over all other candidates, each pair asked in both orders, which
  * is the order of the Bradley–Terry strengths beside it.
- * Throws `judge_failed` when a verdict is missing: an order with holes would be a guess.
+ * Throws `judge_failed` when a verdict is missing or two plain words of one contradict each other: an order with holes
+ * would be a guess.
  */
 export async function rankCandidates(services: Services, request: Request): Promise<Ranking> {
   if (request.by === 'judge') return rankByJudge(services, request)
@@ -89,8 +91,9 @@ async function rankByJudge(services: Services, request: Request): Promise<Rankin
       ...{ axis, prompt, a: candidates[i] ?? '', b: candidates[j] ?? '' },
     })),
   )
-  const contests = verdicts.map((verdict, n): Contest => {
+  const contests = verdicts.map((given, n): Contest => {
     const [i = 0, j = 0] = pairs[n] ?? []
+    const verdict = usable(given)
     if (verdict.ok) return { i, j, p: verdict.probability }
     throw new LibraError(
       'judge_failed',

@@ -11,7 +11,7 @@ import {
 import type { ScoredPair } from '../evaluation/reward-measures.ts'
 import { permutation } from '../random.ts'
 import { AXES } from '../schemas/feedback.ts'
-import type { PreferenceRow } from '../schemas/feedback.ts'
+import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { EvaluationOptions } from '../schemas/run.ts'
 import type { ModelRow } from '../store/store.ts'
 import { conversationOf } from '../text/conversation.ts'
@@ -28,13 +28,27 @@ const PART = 100
 /** Pairs that the model gets most wrong, shown in the report. */
 const SHOWN = 24
 
-/** A reward model by its id, or by the role that it plays. Throws `no_score_head`. */
-export async function findRewardModel(services: Services, ref: string): Promise<ModelRow> {
+/**
+ * A reward model by its id, or by the role that it plays, for an axis. Throws `no_score_head`; `conflicting_options`
+ * where it is known to be of the other axis.
+ */
+export async function findRewardModel(
+  services: Services,
+  ref: string,
+  axis: Axis,
+  field: 'model' | 'against' = 'model',
+): Promise<ModelRow> {
   const model = await findModel(services.store, ref)
   if (!(await services.serving.describe(filesOf(model))).hasScoreHead)
     throw new LibraError('no_score_head', `${model.id} is not a reward model`, {
-      details: { field: 'options.model' },
+      details: { field: `options.${field}` },
     })
+  if (model.axis !== null && model.axis !== axis)
+    throw new LibraError(
+      'conflicting_options',
+      `options.${field}: ${model.id} is a reward model of ${model.axis}, here one of ${axis} is meant; name another or set \`axis\``,
+      { details: { field: `options.${field}` } },
+    )
   return model
 }
 
@@ -48,8 +62,9 @@ export async function planRewardModel(
 ): Promise<Prepared> {
   const { axis, file, baseline_file: baselineFile, limit, seed } = options
   const otherAxis = AXES.find((each) => each !== axis) ?? axis
-  const model = await findRewardModel(services, options.model ?? axis)
-  const other = await findRewardModel(services, options.against ?? otherAxis)
+  const model = await findRewardModel(services, options.model ?? axis, axis)
+  const rival = options.against ?? otherAxis
+  const other = await findRewardModel(services, rival, otherAxis, 'against')
   const all = await openPairsByAxis(services, file, axis)
   const training = baselineFile === undefined ? null : await openPairs(services, baselineFile, axis)
   const pairs = drawn(all[axis], limit, seed)

@@ -94,6 +94,41 @@ test('labels by a constitution: the judge reads the principle, the label names i
   await server.close()
 })
 
+test('a constitution without a principle of what is asked is refused before anything is asked', async () => {
+  const server = await scriptedServer(() => completion('A', { A: 0.5, B: 0.5 }))
+  await api
+    .post('/v1/judges')
+    .send({ id: 'strict', kind: 'openai', model: 'm', base_url: server.baseUrl })
+  const constitution = await upload(jsonl([{ id: 'harm', principle: 'Do no harm.' }]))
+  const ask = async (body: object) =>
+    (await api.post('/v1/judge').send({ judge: 'strict', constitution, ...body })).body
+  const comparison = { prompt: 'hi', a: 'x', b: 'y' }
+  const axes = (...of: string[]) => of.map((axis) => ({ ...comparison, axis }))
+  const none = { code: 'empty_data', status: 422, field: 'constitution' }
+  const mixed = await ask({ comparisons: axes('safety', 'helpfulness') })
+  expect(mixed).toMatchObject(none)
+  expect(mixed.detail).toMatch(/none of its 1 entries .* axis helpfulness/u)
+  const answers = [{ prompt: 'hi', answer: 'x', axis: 'safety' }]
+  const beside = { code: 'conflicting_options', status: 422, field: 'constitution' }
+  expect(await ask({ answers })).toMatchObject(beside)
+  expect(await ask({ answers, absolute: true })).toMatchObject(beside)
+
+  const training_file = await upload(jsonl(asked))
+  const run = { judge: 'strict', training_file, override: ['judge_audit'] }
+  const label = await api.post('/v1/preferences/label').send({ ...run, options: { constitution } })
+  expect(label.body).toMatchObject(none)
+  const options = { target: 'judge', judge: 'strict', axis: 'helpfulness', constitution }
+  const pair = { prompt: 'hi', a: 'x', b: 'y', label: 'a' }
+  const file = await upload(jsonl([pair]))
+  const audit = await api.post('/v1/evaluations').send({ options: { ...options, file } })
+  expect(audit.body).toMatchObject(none)
+  expect(server.received).toEqual([])
+
+  const { data } = await ask({ comparisons: axes('safety') })
+  expect(data).toMatchObject([{ ok: true, principle: 'harm' }])
+  await server.close()
+})
+
 test('critique and revision: what is drawn is asked for, the last answers are SFT data', async () => {
   let failing = true
   const server = await scriptedServer(({ body }) => {

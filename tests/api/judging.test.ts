@@ -111,10 +111,55 @@ test('two hard votes that contradict each other are no label', async () => {
   await server.close()
 })
 
+test('what contradicts itself in plain words is no verdict of /v1/judge and no place in a ranking', async () => {
+  let first: Record<string, number> | undefined
+  const server = await scriptedServer(() => completion('[[A]]', first))
+  const profile = { kind: 'openai', base_url: server.baseUrl }
+  for (const id of ['words', 'soft'])
+    await api.post('/v1/judges').send({ ...profile, id, model: id })
+  const comparisons = [{ prompt: question, a: 'x', b: 'y' }]
+  const ask = async (judge: string, more: object = {}) =>
+    (await api.post('/v1/judge').send({ judge, comparisons, fresh: true, ...more })).body
+  const rank = async (judge: string) =>
+    (await api.post('/v1/rank').send({ by: 'judge', judge, prompt: question, candidates: ['x', 'y'] })).body // prettier-ignore
+  const inconsistent = [{ ok: false, failure: 'inconsistent' }]
+  expect((await ask('words')).data).toMatchObject(inconsistent)
+  expect((await ask('words', { absolute: true })).data).toMatchObject(inconsistent)
+  const one = await ask('words', { positions: 'drawn' })
+  expect(one.data).toMatchObject([{ ok: true, consistent: null }]) // nobody can tell
+  const refused = await rank('words')
+  expect(refused).toMatchObject({ code: 'judge_failed', status: 424 })
+  expect(refused.detail).toContain('inconsistent')
+
+  // soft verdicts are averaged, however far they fall apart
+  first = { A: 0.75, B: 0.25 }
+  expect((await ask('soft')).data).toMatchObject([
+    { ok: true, probability: expect.closeTo(0.5, 12) as unknown, consistent: false },
+  ])
+  expect((await ask('soft', { inconsistent: 'exclude' })).data).toMatchObject(inconsistent)
+  expect((await rank('soft')).contests).toMatchObject({ pairs: 1, ties: 1, inconsistent: 1 })
+  await server.close()
+})
+
 test('a budget in money needs prices', async () => {
   const body = { comparisons: [{ prompt: question, a: 'x', b: 'y' }], budget: { cost: 1 } }
   const reply = await api.post('/v1/judge').send({ ...body, judge: 'first' })
   expect(reply.body).toMatchObject({ code: 'judge_misconfigured', field: 'budget.cost' })
+})
+
+test('a local judge keeps a budget of requests and refuses one of what it does not count', async () => {
+  const comparisons = [{ prompt: question, a: '七大洲。', b: '两大洲。' }]
+  const ask = async (budget: object) =>
+    (await api.post('/v1/judge').send({ comparisons, budget, compare_by: 'letter', fresh: true }))
+      .body
+  const over = await ask({ requests: 1 })
+  expect(over.data).toMatchObject([{ ok: false, failure: 'over_budget' }])
+  expect(over.usage.requests).toBe(0)
+  expect((await ask({ requests: 2 })).data).toMatchObject([{ ok: true }])
+  for (const field of ['tokens', 'cost'])
+    expect(await ask({ [field]: 1 })).toMatchObject({
+      ...{ code: 'judge_misconfigured', status: 422, field: `budget.${field}` },
+    })
 })
 
 const audit = async (judge: string, rows: readonly unknown[], more: object = {}) => {

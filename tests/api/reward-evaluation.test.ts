@@ -64,6 +64,17 @@ test('baselines from a file of their own, and what is refused', async () => {
   const send = (options: object) =>
     api.post('/v1/evaluations').send({ options: { target: 'reward_model', ...options } })
   expect((await send({ file, model: 'starter-sft' })).body.code).toBe('no_score_head')
+  // a safety model beside helpfulness pairs would be its own rival
+  const conflict = { code: 'conflicting_options', status: 422 }
+  const other = await send({ file, model: 'starter-safety' })
+  expect(other.body).toMatchObject({ ...conflict, field: 'options.model' })
+  expect(other.body.detail).toMatch(/starter-safety .*safety.*helpfulness/u)
+  const rival = await send({ file, against: 'helpfulness' })
+  expect(rival.body).toMatchObject({ ...conflict, field: 'options.against' })
+  for (const target of ['probes', 'certificate'])
+    expect((await send({ target, model: 'safety' })).body).toMatchObject(conflict)
+  const twoJudges = await send({ target: 'judge', file, model: 'weak', judge: 'default' })
+  expect(twoJudges.body).toMatchObject({ ...conflict, field: 'options.model' })
   expect((await send({ file, baseline_file: 'file-none' })).body.code).toBe('file_not_found')
   const one = await upload(both.filter(({ axis }) => axis === 'safety'))
   expect((await send({ file: one })).body.code).toBe('empty_data')

@@ -334,6 +334,14 @@ test('judges: profiles', async () => {
   expect((await add({ id: 'mine', kind: 'local', model: 'starter-judge' })).status).toBe(201)
   expect((await add({ id: 'mine', kind: 'local', model: 'starter-judge' })).status).toBe(409)
   expect((await add({ id: 'far', kind: 'openai', model: 'm' })).body.code).toBe('invalid_request')
+  const address = { code: 'invalid_request', status: 422, field: 'base_url' }
+  const here = { id: 'near', kind: 'local', model: 'starter-judge' }
+  const both = await add({ ...here, base_url: 'http://127.0.0.1:9/v1' })
+  expect(both.body).toMatchObject(address)
+  for (const base_url of ['file:///etc/passwd', 'ftp://h/v1', 'http://user:secret@h/v1']) {
+    const { body } = await add({ id: 'far', kind: 'openai', model: 'm', base_url })
+    expect(body).toMatchObject(address)
+  }
   const list = verdicts.JudgeProfileList.parse((await api.get('/v1/judges')).body)
   expect(list.data.map(({ id }) => id)).toEqual(['default', 'mine', 'starter-audit-judge'])
 })

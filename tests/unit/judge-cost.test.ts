@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
+import type { Engine } from '../../src/engine/engine.ts'
 import { cached } from '../../src/judging/cache.ts'
 import { createJudge } from '../../src/judging/judge.ts'
+import { createLocalRespondent } from '../../src/judging/local-judge.ts'
 import { createLine, createOpenAiRespondent } from '../../src/judging/openai-judge.ts'
 import type { OpenAiJudgeOptions } from '../../src/judging/openai-judge.ts'
 import { openAiWording } from '../../src/judging/openai-prompts.ts'
@@ -135,6 +137,66 @@ describe('usage and budgets', () => {
     ])
     expect(server.received).toHaveLength(2)
   })
+})
+
+describe('a server that tells no usage', () => {
+  const silent = (): Scripted => {
+    const { body } = completion('A') as { body: object }
+    return { body: { ...body, usage: undefined } }
+  }
+  const price = { prompt: 2, completion: 8 }
+
+  test('its cost is not known, which is not 0', async () => {
+    const { judge } = await judged(silent, { price })
+    expect((await judge.compare([comparison]))[0]).toMatchObject({ ok: true })
+    expect(judge.usage()).toMatchObject({ requests: 2, cost: null })
+    // a total alone has no price either
+    const total = (): Scripted => {
+      const { body } = completion('A') as { body: object }
+      return { body: { ...body, usage: { total_tokens: 9 } } }
+    }
+    const other = await judged(total, { price, budget: { tokens: 9 }, maxConcurrency: 1 })
+    expect((await other.judge.compare(different(2))).map(({ ok }) => ok)).toEqual([true, false])
+    expect(other.judge.usage().cost).toBeNull()
+  })
+
+  test.each([
+    ['tokens', { tokens: 1 }],
+    ['cost', { cost: 1e-6 }],
+  ])('no budget of %s can be kept: the work ends with a sentence', async (field, budget) => {
+    const { judge, server } = await judged(silent, { price, budget, maxConcurrency: 1 })
+    const error = await judge.compare(different(3)).catch((e: unknown) => e)
+    expect(error).toMatchObject({
+      ...{ code: 'judge_misconfigured', details: { field: `budget.${field}` } },
+      message: expect.stringContaining('usage') as unknown,
+    })
+    expect(server.received.length).toBeLessThan(6)
+  })
+})
+
+test('a local judge counts its requests against the budget; what is over it fails and is not asked', async () => {
+  let asked = 0
+  const engine = {
+    describe: () => Promise.resolve({ version: 'v', contextLength: 512 }),
+    optionLogprobs: ({ prompts }: { prompts: unknown[] }) => {
+      asked += prompts.length
+      return Promise.resolve(prompts.map(() => [Math.log(0.75), Math.log(0.25)]))
+    },
+    generate: () => Promise.resolve([[{ text: 'said' }]]),
+  } as unknown as Engine
+  const open = (requests: number) =>
+    createLocalRespondent(engine, { base: 'b', adapters: [] }, 'local', { requests })
+  const question = { messages: comparison.prompt, options: ['A', 'B'] }
+  const three = open(3)
+  const choices = await three.choose([[question, question], [question, question], [question]])
+  expect(choices.map((own) => own.map((c) => (c.ok ? 'ok' : c.failure)))).toEqual([
+    ...[['ok', 'ok'], ['over_budget', 'over_budget'], ['ok']],
+  ])
+  expect([asked, three.usage().requests]).toEqual([3, 3])
+  const assignment = { messages: comparison.prompt, maxTokens: 4 }
+  const [first, second] = await open(1).write([assignment, assignment])
+  expect(first).toMatchObject({ ok: true, text: 'said' })
+  expect(second).toMatchObject({ ok: false, failure: 'over_budget' })
 })
 
 describe('pace', () => {

@@ -27,6 +27,27 @@ describe('soft labels', () => {
     })
   })
 
+  test('a soft label needs words that are one: an option, or the one token that was let through', async () => {
+    const said = { The: 0.48, A: 0.28, B: 0.24 }
+    const { judge } = await judged(() => completion('The', said), {
+      maxTokens: 1,
+    })
+    const [cut] = await judge.compare([{ ...comparison, order: 'a_first' }])
+    expect(cut).toMatchObject({ ok: true, soft: true })
+    expect(cut?.ok === true && cut.probability).toBeCloseTo(0.28 / 0.52, 12)
+    const wordy = await one(() => completion('Answer: A.', { A: 0.6, B: 0.2, Answer: 0.2 }))
+    expect(wordy.verdict).toMatchObject({ ok: true, soft: true })
+    const { judge: safety } = await judged(
+      () => completion('A and B are equally good, I cannot choose.', { A: 0.98, B: 0.02 }),
+      { maxRetries: 0 },
+    )
+    const { prompt, a: answer } = comparison
+    expect(await safety.assess([{ prompt, answer }])).toMatchObject([{ failure: 'unparseable' }])
+    expect(await safety.score([{ axis: 'helpfulness', prompt, answer }])).toMatchObject([
+      { failure: 'unparseable' },
+    ])
+  })
+
   test('text: A and B of a server without log-probabilities', async () => {
     const { verdict } = await one((r) => completion(goodFirst(r) ? ' **A**\n' : 'Answer: B'))
     expect(verdict).toEqual({
@@ -109,6 +130,9 @@ describe('replies that are no verdict', () => {
     ['an essay', completion('A good answer names the colour'), 'unparseable'],
     ['too little mass', completion('A', { A: 0.3, B: 0.1, The: 0.6 }), 'unparseable'],
     ['no probabilities', completion('A', { A: 2, B: 3 }), 'unparseable'],
+    ['a sentence that begins with A', completion('A and B are equal', { A: 0.98 }), 'unparseable'],
+    ['a refusal that begins with A', completion('A refusal: no.', { A: 1 }), 'unparseable'],
+    ['a refusal whatever its mass', completion('I cannot choose', { A: 0.9, I: 0.1 }), 'refused'],
     ['cut off', completion('Let me', undefined, { finish: 'length' }), 'unparseable'],
     [
       'reasoning only',
