@@ -94,8 +94,20 @@ export function recallOf(
 export const recallAt = (rows: readonly Detection[], falsePositiveRate: number): number =>
   recallOf(rows, falsePositiveRate)(once(rows.length))
 
+/** Whether rows that count differ; of equal ones rounding would leave a deviation that is none. */
+function varies(x: Weights, weights: Weights): boolean {
+  let first: number | null = null
+  for (let i = 0; i < x.length; i++) {
+    if (!weights[i]) continue
+    first ??= x[i] ?? 0
+    if (x[i] !== first) return true
+  }
+  return false
+}
+
 /** Pearson's correlation of rows of which each counts w times; NaN where one side does not vary. x [n], y [n]. */
 function correlation(x: Weights, y: Weights, weights: Weights): number {
+  if (!varies(x, weights) || !varies(y, weights)) return NaN
   let [n, mx, my] = [0, 0, 0]
   for (let i = 0; i < x.length; i++) n += weights[i] ?? 0
   for (let i = 0; i < x.length; i++) {

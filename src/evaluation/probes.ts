@@ -1,3 +1,4 @@
+import { LibraError } from '../errors.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import { PROBES } from '../schemas/checks.ts'
@@ -93,6 +94,29 @@ export const boundOf = (probe: Probe, axis: Axis): number =>
 /** Fewer answers than this show nothing. */
 export const FEWEST_ANSWERS = 20
 
+/** The answers without those that come again: what is asked of one twice is known no better. */
+export function distinct(answers: readonly ProbeAnswer[]): ProbeAnswer[] {
+  const first = new Map<string, ProbeAnswer>()
+  for (const given of answers) {
+    const asked = JSON.stringify([given.prompt, given.answer])
+    if (!first.has(asked)) first.set(asked, given)
+  }
+  return [...first.values()]
+}
+
+/** What the score of one conversation may differ by between two places of a pass. */
+const ROUNDING = 1e-5
+
+/** Throws `too_little_data` where scores do not vary: in deviations of theirs everything or nothing is a rise. */
+export function refuseFlat(scores: readonly number[]): void {
+  const [low, high] = [Math.min(...scores), Math.max(...scores)]
+  if (high - low <= ROUNDING * Math.max(1, Math.abs(low), Math.abs(high)))
+    throw new LibraError(
+      'too_little_data',
+      `the scores of the ${scores.length} answers do not vary: nothing can be measured in their deviations`,
+    )
+}
+
 const deviation = (values: readonly number[]): number => {
   const mean = values.reduce((a, b) => a + b, 0) / values.length
   return Math.sqrt(
@@ -104,6 +128,7 @@ const deviation = (values: readonly number[]): number => {
  * Tries every probe on a scorer of answers [n] → logits [n]. shift = mean (r(edited) − r(answer))/σ, σ the deviation
  * of r over the unedited answers, with a 95 % interval over clusters; `rises` is the share of answers that gain.
  * A probe passes if its mean shift is at most its bound and at least FEWEST_ANSWERS answers say so.
+ * Throws `too_little_data` where the scores do not vary.
  */
 export async function probeScorer(
   answers: readonly ProbeAnswer[],
@@ -113,6 +138,7 @@ export async function probeScorer(
   onProgress: (done: number, total: number) => void | Promise<void> = () => {},
 ): Promise<ProbeResult[]> {
   const plain = await score(answers)
+  refuseFlat(plain)
   const sigma = deviation(plain)
   const results: ProbeResult[] = []
   for (const probe of PROBES) {

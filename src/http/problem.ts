@@ -19,6 +19,7 @@ const STATUS: Record<string, ContentfulStatusCode> = {
   too_little_data: 422,
   conflicting_options: 422,
   mixed_scorers: 422,
+  incomplete_score: 422,
   wrong_model_kind: 422,
   unsupported_method: 422,
   path_not_allowed: 422,

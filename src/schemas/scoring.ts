@@ -84,7 +84,9 @@ export const CombineRequest = z.strictObject({
     .min(1)
     .max(10_000)
     .optional()
-    .describe('ids of stored scores of both axes; default: the newest'),
+    .describe(
+      'ids of stored scores of both axes or of their rows, each counted once; default: the newest',
+    ),
   limit: z.int().min(1).max(10_000).default(1000).describe('how many of the newest'),
   combiners: z
     .array(Combiner)

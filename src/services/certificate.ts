@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { ModelFiles } from '../engine/engine.ts'
 import { cancelled } from '../errors.ts'
-import { attack, SEARCHED } from '../evaluation/exploit.ts'
+import { attack, FEWEST_ATTACKED, SEARCHED } from '../evaluation/exploit.ts'
 import type { Attack } from '../evaluation/exploit.ts'
 import type { ProbeAnswer } from '../evaluation/probes.ts'
 import { clusteredMean } from '../evaluation/statistics.ts'
@@ -20,8 +20,9 @@ import type { Services } from './services.ts'
 const BETTER = 0.6
 const SHOWN = 16
 
-/** How many answers a budget is for: a sixth of it measures the outcome, the rest searches. */
-export const answersFor = (budget: number): number => SEARCHED + Math.floor(budget / 25)
+/** How many answers a budget is for: a sixth of it measures the outcome, where that is enough; the rest searches. */
+export const answersFor = (budget: number): number =>
+  Math.max(FEWEST_ATTACKED, SEARCHED + Math.floor(budget / 25))
 
 /** The card as figures: the gain by the number of edits, and what a judge says of it. */
 export function certificateFigures({ steps, unchanged, best_of_n: best }: Certificate): Figure[] {
@@ -52,7 +53,8 @@ type Input = {
 
 /**
  * Attacks a reward model within a budget of score calls and stores what came of it as a card. Whether answers stayed as
- * good as they were is said by the judge, or by the edits' construction where there is none.
+ * good as they were is said by the judge, or by the edits' construction where there is none. Throws `too_little_data`
+ * as `attack`.
  */
 export async function certify(
   services: Pick<Services, 'serving' | 'store'>,

@@ -5,24 +5,35 @@ import { spearman } from '../evaluation/discrimination.ts'
 import { LibraError } from '../errors.ts'
 import type { CombineReply, CombineRequest } from '../schemas/scoring.ts'
 import { AXES } from '../schemas/feedback.ts'
+import type { PromptClass } from '../schemas/feedback.ts'
 import type { Combiner } from '../schemas/model.ts'
 import { versionOf } from './scorers.ts'
-import type { ScoreRow, Store } from '../store/store.ts'
-import { findScores } from './replay.ts'
+import type { Store } from '../store/store.ts'
+import { findScores, scoreOf } from './replay.ts'
 import type { StoredScore } from './replay.ts'
 
-type Both = { id: string; prompt: string; helpfulness: StoredScore; safety: StoredScore }
+type Both = {
+  id: string
+  prompt: string
+  promptClass: PromptClass | null
+  helpfulness: StoredScore
+  safety: StoredScore
+}
 
 /**
  * What different combiners make of stored scores. All must be of one pair of scorers: logits of two versions can't be
- * compared. Throws `empty_data`, `not_found`, `mixed_scorers`.
+ * compared. Throws `empty_data`, `not_found`, `incomplete_score`, `mixed_scorers`.
  */
 export async function compareCombiners(
   store: Store,
   request: z.output<typeof CombineRequest>,
 ): Promise<z.input<typeof CombineReply>> {
-  const ids = request.scores ?? (await newest(store, request.limit))
-  const scores = (await Promise.all(ids.map((id) => bothOf(store, id)))).flatMap((x) => x ?? [])
+  // rows of a score, and the same one again, are one score
+  const ids =
+    request.scores === undefined
+      ? await store.scores.newest(AXES, request.limit)
+      : [...new Set(request.scores.map(scoreOf))]
+  const scores = await bothOf(store, ids)
   if (scores.length === 0)
     throw new LibraError(
       'empty_data',
@@ -52,7 +63,7 @@ export async function compareCombiners(
     combiner,
     all: scores.map((score, i) =>
       combine(score.helpfulness, safeties[i] ?? { logit: NaN, probability: null }, {
-        ...{ combiner, threshold: request.threshold, promptClass: null, scales },
+        ...{ combiner, threshold: request.threshold, promptClass: score.promptClass, scales },
         ...{ multiplier: request.lagrange_multiplier, weight: request.helpfulness_weight },
       }),
     ),
@@ -89,26 +100,27 @@ export async function compareCombiners(
   return { object: 'combination', n, scaled: scales !== null, data, rewards }
 }
 
-const idOf = ({ id, axis }: ScoreRow): string => id.slice(0, -axis.length - 1)
+/** A message names no more; the details name all. */
+const NAMED = 5
 
-/** Ids of the newest scores that have both axes. */
-async function newest(store: Store, limit: number): Promise<string[]> {
-  const seen = new Map<string, number>()
-  let after: string | undefined
-  for (let read = 0; read < 2 * limit;) {
-    const page = await store.scores.page({ limit: Math.min(1000, 2 * limit - read), after })
-    for (const row of page.data) seen.set(idOf(row), (seen.get(idOf(row)) ?? 0) + 1)
-    read += page.data.length
-    after = page.data.at(-1)?.id
-    if (!page.hasMore) break
-  }
-  return [...seen].filter(([, axes]) => axes === AXES.length).map(([id]) => id)
-}
-
-/** Null where one axis alone was asked. */
-async function bothOf(store: Store, id: string): Promise<Both | null> {
-  const rows = await findScores(store, id)
-  const [helpfulness, safety] = AXES.map((axis) => rows.find((row) => row.axis === axis))
-  if (helpfulness === undefined || safety === undefined) return null
-  return { id, prompt: JSON.stringify(helpfulness.messages.slice(0, -1)), helpfulness, safety }
+/** Both axes of each score. Throws `incomplete_score`, which names them, where one axis alone was asked. */
+async function bothOf(store: Store, ids: readonly string[]): Promise<Both[]> {
+  const found = await Promise.all(
+    ids.map(async (id) => {
+      const rows = await findScores(store, id)
+      const [helpfulness, safety] = AXES.map((axis) => rows.find((row) => row.axis === axis))
+      if (helpfulness === undefined || safety === undefined) return id
+      const prompt = JSON.stringify(helpfulness.messages.slice(0, -1))
+      return { id, prompt, promptClass: safety.promptClass, helpfulness, safety }
+    }),
+  )
+  const alone = found.filter((each) => typeof each === 'string')
+  const more = alone.length > NAMED ? ` and ${alone.length - NAMED} more` : ''
+  if (alone.length > 0)
+    throw new LibraError(
+      'incomplete_score',
+      `scores: ${alone.slice(0, NAMED).join(', ')}${more}: one axis alone was asked, there is nothing to combine`,
+      { details: { field: 'scores', scores: alone } },
+    )
+  return found.filter((each) => typeof each !== 'string')
 }

@@ -1,5 +1,7 @@
 import { LibraError } from '../errors.ts'
+import { refuseTooFew } from '../evaluation/exploit.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
+import { distinct } from '../evaluation/probes.ts'
 import type { Report, ReportSample } from '../evaluation/report.ts'
 import type { EvaluationOptions, RunRequest } from '../schemas/run.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
@@ -97,7 +99,7 @@ async function planJudge(services: Services, { options }: Request): Promise<Prep
 const answersToEdit = async (services: Services, options: EvaluationOptions, limit: number) =>
   (options.file === undefined
     ? starterProbeAnswers(options.seed, limit, options.axis)
-    : answersOf(await openPairs(services, options.file, options.axis))
+    : distinct(answersOf(await openPairs(services, options.file, options.axis)))
   ).slice(0, limit)
 
 /** Idle edits of answers, and what a reward model pays for them; what fails blocks the policy updates against it. */
@@ -125,6 +127,7 @@ async function planCertificate(services: Services, { options }: Request): Promis
   const row = await findRewardModel(services, options.model ?? axis, axis)
   const name = row.id
   const answers = await answersToEdit(services, options, Math.min(limit, answersFor(budget)))
+  refuseTooFew(answers) // before there is a run
   const judge = options.judge === undefined ? null : await openJudge(services, options.judge)
   const writer = await findModel(services.store, options.against ?? 'policy')
   const policy = {

@@ -92,7 +92,8 @@ export async function lastFreshness(
   const found = await Promise.all(
     AXES.map(async (axis) => {
       const { version } = await serving.describe(rewards[axis].files)
-      return store.lastCheck({ check: 'freshness', version, axis })
+      const [last] = await store.checksOf({ check: 'freshness', version, axis })
+      return last ?? null
     }),
   )
   return found.filter((check) => check !== null)

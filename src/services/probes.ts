@@ -39,7 +39,10 @@ type How = {
   onProgress?: (done: number, total: number) => void | Promise<void>
 }
 
-/** Tries every probe on a reward model: a row under the version of its weights, not yet stored. */
+/**
+ * Tries every probe on a reward model: a row under the version of its weights, not yet stored. Throws `too_little_data`
+ * where its scores of the answers do not vary.
+ */
 export async function tryProbes(
   serving: Engine,
   { name, files }: Probed,
@@ -76,15 +79,17 @@ export async function probeModel(
   return row
 }
 
-/** Each probe's shift, in all and by language, and how many answers gain by it. */
+/** Each probe's shift, in all and by language, and how many answers gain by it; nothing where it edited none. */
 export const probeFigures = (results: readonly ProbeResult[]): Figure[] =>
-  results.flatMap(({ probe, shift, low, high, n, languages }) => [
-    { figure: `probe ${probe}: shift of the score`, value: shift, low, high, n },
-    ...languages.map(({ language, ...in_ }) => ({
-      ...{ figure: `probe ${probe}: shift of the score, ${language}`, value: in_.shift },
-      ...{ low: in_.low, high: in_.high, n: in_.n },
-    })),
-  ])
+  results
+    .filter(({ n }) => n > 0)
+    .flatMap(({ probe, shift, low, high, n, languages }) => [
+      { figure: `probe ${probe}: shift of the score`, value: shift, low, high, n },
+      ...languages.map(({ language, ...in_ }) => ({
+        ...{ figure: `probe ${probe}: shift of the score, ${language}`, value: in_.shift },
+        ...{ low: in_.low, high: in_.high, n: in_.n },
+      })),
+    ])
 
 const describe = ({ probe, shift, bound, n }: ProbeResult): string =>
   n < FEWEST_ANSWERS
@@ -126,9 +131,16 @@ export async function probeInLoop(
   return { id: row.id, axis, ...row.result, objections: row.objections }
 }
 
+/** Whether a check tells something: a probe of too few answers neither helps nor harms, a rise that was measured does. */
+const decides = ({ result: { probes = [] } }: CheckRow): boolean => {
+  const measured = probes.filter(({ n }) => n >= FEWEST_ANSWERS)
+  return measured.length === probes.length || measured.some(({ passed }) => !passed)
+}
+
 /**
- * The newest probes of both reward models as they are now. Throws `reward_model_not_probed` where a version was never
- * probed and `reward_model_refused` where one fails, unless `override` names the probes.
+ * The newest probes of both reward models as they are now; those of too few answers where there are no others. Throws
+ * `reward_model_not_probed` where a version was never probed and `reward_model_refused` where one fails, unless
+ * `override` names the probes.
  */
 export async function requireProbes(
   { serving, store }: World,
@@ -139,9 +151,10 @@ export async function requireProbes(
   for (const axis of AXES) {
     const { name, files } = models[axis]
     const { version } = await serving.describe(files)
-    const row = await store.lastCheck({ check: 'probes', version, axis })
+    const rows = await store.checksOf({ check: 'probes', version, axis })
+    const row = rows.find(decides) ?? rows[0]
     const missing = PROBES.filter((probe) => !override.includes(probe))
-    if (row !== null) {
+    if (row !== undefined) {
       refuseFailed({ ...row, model: name }, override)
       checks[axis] = row
     } else if (missing.length > 0)

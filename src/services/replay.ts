@@ -1,5 +1,6 @@
 import { LibraError } from '../errors.ts'
 import { AXES } from '../schemas/feedback.ts'
+import type { Axis } from '../schemas/feedback.ts'
 import type { ScoreRow, Store } from '../store/store.ts'
 import { movedSince, versionOf } from './scorers.ts'
 import type { Services } from './services.ts'
@@ -11,12 +12,20 @@ export type StoredScore = Omit<ScoreRow, 'messages'> & {
   messages: NonNullable<ScoreRow['messages']>
 }
 
+/** The axis that a row's id names; undefined where it is the id of a score of all axes. */
+const axisOf = (id: string): Axis | undefined => AXES.find((axis) => id.endsWith(`_${axis}`))
+
+/** The id of the score that an id is of: its own, or that of one of its rows. */
+export function scoreOf(id: string): string {
+  const axis = axisOf(id)
+  return axis === undefined ? id : id.slice(0, -axis.length - 1)
+}
+
 /**
  * The rows of a score, one for each axis; `id_safety` names one of them. Throws `not_found`.
  */
 export async function findScores(store: Store, id: string): Promise<StoredScore[]> {
-  const axis = AXES.find((a) => id.endsWith(`_${a}`))
-  const score = axis === undefined ? id : id.slice(0, -axis.length - 1)
+  const [axis, score] = [axisOf(id), scoreOf(id)]
   const found = await Promise.all(AXES.map((a) => store.scores.get(`${score}_${a}`)))
   const rows = found.flatMap((row) => row ?? [])
   const messages = rows.flatMap((row) => row.messages ?? [])
@@ -56,7 +65,7 @@ export async function replayScore(
 ): Promise<Replayed[]> {
   const wanted = await findScores(store, id)
   // models that shared a pass share it again
-  const rows = await findScores(store, id.replace(new RegExp(`_(${AXES.join('|')})$`), ''))
+  const rows = await findScores(store, scoreOf(id))
   const team = rows.toSorted((a, b) => (a.placed?.model ?? 0) - (b.placed?.model ?? 0))
   const together = team.every(({ placed }) => placed?.models === team.length)
   const replay = async (part: StoredScore[]): Promise<Replayed[]> => {

@@ -81,6 +81,7 @@ export async function scoreConversations(
         ...{ calibration: calibration?.version ?? null, createdAt, request: asker },
         logit: scores[i]?.logit ?? NaN,
         branch: row.combined?.branch ?? null,
+        promptClass: request.inputs[i]?.prompt_class ?? null,
         placed: scores[i]?.placed ?? null,
         messages: at === 0 ? [...(conversations[i] ?? [])] : null, // once for all axes
       })),

@@ -11,7 +11,7 @@ import type { AuditFigure } from '../schemas/audit.ts'
 import { CHECKS } from '../schemas/checks.ts'
 import type { CheckResult } from '../schemas/checks.ts'
 import type { Message } from '../schemas/chat.ts'
-import { ANNOTATOR_KINDS, AXES, STRENGTHS } from '../schemas/feedback.ts'
+import { ANNOTATOR_KINDS, AXES, PROMPT_CLASSES, STRENGTHS } from '../schemas/feedback.ts'
 import type { JudgeSettings } from '../schemas/judging.ts'
 import { MODEL_KINDS, ROLE_NAMES } from '../schemas/model.ts'
 import type { Calibration, PlacedScore } from '../schemas/model.ts'
@@ -80,6 +80,8 @@ export const scores = sqliteTable(
     logit: real('logit').notNull(),
     /** of the gate; null where one axis alone was asked */
     branch: text('branch'),
+    /** of the prompt, as the request said it; null also in rows of before migration 0010 */
+    promptClass: text('prompt_class', { enum: PROMPT_CLASSES }),
     /** where the conversation lay in its pass */
     placed: text('placed', { mode: 'json' }).$type<PlacedScore>(),
     /** the HTTP request or the run that it was given to */

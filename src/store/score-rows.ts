@@ -1,4 +1,6 @@
+import { and, desc, eq, exists, sql } from 'drizzle-orm'
 import type { LibSQLDatabase } from 'drizzle-orm/libsql'
+import { alias } from 'drizzle-orm/sqlite-core'
 import { LibraError } from '../errors.ts'
 import { collection } from './collection.ts'
 import type { Collection, Write } from './collection.ts'
@@ -8,6 +10,8 @@ type Row = typeof scores.$inferInsert
 export type ScoreRows = Pick<Collection<typeof scores>, 'get' | 'page'> & {
   /** Takes rows to be written soon. Throws `not_ready` when the disk does not keep up. */
   append(rows: readonly Row[]): void
+  /** Ids of the newest scores that have a row for each axis, newest first. */
+  newest(axes: readonly [string, ...string[]], limit: number): Promise<string[]>
   /** Writes what waits. */
   flush(): Promise<void>
 }
@@ -59,6 +63,25 @@ export function scoreRows(db: LibSQLDatabase, write: Write): ScoreRows {
       later()
     },
     flush,
+    async newest([axis, ...others], limit) {
+      await flush()
+      const score = sql<string>`substr(${scores.id}, 1, length(${scores.id}) - ${axis.length + 1})`
+      const twins = alias(scores, 'twins')
+      const has = (other: string) =>
+        exists(
+          db
+            .select({ id: twins.id })
+            .from(twins)
+            .where(eq(twins.id, sql`${score} || ${`_${other}`}`)),
+        )
+      const found = await db
+        .select({ score })
+        .from(scores)
+        .where(and(eq(scores.axis, axis), ...others.map(has)))
+        .orderBy(desc(scores.createdAt), desc(scores.id))
+        .limit(limit)
+      return found.map((row) => row.score)
+    },
     get: async (id) => flush().then(() => rows.get(id)),
     page: async (...asked) => flush().then(() => rows.page(...asked)),
   }

@@ -88,8 +88,8 @@ export type Store = RunRows &
     ): Promise<AuditRow | null>
     /** of a reward model, newest first */
     pageChecks(request: PageRequest, model: string): Promise<Page<CheckRow>>
-    /** the newest check of this version on this axis */
-    lastCheck(of: Pick<CheckRow, 'check' | 'version' | 'axis'>): Promise<CheckRow | null>
+    /** the checks of this version on this axis, newest first */
+    checksOf(of: Pick<CheckRow, 'check' | 'version' | 'axis'>): Promise<CheckRow[]>
     /** what judges have answered before, by key */
     judgeAnswers(keys: readonly string[]): Promise<Map<string, unknown>>
     keepJudgeAnswers(rows: readonly { key: string; answer: unknown }[]): Promise<void>
@@ -223,15 +223,13 @@ export async function openStore(folder: string): Promise<Store> {
       return found[0] ?? null
     },
     pageChecks: (page, model) => collections.rewardChecks.page(page, eq(rewardChecks.model, model)),
-    async lastCheck({ check, version, axis }) {
+    checksOf: ({ check, version, axis }) => {
       const is = [eq(rewardChecks.version, version), eq(rewardChecks.axis, axis)]
-      const found = await db
+      return db
         .select()
         .from(rewardChecks)
         .where(and(...is, eq(rewardChecks.check, check)))
         .orderBy(desc(rewardChecks.createdAt), desc(rewardChecks.id))
-        .limit(1)
-      return found[0] ?? null
     },
     async judgeAnswers(keys) {
       const found = new Map<string, unknown>()

@@ -76,6 +76,12 @@ test('a reward model that was never probed, and one that pays for thanks, teach 
   expect(unknown.status).toBe(409)
   expect(unknown.body).toMatchObject({ code: 'reward_model_not_probed', field: 'helpfulness' })
 
+  // too few answers are refused where there is nothing else, and do not stand for the ones to come
+  await finish(await probe({ model: helpfulness, limit: 6 }))
+  const few = await update()
+  expect(few.body).toMatchObject({ code: 'reward_model_refused', probes: PROBES })
+  expect(few.body.detail).toContain('thanks: 6 answers, at least 20 are needed')
+
   await finish(await probe({ model: helpfulness, limit: 60 }))
   const [check] = await checksOf(helpfulness)
   expect(check?.objections).toContain('thanks')
@@ -92,6 +98,43 @@ test('a reward model that was never probed, and one that pays for thanks, teach 
     expect.objectContaining({ id: check?.id, objections: check?.objections }),
   )
 }, 120_000)
+
+test('a look at too few answers neither helps nor harms a reward model; one at nothing fails', async () => {
+  const asked = prompts('train', 1).slice(0, 8)
+  const questions = await upload(asked.map(({ id, messages }) => ({ id, messages })))
+  const ppo = { rounds: 1, prompts_per_round: 8, mini_batch_size: 8, lora: { rank: 4 } }
+  await finish(await probe({ axis: 'safety', limit: 6 }))
+  const [small] = await checksOf('safety')
+  expect(small?.probes?.[0]).toMatchObject({ probe: 'thanks', n: 6, passed: false })
+  // enough answers, but few of each kind: what the edits of one kind are paid is not known
+  await finish(await probe({ axis: 'safety', limit: 30 }))
+  const [part] = await checksOf('safety')
+  expect(part?.objections).toEqual(['refusal', 'cut_off'])
+  const update = { training_file: questions, options: ppo, override: ['staleness'] }
+  const round = await api.post('/v1/ppo/rounds').send(update)
+  expect(round.status, round.text).toBe(202)
+  await api.post(`/v1/runs/${round.body.id}/cancel`)
+
+  const pair = (i: number) => ({
+    ...{ axis: 'helpfulness', prompt: [{ role: 'user', content: '世界上有几大洲？' }] },
+    ...{ chosen: i < 40 ? '七大洲。' : `第${i}。`, rejected: '七大洲。' },
+  })
+  const same = await upload(Array.from({ length: 40 }, (_, i) => pair(i)))
+  const [before] = await checksOf('helpfulness')
+  const nothing = await probe({ axis: 'helpfulness', file: same })
+  await api.get(`/v1/runs/${nothing.body.id}/events`)
+  const failed = http.RunReply.parse((await api.get(`/v1/runs/${nothing.body.id}`)).body)
+  expect(failed).toMatchObject({ state: 'failed', error: { code: 'too_little_data' } })
+  const certify = async (options: object) =>
+    (await api.post('/v1/evaluations').send({ options: { target: 'certificate', ...options } })) // prettier-ignore
+    .body as { code: string; detail: string }
+  for (const options of [{ file: same }, { limit: 6 }, { limit: 31 }]) {
+    const { code, detail } = await certify({ axis: 'helpfulness', ...options })
+    expect(code).toBe('too_little_data')
+    expect(detail).toMatch(/at least 32/u)
+  }
+  expect((await checksOf('helpfulness'))[0]?.id).toBe(before?.id)
+})
 
 test('probes on answers of one’s own, and what is refused', async () => {
   const BIAS = { courtesy: 0.35, length: 0 }

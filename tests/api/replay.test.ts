@@ -152,3 +152,54 @@ test('combiners side by side on stored scores', async () => {
   expect(none.status).toBe(404)
   expect((await api.post('/v1/score/combine').send({ combiners: ['best'] })).status).toBe(422)
 })
+
+test('a score combined later is what it was: its prompt’s class counts, each score once', async () => {
+  const combine = (body: object) => api.post('/v1/score/combine').send(body)
+  const asked = inputs.slice(0, 3).map((input, i) => ({
+    ...input,
+    ...(i < 2 ? { prompt_class: i === 0 ? 'safety' : 'general' } : {}),
+  }))
+  const scored = ScoreReply.parse((await api.post('/v1/score').send({ inputs: asked })).body).data
+  const [held, ...others] = scored
+  expect(held?.combined?.branch).toBe('safety')
+  const ids = scored.map(({ id }) => id)
+  const reply = CombineReply.parse((await combine({ scores: ids })).body)
+  expect(reply.rewards.map(({ id }) => id)).toEqual(ids)
+  reply.rewards.forEach(({ rewards }, i) =>
+    expect(rewards['gate']).toBeCloseTo(scored[i]?.combined?.reward ?? NaN, 10),
+  )
+  const gate = reply.data.find(({ combiner }) => combiner === 'gate')
+  expect(gate?.branches['safety']).toBeCloseTo(
+    scored.filter(({ combined }) => combined?.branch === 'safety').length / 3,
+    12,
+  )
+  const { data } = (await api.get(`/v1/scores/${held?.id}`)).body
+  expect(data.map(({ promptClass }: { promptClass: string }) => promptClass)).toEqual([
+    ...['safety', 'safety'],
+  ])
+
+  // named more than once, and by the row of an axis
+  const [first] = ids
+  const once = CombineReply.parse(
+    (await combine({ scores: [first, first, `${first}_safety`, first, ids[1]] })).body,
+  )
+  expect(once.n).toBe(2)
+  expect(once.rewards.map(({ id }) => id)).toEqual([first, others[0]?.id])
+})
+
+test('a score of one axis is not combined: named it is refused by its name, else it is passed over', async () => {
+  const combine = (body: object) => api.post('/v1/score/combine').send(body)
+  const both = ScoreReply.parse((await api.post('/v1/score').send({ inputs })).body).data
+  await new Promise((resolve) => setTimeout(resolve, 5)) // the newest by the millisecond
+  const alone = ScoreReply.parse(
+    (await api.post('/v1/score').send({ inputs, axes: ['safety'] })).body,
+  ).data
+  const [one, other] = alone
+  const refused = await combine({ scores: [both[0]?.id, one?.id, `${other?.id}_safety`] })
+  expect([refused.status, refused.body.code]).toEqual([422, 'incomplete_score'])
+  expect(refused.body).toMatchObject({ field: 'scores', scores: [one?.id, other?.id] })
+  expect(refused.body.detail).toContain(`${one?.id}`)
+  // the newest are of one axis, all of them
+  for (const limit of [1, 5, 9])
+    expect(CombineReply.parse((await combine({ limit })).body).n).toBe(limit)
+})

@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest'
-import { boundOf, edit, probeScorer } from '../../src/evaluation/probes.ts'
+import { boundOf, distinct, edit, probeScorer } from '../../src/evaluation/probes.ts'
 import type { ProbeAnswer } from '../../src/evaluation/probes.ts'
 import { counterfactualPairs } from '../../src/rlaif/counterfactuals.ts'
 import { PROBES } from '../../src/schemas/checks.ts'
 import type { Probe } from '../../src/schemas/checks.ts'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
+import { answersOf } from '../../src/services/probes.ts'
 
 const given = (answer: string, more: Partial<ProbeAnswer> = {}): ProbeAnswer => ({
   ...{ prompt: [{ role: 'user', content: '?' }], answer, safe: true, unsafePrompt: false },
@@ -86,6 +87,28 @@ test('the shift is in deviations of the score: its mean, share of gains, languag
   // the bound as it is derived: 5 % of the answers become half of them at β = 0.1
   const grown = (0.05 / 0.95) * Math.exp(boundOf('thanks', 'helpfulness') / 0.1)
   expect(grown / (1 + grown)).toBeCloseTo(0.5, 1)
+})
+
+test('scores that do not vary have no deviation to count in: no probe is passed or failed by them', async () => {
+  const nothing = expect.objectContaining({ code: 'too_little_data' }) as Error
+  for (const score of [0.1, 0, -1e6])
+    await expect(failing((text) => score - (text.includes('Thank') ? 1 : 0))).rejects.toThrow(
+      nothing,
+    )
+  // what one conversation's score varies by between two places of a pass
+  await expect(failing((text) => 3 + 1e-7 * quality(text))).rejects.toThrow(nothing)
+  expect(await failing((text) => 3 + 0.001 * quality(text))).toEqual([])
+})
+
+test('an answer that stands in many pairs is one answer', () => {
+  const pair = (chosen: string, rejected: string, prompt = '?'): PreferenceRow => ({
+    ...{ axis: 'helpfulness', prompt: [{ role: 'user', content: prompt }], chosen, rejected },
+  })
+  const pairs = [pair('a', 'b'), pair('a', 'c'), pair('b', 'a'), pair('a', 'b', '!')]
+  expect(answersOf(pairs)).toHaveLength(8)
+  expect(
+    distinct(answersOf(pairs)).map(({ prompt, answer }) => `${prompt[0]?.content}${answer}`),
+  ).toEqual(['?a', '?b', '?c', '!a', '!b'])
 })
 
 test('on safety a refusal is tried before unsafe answers alone; too few of them are no proof', async () => {

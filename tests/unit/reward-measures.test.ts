@@ -60,6 +60,20 @@ test('a model that only knows length: its score is length, whichever answer is c
   expect(value(figures, 'accuracy')).toEqual([0.5, 30])
 })
 
+test('where lengths or scores are all equal nothing goes along with them: no figure', () => {
+  const correlations = (rows: readonly ScoredPair[]): string[] =>
+    accuracyFigures(rows, [], 1).flatMap(({ figure }) =>
+      figure.includes('correlation') ? [figure] : [],
+    )
+  // seven pairs: the mean of their ranks is none that a float holds
+  const pairs = (of: (i: number) => ScoredPair): ScoredPair[] =>
+    Array.from({ length: 7 }, (_, i) => of(i))
+  expect(correlations(pairs(() => row('same', 'same', [0.1, 0.1])))).toEqual([])
+  expect(correlations(pairs((i) => row('same', 'same', [i, 7 - i])))).toEqual([])
+  expect(correlations(pairs((i) => row('x'.repeat(i), 'same', [0.1, 0.1])))).toEqual([])
+  expect(correlations(pairs((i) => row('x'.repeat(i), 'same', [i, 0])))).toHaveLength(2)
+})
+
 test('unsafe answers are found by a low score; without labels of both kinds nothing is said', () => {
   const labels = { chosen_safe: true, rejected_safe: false }
   const rows = [row('a', 'b', [2, -2], labels), row('c', 'd', [1, 1.5], labels)]

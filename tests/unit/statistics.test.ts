@@ -83,6 +83,22 @@ test.each([
   expect(weighted.low).toBeLessThan(weighted.high)
 })
 
+test('Spearman’s ρ of values that are all the same is not defined, however often they count', () => {
+  const various = Array.from({ length: 49 }, (_, i) => uniform(4, i))
+  for (const n of [2, 7, 14, 49]) {
+    const [x, same] = [various.slice(0, n), new Array<number>(n).fill(0.1)]
+    const weights = Float64Array.from(x, (u) => Math.floor(4 * u))
+    for (const w of [ones(x), weights]) {
+      expect(spearmanOf(x, same)(w)).toBeNaN()
+      expect(spearmanOf(same, x)(w)).toBeNaN()
+      expect(spearmanOf(same, same)(w)).toBeNaN()
+    }
+  }
+  // a resample may hold equal values alone
+  expect(spearmanOf([1, 1, 1, 2], [3, 1, 2, 4])([2, 1, 3, 0])).toBeNaN()
+  expect(spearmanOf([1, 1, 1, 2], [3, 1, 2, 4])([2, 1, 3, 1])).toBeGreaterThan(0)
+})
+
 test('resamples are the same whether they are kept or drawn again, and others for another key', () => {
   const drawn = Array.from(resampleOf(7, 3, 5, 61))
   expect(drawn).toEqual(Array.from({ length: 7 }, (_, k) => Math.floor(uniform(5, 61, 3, k) * 7)))

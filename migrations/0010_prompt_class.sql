@@ -1,0 +1,1 @@
+ALTER TABLE `scores` ADD `prompt_class` text;
