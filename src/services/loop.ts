@@ -16,7 +16,7 @@ import { gradeRollouts } from '../starter/evaluate.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { requireAudits } from './audit.ts'
-import { findModel } from './catalog.ts'
+import { findBase } from './catalog.ts'
 import { openData, openPromptSets } from './data.ts'
 import type { DrawnSets } from './data.ts'
 import { keepEngine } from './exact.ts'
@@ -83,7 +83,7 @@ async function openLoop(
   const plans = iterationPlans(request)
   await checkBranch(services.store, request)
   const { seed, dialogues: demonstrations } = request.options
-  const { base } = await findModel(services.store, request.base)
+  const base = await findBase(services.store, request.base, 'base')
   const judges = new Map<string, Judge>()
   let audits: Opened['audits'] = {}
   for (const { judge: name, override, options } of plans) {
