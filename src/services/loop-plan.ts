@@ -1,4 +1,5 @@
 import { LibraError } from '../errors.ts'
+import { checkPolicyOptions } from '../schemas/policy-options.ts'
 import { RlaifOptions } from '../schemas/rlaif.ts'
 import { LoopRequest } from '../schemas/run.ts'
 import type { RunRequest, LoopChange } from '../schemas/run.ts'
@@ -36,24 +37,40 @@ function changedOptions(
   })
 }
 
-/** What holds in each iteration, changes taken in. Throws `invalid_request`, `conflicting_options`. */
+/**
+ * What holds in each iteration, changes taken in, and what a method could not use in those that a branch has not behind
+ * it. Throws `invalid_request`, `conflicting_options`.
+ */
 export function iterationPlans(request: Request): IterationPlan[] {
+  const planned = mergedPlans(request)
+  for (const { plan, at, iteration } of planned.slice(request.branch?.iteration ?? 0))
+    checkPolicyOptions(plan.options.ppo, { at: `${at}.ppo.`, iteration })
+  return planned.map(({ plan }) => plan)
+}
+
+/** A plan, and where its options stand: `iteration` is that of the change that they come of. */
+type Planned = { plan: IterationPlan; at: string; iteration?: number }
+
+function mergedPlans(request: Request): Planned[] {
   const { judge, override, freshness_floor, options, changes } = request
   let plan: IterationPlan = { judge, override, freshness_floor, options }
-  const plans: IterationPlan[] = []
+  let place: Omit<Planned, 'plan'> = { at: 'options' }
+  const plans: Planned[] = []
   // a change may ask for more iterations than there were
   let total = options.iterations
   for (let iteration = 1; iteration <= total; iteration++) {
     for (const [i, change] of changes.entries())
-      if (change.iteration === iteration)
+      if (change.iteration === iteration) {
         plan = {
           judge: change.judge ?? plan.judge,
           override: change.override ?? plan.override,
           freshness_floor: change.freshness_floor ?? plan.freshness_floor,
           options: changedOptions(plan.options, change, `changes.${i}`),
         }
+        if (change.options !== undefined) place = { at: `changes.${i}.options`, iteration }
+      }
     total = plan.options.iterations
-    if (total >= iteration) plans.push(plan)
+    if (total >= iteration) plans.push({ plan, ...place })
   }
   for (const [i, { iteration }] of changes.entries())
     if (iteration > total)
@@ -132,7 +149,8 @@ export async function branchRequest(
   const { request } = await findLoop(store, id)
   const at = change.iteration - 1
   const changes = request.changes.filter(({ iteration }) => iteration <= at)
-  const whole = iterationPlans({ ...request, changes }).at(-1)?.options.iterations ?? 1
+  // what is wrong in it the change may put right
+  const whole = mergedPlans({ ...request, changes }).length
   const options = { iterations: Math.max(whole, at + 1), ...change.options }
   const { pause_after: _, ...rest } = request
   const branched = {
@@ -161,8 +179,9 @@ export async function checkBranch(store: Store, request: Request): Promise<void>
   const same = (of: Request): string => {
     const { base, audit_judge, twin_base, dialogues_file, prompts_file } = of
     const { seed, dialogues, sft } = of.options
-    const each = iterationPlans(of)
+    const each = mergedPlans(of)
       .slice(0, branch.iteration)
+      .map(({ plan }) => plan)
       .map(({ judge, options: { iterations: _, evaluation_prompts: __, ...options } }) => ({
         ...{ judge, options },
       }))

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { LoopRequest } from '../../src/schemas/run.ts'
+import { iterationPlans } from '../../src/services/loop-plan.ts'
 import { service } from '../helpers/service.ts'
 
 // What a loop is told before it begins, or while it waits: nothing here trains.
@@ -36,4 +37,32 @@ test('a loop starts from a base: neither adapters nor a reward model are dropped
         ...{ status: 422, code: 'wrong_model_kind', field },
         detail: expect.stringMatching(/give a model without adapters/u) as string,
       })
+})
+
+test('options that the policy’s method cannot use are told before anything is labelled', async () => {
+  const conflict = (field: string) => ({ status: 422, code: 'conflicting_options', field })
+  for (const [ppo, field] of [
+    [{ method: 'rloo' }, 'samples_per_prompt'],
+    [{ method: 'dpo', samples_per_prompt: 2, target_kl: 0.1 }, 'target_kl'],
+    [{ safety_limit: 2 }, 'safety_limit'],
+  ] as const)
+    expect(await loop({ options: { ppo } })).toMatchObject(conflict(`options.ppo.${field}`))
+  // of a change too, which says from which iteration on
+  const change = { iteration: 2, options: { ppo: { method: 'rloo' } } }
+  const named = {
+    ...conflict('changes.0.options.ppo.samples_per_prompt'),
+    detail: expect.stringMatching(/iteration 2/u) as string,
+  }
+  const two = { options: { iterations: 2 } }
+  expect(await loop({ ...two, changes: [change] })).toMatchObject(named)
+  await waiting('run_methods', 1, two)
+  expect(await refusal('/v1/rlaif/loops/run_methods/changes', change)).toMatchObject(named)
+  expect((await store.runs.get('run_methods'))?.config).toMatchObject({ changes: [] })
+  // what a branch takes from the record is not done again
+  const { options, ...rest } = LoopRequest.parse({ kind: 'rlaif', ...two })
+  const old = { ...rest, options: { ...options, ppo: { ...options.ppo, safety_limit: 2 } } }
+  const more = { ...change, options: { ppo: { combiner: 'lagrangian' as const } } }
+  const branch = { run: 'run_methods', iteration: 1 }
+  expect(iterationPlans({ ...old, changes: [more], branch })).toHaveLength(2)
+  expect(() => iterationPlans({ ...old, changes: [more] })).toThrow(/^options\.ppo\.safety_limit/u)
 })
