@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import type { ProbeAnswer } from '../evaluation/probes.ts'
 import type { Judge } from '../judging/judge.ts'
 import { paused } from '../errors.ts'
-import { permutation } from '../random.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
 import type { Approval, LoopInput, LoopResult, LoopWorld } from '../rlaif/world.ts'
 import { AXES, DialogueRow } from '../schemas/feedback.ts'
@@ -30,6 +29,7 @@ import { evaluationOf, iterationsDone, partsDone, recordedParts } from './loop-p
 import { nameOf, register, tellLoop } from './loop-report.ts'
 import { checkBranch, iterationPlans } from './loop-plan.ts'
 import type { IterationPlan } from './loop-plan.ts'
+import { splitPrompts } from './loop-prompts.ts'
 import { agreementInLoop, askPeople } from './people.ts'
 import { answersOf, probeInLoop } from './probes.ts'
 import { findRun } from './run-records.ts'
@@ -42,9 +42,6 @@ type Request = Extract<RunRequest, { kind: 'rlaif' }>
 
 /** Answers that the reward models are probed on. */
 const PROBED = 120
-/** The share of given prompts that is kept for the evaluation, and for the guard's looks. */
-const HELD_OUT = 0.2
-const GUARDED = 0.1
 
 /** What a loop is about, opened and checked before it begins. */
 type Opened = {
@@ -114,14 +111,8 @@ async function openLoop(
     const prompts = starter.map(({ id, messages }) => ({ id, messages }))
     return { ...common, starter, prompts, looked: guardPrompts(seed), held: [], sets: [] }
   }
-  const given = shuffled(own.prompts.rows, seed)
-  const share = (of: number): number => Math.max(1, Math.floor(given.length * of))
-  const kept = share(HELD_OUT)
-  const looked = watched ? share(GUARDED) : 0
-  return {
-    ...{ ...common, starter: null, held: given.slice(0, kept), sets: own.prompts.sets },
-    ...{ looked: given.slice(kept, kept + looked), prompts: given.slice(kept + looked) },
-  }
+  const { rows, sets } = own.prompts
+  return { ...common, starter: null, sets, ...splitPrompts(rows, seed, watched) }
 }
 
 /**
@@ -195,9 +186,6 @@ async function worldOf(
     finished: await finisher(opened, context, parts, evaluations),
   }
 }
-
-const shuffled = <T>(rows: readonly T[], seed: number): T[] =>
-  Array.from(permutation(rows.length, seed, 53)).flatMap((i) => rows[i] ?? [])
 
 /** Throws where there is no such iteration. */
 function planOf({ plans }: Opened, iteration: number): IterationPlan {

@@ -66,3 +66,26 @@ test('options that the policy’s method cannot use are told before anything is 
   expect(iterationPlans({ ...old, changes: [more], branch })).toHaveLength(2)
   expect(() => iterationPlans({ ...old, changes: [more] })).toThrow(/^options\.ppo\.safety_limit/u)
 })
+
+test('too few prompts of one’s own are refused before anything is trained', async () => {
+  const upload = async (count: number): Promise<string> => {
+    const rows = Array.from({ length: count }, (_, i) =>
+      JSON.stringify({ messages: [{ role: 'user', content: `question ${i}` }] }),
+    )
+    const { body } = await api
+      .post('/v1/files')
+      .field('purpose', 'fine-tune')
+      .attach('file', Buffer.from(rows.join('\n')), 'prompts.jsonl')
+    return (body as { id: string }).id
+  }
+  const audit_judge = 'starter-audit-judge'
+  for (const [count, more, needed] of [
+    [1, {}, 3],
+    [2, {}, 3],
+    [3, { audit_judge }, 4],
+  ] as const)
+    expect(await loop({ prompts_file: await upload(count), ...more })).toMatchObject({
+      ...{ status: 422, code: 'too_little_data', field: 'prompts_file' },
+      detail: expect.stringContaining(`at least ${needed}`) as string,
+    })
+})
