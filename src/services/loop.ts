@@ -21,13 +21,12 @@ import type { DrawnSets } from './data.ts'
 import { keepEngine } from './exact.ts'
 import type { Lend } from './exact.ts'
 import { refuseBelow, STALENESS } from './freshness.ts'
-import { guardPrompts, openAuditor, openTwins } from './guard.ts'
-import { openJudge } from './judges.ts'
+import { guardPrompts, openTwins } from './guard.ts'
 import { evaluateGiven, evaluateStarter } from './loop-evaluation.ts'
 import type { Evaluated, LoopProgress } from './loop-evaluation.ts'
 import { evaluationOf, iterationsDone, partsDone, recordedParts } from './loop-parts.ts'
 import { nameOf, register, tellLoop } from './loop-report.ts'
-import { checkBranch, iterationPlans } from './loop-plan.ts'
+import { checkBranch, checkPause, iterationPlans, openJudges } from './loop-plan.ts'
 import type { IterationPlan } from './loop-plan.ts'
 import { splitPrompts } from './loop-prompts.ts'
 import { agreementInLoop, askPeople } from './people.ts'
@@ -78,21 +77,20 @@ async function openLoop(
   progress: LoopProgress,
 ): Promise<Opened> {
   const plans = iterationPlans(request)
+  checkPause('pause_after', request.pause_after, plans.length)
   await checkBranch(services.store, request)
   const { seed, dialogues: demonstrations } = request.options
   const base = await findBase(services.store, request.base, 'base')
-  const judges = new Map<string, Judge>()
+  const { judges, auditor } = await openJudges(services, request, plans)
   let audits: Opened['audits'] = {}
+  const labelling = new Set<string>()
   for (const { judge: name, override, options } of plans) {
-    if (judges.has(name)) continue
-    const judge = await openJudge(services, name)
-    judges.set(name, judge)
+    const judge = judges.get(name)
     // where people label all, it says no more than how the policies compare
-    if (options.people === 1) continue
+    if (judge === undefined || labelling.has(name) || options.people === 1) continue
+    labelling.add(name)
     audits = { ...(await requireAudits(services, judge, AXES, override)), ...audits }
   }
-  let auditor: Judge | null = null
-  for (const judge of judges.values()) auditor = await openAuditor(services, request, judge)
   const watched = auditor !== null
   const twinBase = await openTwins(services, request, base, watched)
   const file = { dialogues: request.dialogues_file, prompts: request.prompts_file }

@@ -89,3 +89,56 @@ test('too few prompts of one’s own are refused before anything is trained', as
       detail: expect.stringContaining(`at least ${needed}`) as string,
     })
 })
+
+test('a change of a loop names a judge that is there, and changes something', async () => {
+  await waiting('run_change', 1, { options: { iterations: 3 }, pause_after: 2 })
+  const change = (sent: Json): Promise<Json> =>
+    refusal('/v1/rlaif/loops/run_change/changes', { iteration: 2, ...sent })
+  expect(await change({ judge: 'nope' })).toMatchObject({
+    ...{ status: 404, code: 'judge_not_found', field: 'judge' },
+  })
+  // who audits can't label
+  expect(await change({ judge: 'starter-audit-judge' })).toMatchObject({
+    ...{ status: 422, code: 'conflicting_options', field: 'audit_judge' },
+  })
+  for (const nothing of [{}, { options: {} }])
+    expect(await change(nothing)).toMatchObject({
+      ...{ status: 422, code: 'invalid_request', field: 'options' },
+      detail: expect.stringMatching(/options, judge, override or freshness_floor/u) as string,
+    })
+  // it would wait after what is now the end
+  expect(await change({ options: { iterations: 2 } })).toMatchObject({
+    ...{ status: 422, code: 'conflicting_options', field: 'pause_after' },
+  })
+  expect((await store.runs.get('run_change'))?.config).toMatchObject({ changes: [] })
+  expect(await change({ freshness_floor: 0 })).toMatchObject({ status: 200 })
+  expect(await change({ judge: 'default' })).toMatchObject({ status: 200 })
+})
+
+test('a loop waits after iterations that are to come, but not after the last', async () => {
+  await waiting('run_pause', 1, { options: { iterations: 4 } })
+  const pause = (after: unknown, id = 'run_pause'): Promise<Json> =>
+    refusal(`/v1/rlaif/loops/${id}/pause`, { after })
+  for (const after of [1, 4, 7])
+    expect(await pause(after)).toMatchObject({
+      ...{ status: 422, code: 'conflicting_options', field: 'after' },
+      detail: expect.stringMatching(/2 to 3, "each" or null/u) as string,
+    })
+  for (const after of [2, 3, 'each', null])
+    expect(await pause(after)).toMatchObject({ status: 200 })
+  await waiting('run_last', 1, { options: { iterations: 2 } })
+  expect((await pause(1, 'run_last'))['detail']).toMatch(/one of "each" or null/u)
+  for (const after of [1, 5])
+    expect(await loop({ pause_after: after })).toMatchObject({
+      ...{ status: 422, code: 'conflicting_options', field: 'pause_after' },
+    })
+})
+
+test('a judge that labels only from a later iteration on is audited too', async () => {
+  await api.post('/v1/judges').send({ id: 'new', kind: 'local', model: 'starter-policy' })
+  const people = { judge: 'new', options: { iterations: 2, people: 1 } }
+  const changes = [{ iteration: 2, options: { people: 0 } }]
+  expect(await loop({ ...people, changes })).toMatchObject({
+    ...{ status: 409, code: 'judge_not_audited' },
+  })
+})
