@@ -21,24 +21,26 @@ export const guardPrompts = (seed: number): PromptRow[] =>
   starterPrompts('guard', seed).map(({ id, messages }) => ({ id, messages }))
 
 /**
- * The judge that the guard of a loop goes by, or null where there is none or no guard is wanted. Throws
- * `conflicting_options` where it is the judge that labels: what that one overrates it would overrate again; and where
- * one is named for no guard.
+ * The judge that the guard of a loop goes by, or null where there is none or no guard is wanted: neither by the loop's
+ * own options nor by those of any iteration, which a change may have made others. Throws `conflicting_options` where it
+ * is the judge that labels: what that one overrates it would overrate again; and where one is named for no guard.
  */
 export async function openAuditor(
   services: Services,
   request: Extract<RunRequest, { kind: 'rlaif' }>,
+  plans: readonly { options: RlaifOptions }[],
   judge: Judge,
 ): Promise<Judge | null> {
-  const { options, audit_judge: asked, prompts_file: own } = request
-  if (options.guard === null && asked !== undefined)
+  const { audit_judge: asked, prompts_file: own } = request
+  const wanted = [request, ...plans].some(({ options }) => options.guard !== null)
+  if (!wanted && asked !== undefined)
     throw new LibraError(
       'conflicting_options',
       `audit_judge: options.guard is null, so nobody would ask ${asked}`,
       { details: { field: 'audit_judge' } },
     )
   const name = asked ?? (own === undefined ? STARTER_AUDIT_JUDGE : undefined)
-  if (options.guard === null || name === undefined) return null
+  if (!wanted || name === undefined) return null
   const auditor = await openJudge(services, name)
   const [audits, labels] = [await auditor.version(), await judge.version()]
   if (audits === labels && auditor.promptVersion === judge.promptVersion)

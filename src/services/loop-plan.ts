@@ -100,7 +100,7 @@ export async function openJudges(
     if (judges.has(name)) continue
     const judge = await openJudge(services, name)
     judges.set(name, judge)
-    auditor = await openAuditor(services, request, judge)
+    auditor = await openAuditor(services, request, plans, judge)
   }
   return { judges, auditor }
 }

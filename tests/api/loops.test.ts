@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { LoopRequest } from '../../src/schemas/run.ts'
-import { iterationPlans } from '../../src/services/loop-plan.ts'
+import { iterationPlans, openJudges } from '../../src/services/loop-plan.ts'
 import { service } from '../helpers/service.ts'
 
 // What a loop is told before it begins, or while it waits: nothing here trains.
@@ -141,4 +141,15 @@ test('a judge that labels only from a later iteration on is audited too', async 
   expect(await loop({ ...people, changes })).toMatchObject({
     ...{ status: 409, code: 'judge_not_audited' },
   })
+})
+
+test('a guard that a change alone asks for has its judge', async () => {
+  const opened = (guard: object | null) => {
+    const changes = [{ iteration: 2, options: { guard } }]
+    const options = { iterations: 2, guard: null }
+    const request = LoopRequest.parse({ kind: 'rlaif', options, changes })
+    return openJudges(services, request, iterationPlans(request))
+  }
+  expect((await opened({ every: 1, prompts: 8 })).auditor?.name).toBe('starter-audit-judge')
+  expect((await opened(null)).auditor).toBeNull()
 })
