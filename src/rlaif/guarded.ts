@@ -46,8 +46,9 @@ export type Watch = {
   looks: number
   ballots: number
 }
-export const startWatch = (): Watch => ({
-  ...{ incumbents: 1, accepted: 0, reference: null, looks: 0, ballots: 0 },
+/** A watch over a policy after some rounds; of 0 it is the SFT policy. */
+export const startWatch = (accepted = 0): Watch => ({
+  ...{ incumbents: 1, accepted, reference: null, looks: 0, ballots: 0 },
 })
 
 /** At the end or a stop: who was looked at since one was accepted, and who is kept. */

@@ -179,9 +179,11 @@ async function updatePolicy(
   const { audit } = world
   if (options.guard === null || audit === undefined) {
     const { policy, metrics } = await update(start, 0, all)
-    return { policy, rounds: metrics, guard: null, watch }
+    // a guard of a later iteration begins with what comes out here
+    const accepted = before + metrics.length
+    return { policy, rounds: metrics, guard: null, watch: watch && { ...watch, accepted } }
   }
-  return guardedUpdate(sft, start, watch ?? startWatch(), {
+  return guardedUpdate(sft, start, watch ?? startWatch(before), {
     ...{ serving: world.serving, audit, options: options.guard, rounds: all, before, update },
     ...{ signal: world.signal, progress: world.progress },
     opinions: twins === null ? null : { own: filesBy(models), twins: filesBy(twins) },

@@ -128,12 +128,25 @@ export const PpoOptions = z.strictObject({
 })
 export type PpoOptions = z.infer<typeof PpoOptions>
 
-/** What a method can't use would be written down and not be true. Throws `conflicting_options` naming the field. */
-export function checkPolicyOptions(options: PpoOptions): void {
-  const { method, samples_per_prompt: samples } = options
-  const refuse = (field: string, why: string): never => {
-    throw new LibraError('conflicting_options', `${field}: ${why}`, { details: { field } })
+/**
+ * What a method or combiner can't use would be written down and not be true. Throws `conflicting_options` naming the
+ * field: after `at`, where the options stand in others, and with the iteration of a loop that a change begins with.
+ */
+export function checkPolicyOptions(
+  options: PpoOptions,
+  { at = '', iteration }: { at?: string; iteration?: number | undefined } = {},
+): void {
+  const { method, samples_per_prompt: samples, combiner } = options
+  const refuse = (name: string, why: string): never => {
+    const field = `${at}${name}`
+    const from = iteration === undefined ? '' : `, from iteration ${iteration} on`
+    throw new LibraError('conflicting_options', `${field}${from}: ${why}`, { details: { field } })
   }
+  if (options.safety_limit != null && combiner !== 'lagrangian')
+    refuse(
+      'safety_limit',
+      `steers λ of the lagrangian, and ${combiner} has none; give combiner lagrangian, or leave it out`,
+    )
   if (method === 'ppo') return
   if (samples < 2)
     refuse(
@@ -155,7 +168,7 @@ export function checkPolicyOptions(options: PpoOptions): void {
       'reward_normalization',
       'rejection_sampling compares rewards of different rounds; give reference or none',
     )
-  if (options.safety_limit != null && options.combiner === 'lagrangian')
+  if (options.safety_limit != null)
     refuse(
       'safety_limit',
       'rejection_sampling compares rewards of different rounds, which a moving λ forbids',

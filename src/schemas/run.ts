@@ -176,7 +176,7 @@ export const LoopPause = z.strictObject({
 
 export const LoopRequest = z.strictObject({
   kind: z.literal('rlaif'),
-  base: ModelRef.default('starter-base'),
+  base: ModelRef.default('starter-base').describe('a model without adapters: SFT starts from it'),
   judge: z.string().default('default'),
   audit_judge: z
     .string()

@@ -102,6 +102,22 @@ export async function findModel(store: Store, ref: string): Promise<ModelRow> {
 }
 
 /**
+ * The folder of a model that training starts from bare. Throws `model_not_found`, and `wrong_model_kind` naming the
+ * field where it has adapters, which would be left behind, or is a reward model.
+ */
+export async function findBase(store: Store, ref: string, field: string): Promise<string> {
+  const { id, kind, base, adapters } = await findModel(store, ref)
+  const is =
+    kind === 'reward_model' ? 'is a reward model' : adapters.length > 0 ? 'has an adapter' : null
+  if (is === null) return base
+  throw new LibraError(
+    'wrong_model_kind',
+    `${field}: ${id} ${is}; give a model without adapters that writes answers, as starter-base`,
+    { details: { field } },
+  )
+}
+
+/**
  * The answers that the helpfulness model of now is held against; a new version is held against the same, so that a
  * score means what it meant. Null where it has none.
  */

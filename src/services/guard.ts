@@ -10,7 +10,7 @@ import type { PromptRow } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
-import { findModel, STARTER_AUDIT_JUDGE, STARTER_TWIN } from './catalog.ts'
+import { findBase, STARTER_AUDIT_JUDGE, STARTER_TWIN } from './catalog.ts'
 import { openJudge } from './judges.ts'
 import type { Services } from './services.ts'
 
@@ -21,24 +21,26 @@ export const guardPrompts = (seed: number): PromptRow[] =>
   starterPrompts('guard', seed).map(({ id, messages }) => ({ id, messages }))
 
 /**
- * The judge that the guard of a loop goes by, or null where there is none or no guard is wanted. Throws
- * `conflicting_options` where it is the judge that labels: what that one overrates it would overrate again; and where
- * one is named for no guard.
+ * The judge that the guard of a loop goes by, or null where there is none or no guard is wanted: neither by the loop's
+ * own options nor by those of any iteration, which a change may have made others. Throws `conflicting_options` where it
+ * is the judge that labels: what that one overrates it would overrate again; and where one is named for no guard.
  */
 export async function openAuditor(
   services: Services,
   request: Extract<RunRequest, { kind: 'rlaif' }>,
+  plans: readonly { options: RlaifOptions }[],
   judge: Judge,
 ): Promise<Judge | null> {
-  const { options, audit_judge: asked, prompts_file: own } = request
-  if (options.guard === null && asked !== undefined)
+  const { audit_judge: asked, prompts_file: own } = request
+  const wanted = [request, ...plans].some(({ options }) => options.guard !== null)
+  if (!wanted && asked !== undefined)
     throw new LibraError(
       'conflicting_options',
       `audit_judge: options.guard is null, so nobody would ask ${asked}`,
       { details: { field: 'audit_judge' } },
     )
   const name = asked ?? (own === undefined ? STARTER_AUDIT_JUDGE : undefined)
-  if (options.guard === null || name === undefined) return null
+  if (!wanted || name === undefined) return null
   const auditor = await openJudge(services, name)
   const [audits, labels] = [await auditor.version(), await judge.version()]
   if (audits === labels && auditor.promptVersion === judge.promptVersion)
@@ -52,7 +54,8 @@ export async function openAuditor(
 
 /**
  * The base of the reward models' twins, or null where there are none. Throws `conflicting_options` where it is the base
- * that the loop itself starts from, or nobody would look at them; `wrong_model_kind` where it is an adapter.
+ * that the loop itself starts from, or nobody would look at them; `wrong_model_kind` where it has an adapter or is a
+ * reward model.
  */
 export async function openTwins(
   { store }: Pick<Services, 'store'>,
@@ -61,21 +64,19 @@ export async function openTwins(
   watched: boolean,
 ): Promise<string | null> {
   const { twin_base: asked, prompts_file: own } = request
-  const refuse = (code: 'conflicting_options' | 'wrong_model_kind', why: string): LibraError =>
-    new LibraError(code, `twin_base: ${why}`, { details: { field: 'twin_base' } })
+  const refuse = (why: string): LibraError =>
+    new LibraError('conflicting_options', `twin_base: ${why}`, { details: { field: 'twin_base' } })
   if (!watched) {
     if (asked === undefined) return null
-    throw refuse('conflicting_options', 'the guard shows the twins, and it does not look here')
+    throw refuse('the guard shows the twins, and it does not look here')
   }
   const name = asked ?? (own === undefined ? STARTER_TWIN : undefined)
   if (name === undefined) return null
-  const twin = await findModel(store, name)
-  if (twin.adapters.length > 0)
-    throw refuse('wrong_model_kind', `${name} has an adapter; twins start from a base`)
-  if (twin.base !== base) return twin.base
+  const twin = await findBase(store, name, 'twin_base')
+  if (twin !== base) return twin
   // whoever aligns the twin's own base is told nothing new by it
   if (asked === undefined) return null
-  throw refuse('conflicting_options', `${name} is the base of the loop; name one of another kind`)
+  throw refuse(`${name} is the base of the loop; name one of another kind`)
 }
 
 /** What a loop's report says of its guard first. */

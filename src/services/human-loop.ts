@@ -12,6 +12,7 @@ import type { Approval, RewardModels } from '../rlaif/world.ts'
 import { LabelledRow } from '../schemas/audit.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
+import { checkPolicyOptions } from '../schemas/policy-options.ts'
 import { RlaifOptions } from '../schemas/rlaif.ts'
 import type { TrainSpec } from '../schemas/training.ts'
 import type { AuditRow } from '../store/store.ts'
@@ -78,6 +79,7 @@ export async function runHumanLoop(
 ): Promise<HumanLoopResult & Record<string, unknown>> {
   const { sizes = HUMAN_LOOP, override = [] } = input
   const options = RlaifOptions.parse(merge(sizes.loop, input.overrides))
+  checkPolicyOptions(options.ppo, { at: 'ppo.' })
   const folder = join(services.dataDir, 'runs', context.id)
   await mkdir(folder, { recursive: true })
   const engine = keepEngine(services)

@@ -1,11 +1,16 @@
 import { LibraError } from '../errors.ts'
+import type { Judge } from '../judging/judge.ts'
+import { checkPolicyOptions } from '../schemas/policy-options.ts'
 import { RlaifOptions } from '../schemas/rlaif.ts'
 import { LoopRequest } from '../schemas/run.ts'
 import type { RunRequest, LoopChange } from '../schemas/run.ts'
 import type { Run, Store } from '../store/store.ts'
+import { openAuditor } from './guard.ts'
+import { openJudge } from './judges.ts'
 import { iterationsDone, partsDone } from './loop-parts.ts'
 import { merge } from './merge.ts'
 import { findRun } from './run-records.ts'
+import type { Services } from './services.ts'
 
 type Request = Extract<RunRequest, { kind: 'rlaif' }>
 
@@ -36,24 +41,40 @@ function changedOptions(
   })
 }
 
-/** What holds in each iteration, changes taken in. Throws `invalid_request`, `conflicting_options`. */
+/**
+ * What holds in each iteration, changes taken in, and what a method could not use in those that a branch has not behind
+ * it. Throws `invalid_request`, `conflicting_options`.
+ */
 export function iterationPlans(request: Request): IterationPlan[] {
+  const planned = mergedPlans(request)
+  for (const { plan, at, iteration } of planned.slice(request.branch?.iteration ?? 0))
+    checkPolicyOptions(plan.options.ppo, { at: `${at}.ppo.`, iteration })
+  return planned.map(({ plan }) => plan)
+}
+
+/** A plan, and where its options stand: `iteration` is that of the change that they come of. */
+type Planned = { plan: IterationPlan; at: string; iteration?: number }
+
+function mergedPlans(request: Request): Planned[] {
   const { judge, override, freshness_floor, options, changes } = request
   let plan: IterationPlan = { judge, override, freshness_floor, options }
-  const plans: IterationPlan[] = []
+  let place: Omit<Planned, 'plan'> = { at: 'options' }
+  const plans: Planned[] = []
   // a change may ask for more iterations than there were
   let total = options.iterations
   for (let iteration = 1; iteration <= total; iteration++) {
     for (const [i, change] of changes.entries())
-      if (change.iteration === iteration)
+      if (change.iteration === iteration) {
         plan = {
           judge: change.judge ?? plan.judge,
           override: change.override ?? plan.override,
           freshness_floor: change.freshness_floor ?? plan.freshness_floor,
           options: changedOptions(plan.options, change, `changes.${i}`),
         }
+        if (change.options !== undefined) place = { at: `changes.${i}.options`, iteration }
+      }
     total = plan.options.iterations
-    if (total >= iteration) plans.push(plan)
+    if (total >= iteration) plans.push({ plan, ...place })
   }
   for (const [i, { iteration }] of changes.entries())
     if (iteration > total)
@@ -62,6 +83,26 @@ export function iterationPlans(request: Request): IterationPlan[] {
         `the loop has ${total} iterations; options.iterations of a change gives it more`,
       )
   return plans
+}
+
+/**
+ * The judges that label, by name, and the one that the guard goes by. Throws `judge_not_found`, `judge_misconfigured`,
+ * `conflicting_options`.
+ */
+export async function openJudges(
+  services: Services,
+  request: Request,
+  plans: readonly IterationPlan[],
+): Promise<{ judges: Map<string, Judge>; auditor: Judge | null }> {
+  const judges = new Map<string, Judge>()
+  let auditor: Judge | null = null
+  for (const { judge: name } of plans) {
+    if (judges.has(name)) continue
+    const judge = await openJudge(services, name)
+    judges.set(name, judge)
+    auditor = await openAuditor(services, request, plans, judge)
+  }
+  return { judges, auditor }
 }
 
 /** What a loop was asked for. Throws `not_found`, `wrong_run_kind`. */
@@ -76,7 +117,29 @@ async function findLoop(store: Store, id: string): Promise<{ run: Run; request: 
   return { run, request: request.data }
 }
 
-/** Lets a loop wait after an iteration; null: after none. Throws `not_found`, `wrong_run_kind`, `already_ended`. */
+/**
+ * Throws `conflicting_options` naming the field where a loop would not wait: after an iteration that is over, or the
+ * last one, which ends it.
+ */
+export function checkPause(
+  field: 'after' | 'pause_after',
+  after: Request['pause_after'] | null,
+  total: number,
+  done = 0,
+): void {
+  if (typeof after !== 'number' || (after > done && after < total)) return
+  const [first, last] = [done + 1, total - 1]
+  const open = first > last ? '' : first === last ? `${first}, ` : `${first} to ${last}, `
+  throw refuse(
+    field,
+    `${after} is not to come, or not before the end: the loop has done ${done} of ${total} iterations; give one of ${open}"each" or ${field === 'after' ? 'null' : 'nothing'}`,
+  )
+}
+
+/**
+ * Lets a loop wait after an iteration; null: after none. Throws `not_found`, `wrong_run_kind`, `already_ended`,
+ * `conflicting_options`.
+ */
 export async function pauseLoop(
   store: Store,
   id: string,
@@ -85,6 +148,8 @@ export async function pauseLoop(
   const { run, request } = await findLoop(store, id)
   if (run.state === 'succeeded')
     throw new LibraError('already_ended', `run ${id} has ended: it ${run.state}`)
+  const done = await iterationsDone(store, id, request.branch ?? null)
+  checkPause('after', after, mergedPlans(request).length, done)
   const { pause_after: _, ...rest } = request
   await store.runs.update(id, { config: after == null ? rest : { ...rest, pause_after: after } })
   return findRun(store, id)
@@ -93,9 +158,10 @@ export async function pauseLoop(
 /**
  * Changes a loop that does not run from an iteration on that has not begun. What reward models may fail (`override`,
  * `freshness_floor`) may change as long as the iteration's policy has not learned. Throws `still_active`,
- * `already_ended`, `conflicting_options`, `invalid_request`.
+ * `already_ended`, `conflicting_options`, `invalid_request`, `judge_not_found`.
  */
-export async function changeLoop(store: Store, id: string, change: LoopChange): Promise<Run> {
+export async function changeLoop(services: Services, id: string, change: LoopChange): Promise<Run> {
+  const { store } = services
   const { run, request } = await findLoop(store, id)
   if (run.state === 'queued' || run.state === 'running')
     throw new LibraError('still_active', `run ${id} is ${run.state}: pause it first`)
@@ -104,7 +170,13 @@ export async function changeLoop(store: Store, id: string, change: LoopChange): 
       'already_ended',
       `run ${id} has ended: branch it from one of its iterations`,
     )
-  const { options, judge, iteration } = change
+  const { options, judge, override, freshness_floor: floor, iteration } = change
+  if (Object.keys(options ?? {}).length === 0 && (judge ?? override ?? floor) === undefined)
+    throw new LibraError(
+      'invalid_request',
+      'options: nothing would change; name options, judge, override or freshness_floor',
+      { details: { field: 'options' } },
+    )
   const names = new Set(await partsDone(store, id))
   const learned = (of: number): boolean => names.has(`${of}/approve`)
   const begun = (of: number): boolean => [...names].some((name) => name.startsWith(`${of}/`))
@@ -115,7 +187,9 @@ export async function changeLoop(store: Store, id: string, change: LoopChange): 
       `iteration ${iteration} has begun; change the next one, or branch the loop from the one before`,
     )
   const changed = { ...request, changes: [...request.changes, change] }
-  iterationPlans(changed)
+  const plans = iterationPlans(changed)
+  await openJudges(services, changed, plans)
+  checkPause('pause_after', changed.pause_after, plans.length)
   await store.runs.update(id, { config: changed })
   return findRun(store, id)
 }
@@ -132,7 +206,8 @@ export async function branchRequest(
   const { request } = await findLoop(store, id)
   const at = change.iteration - 1
   const changes = request.changes.filter(({ iteration }) => iteration <= at)
-  const whole = iterationPlans({ ...request, changes }).at(-1)?.options.iterations ?? 1
+  // what is wrong in it the change may put right
+  const whole = mergedPlans({ ...request, changes }).length
   const options = { iterations: Math.max(whole, at + 1), ...change.options }
   const { pause_after: _, ...rest } = request
   const branched = {
@@ -161,8 +236,9 @@ export async function checkBranch(store: Store, request: Request): Promise<void>
   const same = (of: Request): string => {
     const { base, audit_judge, twin_base, dialogues_file, prompts_file } = of
     const { seed, dialogues, sft } = of.options
-    const each = iterationPlans(of)
+    const each = mergedPlans(of)
       .slice(0, branch.iteration)
+      .map(({ plan }) => plan)
       .map(({ judge, options: { iterations: _, evaluation_prompts: __, ...options } }) => ({
         ...{ judge, options },
       }))

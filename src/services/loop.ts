@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import type { ProbeAnswer } from '../evaluation/probes.ts'
 import type { Judge } from '../judging/judge.ts'
 import { paused } from '../errors.ts'
-import { permutation } from '../random.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
 import type { Approval, LoopInput, LoopResult, LoopWorld } from '../rlaif/world.ts'
 import { AXES, DialogueRow } from '../schemas/feedback.ts'
@@ -16,20 +15,20 @@ import { gradeRollouts } from '../starter/evaluate.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { requireAudits } from './audit.ts'
-import { findModel } from './catalog.ts'
+import { findBase } from './catalog.ts'
 import { openData, openPromptSets } from './data.ts'
 import type { DrawnSets } from './data.ts'
 import { keepEngine } from './exact.ts'
 import type { Lend } from './exact.ts'
 import { refuseBelow, STALENESS } from './freshness.ts'
-import { guardPrompts, openAuditor, openTwins } from './guard.ts'
-import { openJudge } from './judges.ts'
+import { guardPrompts, openTwins } from './guard.ts'
 import { evaluateGiven, evaluateStarter } from './loop-evaluation.ts'
 import type { Evaluated, LoopProgress } from './loop-evaluation.ts'
 import { evaluationOf, iterationsDone, partsDone, recordedParts } from './loop-parts.ts'
 import { nameOf, register, tellLoop } from './loop-report.ts'
-import { checkBranch, iterationPlans } from './loop-plan.ts'
+import { checkBranch, checkPause, iterationPlans, openJudges } from './loop-plan.ts'
 import type { IterationPlan } from './loop-plan.ts'
+import { splitPrompts } from './loop-prompts.ts'
 import { agreementInLoop, askPeople } from './people.ts'
 import { answersOf, probeInLoop } from './probes.ts'
 import { findRun } from './run-records.ts'
@@ -42,9 +41,6 @@ type Request = Extract<RunRequest, { kind: 'rlaif' }>
 
 /** Answers that the reward models are probed on. */
 const PROBED = 120
-/** The share of given prompts that is kept for the evaluation, and for the guard's looks. */
-const HELD_OUT = 0.2
-const GUARDED = 0.1
 
 /** What a loop is about, opened and checked before it begins. */
 type Opened = {
@@ -81,21 +77,20 @@ async function openLoop(
   progress: LoopProgress,
 ): Promise<Opened> {
   const plans = iterationPlans(request)
+  checkPause('pause_after', request.pause_after, plans.length)
   await checkBranch(services.store, request)
   const { seed, dialogues: demonstrations } = request.options
-  const { base } = await findModel(services.store, request.base)
-  const judges = new Map<string, Judge>()
+  const base = await findBase(services.store, request.base, 'base')
+  const { judges, auditor } = await openJudges(services, request, plans)
   let audits: Opened['audits'] = {}
+  const labelling = new Set<string>()
   for (const { judge: name, override, options } of plans) {
-    if (judges.has(name)) continue
-    const judge = await openJudge(services, name)
-    judges.set(name, judge)
+    const judge = judges.get(name)
     // where people label all, it says no more than how the policies compare
-    if (options.people === 1) continue
+    if (judge === undefined || labelling.has(name) || options.people === 1) continue
+    labelling.add(name)
     audits = { ...(await requireAudits(services, judge, AXES, override)), ...audits }
   }
-  let auditor: Judge | null = null
-  for (const judge of judges.values()) auditor = await openAuditor(services, request, judge)
   const watched = auditor !== null
   const twinBase = await openTwins(services, request, base, watched)
   const file = { dialogues: request.dialogues_file, prompts: request.prompts_file }
@@ -114,14 +109,8 @@ async function openLoop(
     const prompts = starter.map(({ id, messages }) => ({ id, messages }))
     return { ...common, starter, prompts, looked: guardPrompts(seed), held: [], sets: [] }
   }
-  const given = shuffled(own.prompts.rows, seed)
-  const share = (of: number): number => Math.max(1, Math.floor(given.length * of))
-  const kept = share(HELD_OUT)
-  const looked = watched ? share(GUARDED) : 0
-  return {
-    ...{ ...common, starter: null, held: given.slice(0, kept), sets: own.prompts.sets },
-    ...{ looked: given.slice(kept, kept + looked), prompts: given.slice(kept + looked) },
-  }
+  const { rows, sets } = own.prompts
+  return { ...common, starter: null, sets, ...splitPrompts(rows, seed, watched) }
 }
 
 /**
@@ -195,9 +184,6 @@ async function worldOf(
     finished: await finisher(opened, context, parts, evaluations),
   }
 }
-
-const shuffled = <T>(rows: readonly T[], seed: number): T[] =>
-  Array.from(permutation(rows.length, seed, 53)).flatMap((i) => rows[i] ?? [])
 
 /** Throws where there is no such iteration. */
 function planOf({ plans }: Opened, iteration: number): IterationPlan {

@@ -174,3 +174,17 @@ test('a folder that is not such a folder, and a row that is no pair, are named',
   writeFileSync(join(bad, 'x.train.jsonl'), jsonl([{ domain: 'helpful' }]))
   await expect(readHumanData(join(folder, 'bad'))).rejects.toThrow(/x\.train\.jsonl, line 1/)
 })
+
+test('options that the policy’s method cannot use are told before a base is trained', async () => {
+  let run = ''
+  const begun = recordRun(store, start, async (context) => {
+    run = context.id
+    const asked = { ...overrides, ppo: { ...overrides.ppo, method: 'rloo' } }
+    const input = { base: null, overrides: asked, sizes }
+    return runHumanLoop(services, await readHumanData(data), input, context, () => {})
+  })
+  await expect(begun).rejects.toMatchObject({
+    ...{ code: 'conflicting_options', details: { field: 'ppo.samples_per_prompt' } },
+  })
+  expect(await store.partsOf(run)).toEqual([])
+}, 60_000)

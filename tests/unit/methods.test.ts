@@ -139,3 +139,14 @@ test.each([
   )
   checkPolicyOptions(PpoOptions.parse({ ...options, method: 'ppo', samples_per_prompt: 4 }))
 })
+
+test('a safety limit steers λ of the lagrangian: with another combiner it is refused', () => {
+  const parse = (more: object): PpoOptions => PpoOptions.parse({ samples_per_prompt: 2, ...more })
+  for (const method of ['ppo', 'rloo', 'dpo', 'rejection_sampling'])
+    for (const combiner of ['gate', 'gate_monotone', 'weighted', 'mean'])
+      expect(() => checkPolicyOptions(parse({ method, combiner, safety_limit: 2 }))).toThrow(
+        /^safety_limit: .*lagrangian/u,
+      )
+  checkPolicyOptions(parse({ safety_limit: null }))
+  checkPolicyOptions(parse({ safety_limit: 2, combiner: 'lagrangian' }))
+})

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { z } from 'zod'
 import { classify, languageOf } from '../../src/evaluation/response-class.ts'
+import { splitPrompts } from '../../src/services/loop-prompts.ts'
 import { readPrompts } from '../../src/text/prompt-sets.ts'
 import { decodeUtf8, parseRows } from '../../src/text/rows.ts'
 
@@ -107,4 +108,30 @@ test.each([
 
 test('languages by their letters', () => {
   expect([languageOf('Python 是什么？'), languageOf('What is 2 + 3?')]).toEqual(['zh', 'en'])
+})
+
+test('prompts of a loop are cut in three parts that share none, down to the fewest that teach', () => {
+  const rows = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({
+      messages: [{ role: 'user' as const, content: `question ${i}` }],
+    }))
+  for (const [count, watched, sizes] of [
+    [40, true, [8, 4, 28]],
+    [40, false, [8, 0, 32]],
+    [4, true, [1, 1, 2]],
+    [3, false, [1, 0, 2]],
+  ] as const) {
+    const { held, looked, prompts } = splitPrompts(rows(count), 1, watched)
+    expect([held, looked, prompts].map(({ length }) => length)).toEqual(sizes)
+    expect(new Set([...held, ...looked, ...prompts].map((row) => JSON.stringify(row))).size).toBe(
+      count,
+    )
+  }
+  for (const [count, watched] of [
+    [3, true],
+    [2, false],
+  ] as const)
+    expect(() => splitPrompts(rows(count), 1, watched)).toThrow(
+      expect.objectContaining({ code: 'too_little_data' }) as Error,
+    )
 })

@@ -29,7 +29,7 @@ export const loopRoutes = (services: Services): Route[] => [
       body: LoopChange,
       reply: RunReply,
     },
-    async ({ id, body }) => presentRun(await changeLoop(services.store, id, body)),
+    async ({ id, body }) => presentRun(await changeLoop(services, id, body)),
   ),
   route(
     {
