@@ -8,6 +8,7 @@ import {
 } from '../../src/evaluation/agreement.ts'
 import { clusteredStatistic } from '../../src/evaluation/statistics.ts'
 import type { Verdict } from '../../src/judging/judge.ts'
+import { LabelledRow } from '../../src/schemas/audit.ts'
 import type { LabelledPair } from '../../src/schemas/audit.ts'
 import { auditFigures } from '../../src/services/audit-figures.ts'
 import { objections } from '../../src/services/audit.ts'
@@ -23,6 +24,17 @@ test('Cohen’s κ as scikit-learn, Gwet’s AC2 with linear weights as irrCAC',
     expect(cohensKappa(ratings, 3)).toBeCloseTo(kappa, 10)
     expect(gwetsAc2(ratings, 3)).toBeCloseTo(ac2, 4) // irrCAC rounds to five places
   }
+})
+
+test('Cohen’s κ is not defined where chance alone agrees in everything', () => {
+  for (const n of [1, 3, 49, 60])
+    expect(
+      cohensKappa(
+        Array.from({ length: n }, () => [0, 0] as const),
+        3,
+      ),
+      String(n),
+    ).toBeNaN()
 })
 
 test('length control as scikit-learn’s ridge regression; all alike stays finite', () => {
@@ -105,6 +117,45 @@ describe('audits', () => {
         pairs.map(() => said(0.9, 0.8)),
       ),
     ).not.toHaveProperty('own answers preferred, judge − people')
+  })
+
+  test('preference pairs have no side that is always better, so that κ says something', () => {
+    // a judge that is right in five of six, on answers whose alphabetical order gives the better one away
+    const pairs = Array.from({ length: 240 }, (_, i) =>
+      LabelledRow.parse({
+        ...{ axis: 'helpfulness', prompt: [{ role: 'user', content: `question ${i}` }] },
+        ...{ chosen: 'a good one', rejected: 'bad', chosen_safe: true, rejected_safe: false },
+      }),
+    )
+    const verdicts = pairs.map(({ a }, i) => {
+      const p = (a === 'a good one') === i % 6 > 0 ? 0.9 : 0.1
+      return said(p, p)
+    })
+    const found = figures(pairs, verdicts)
+    expect(found['accuracy']).toBeCloseTo(5 / 6, 12)
+    expect(found['Cohen’s κ']).toBeCloseTo(2 / 3, 1)
+    for (const { a, b, label, a_safe, b_safe } of pairs) {
+      expect([a, b].sort()).toEqual(['a good one', 'bad'])
+      expect(label).toBe(a === 'a good one' ? 'a' : 'b')
+      expect([a_safe, b_safe]).toEqual(label === 'a' ? [true, false] : [false, true])
+    }
+    // with the other answer as the better one the same answers stand on the same sides
+    const turned = LabelledRow.parse({
+      ...{ axis: 'helpfulness', prompt: [{ role: 'user', content: 'question 0' }] },
+      ...{ chosen: 'bad', rejected: 'a good one' },
+    })
+    expect([turned.a, turned.b]).toEqual([pairs[0]?.a, pairs[0]?.b])
+    expect(turned.label).not.toBe(pairs[0]?.label)
+  })
+
+  test('one label and one verdict throughout give no κ', () => {
+    const pairs = many(60, () => 'a')
+    const found = figures(
+      pairs,
+      pairs.map(() => said(0.9, 0.9)),
+    )
+    expect(found['accuracy']).toBe(1)
+    expect(found).not.toHaveProperty('Cohen’s κ')
   })
 
   test('drift: what has changed since the last time', () => {
