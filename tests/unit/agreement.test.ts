@@ -166,6 +166,13 @@ describe('audits', () => {
     expect(found['drift: preferences turned']).toBeCloseTo(1 / 3, 12)
   })
 
+  test('drift: a preference turns from one side of ½ to the other, and not by rounding', () => {
+    const pairs = many(6, () => 'a')
+    const now = [0.5 - 4e-8, 0.5 + 4e-8, 0.5, 0.9, 0.6, 0.3].map((p) => said(p, p))
+    const found = figures(pairs, now, { before: [0.5 + 4e-8, 0.5, 0.5 - 4e-8, 0.5, 0.4, 0.2] })
+    expect(found['drift: preferences turned']).toBeCloseTo(1 / 6, 12)
+  })
+
   test('who may label: place, silence, indecision and chance are held against a judge, and too few pairs', () => {
     const audit = (verdicts: Verdict[]): string =>
       objections(
