@@ -11,7 +11,7 @@ import type { Verdict } from '../../src/judging/judge.ts'
 import { LabelledRow } from '../../src/schemas/audit.ts'
 import type { LabelledPair } from '../../src/schemas/audit.ts'
 import { auditFigures } from '../../src/services/audit-figures.ts'
-import { objections } from '../../src/services/audit.ts'
+import { distinctPairs, objections } from '../../src/services/audit.ts'
 
 const file = new URL('../../fixtures/parity/judging/agreement.json', import.meta.url)
 const parity = JSON.parse(readFileSync(file, 'utf8')) as {
@@ -196,5 +196,27 @@ describe('audits', () => {
     expect(audit(share(51, silent))).toMatch(/no verdict in 51\.0 %/)
     expect(audit(share(100, silent))).toBe('it gave no verdict')
     expect(audit(Array.from({ length: 49 }, () => good))).toMatch(/49 verdicts/)
+  })
+  test('each pair once, with the label that most of its rows give', () => {
+    const [one, other] = ['short', 'longer by far']
+    const rows = [
+      ...[pair(1, 'a'), pair(1, 'a', other, one), pair(1, 'b', other, one)], // 2 of 3 for the short one
+      ...[pair(2, 'b'), pair(2, 'a', other, one)],
+      ...[pair(3, 'a'), pair(3, 'b')], // nobody can tell
+      ...[pair(4, 'tie'), pair(4, 'tie'), pair(4, 'b')],
+      pair(4, 'b', one, 'another'),
+    ]
+    const distinct = distinctPairs(rows)
+    expect(distinct.map(({ label }) => label)).toEqual(['a', 'b', 'tie', 'tie', 'b'])
+    expect(distinct.map(({ prompt }) => prompt[0]?.content.at(-1))).toEqual([...'12344'])
+    expect(distinctPairs(distinct)).toEqual(distinct)
+  })
+
+  test('who may label: verdicts on pairs that nobody tells apart are verdicts, and too little', () => {
+    const even = many(3, () => 'tie')
+    const given = even.map(() => said(0.5, 0.5))
+    expect(objections(auditFigures(even, given, 1, {}))).toEqual([
+      'it gave no verdict on a pair that people tell apart',
+    ])
   })
 })
