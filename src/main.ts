@@ -156,7 +156,7 @@ program
   )
   .option('--judge <profile>', 'whom to audit', 'default')
   .option('--axis <axis>', 'helpfulness or safety; default: helpfulness, of the starter world both')
-  .option('--limit <number>', 'pairs of each file', Number)
+  .option('--limit <number>', 'pairs of each file, drawn where it has more', Number)
   .option('--clip <prompt,answer>', 'characters that a local judge with a small context reads')
   .option('--self <name>', 'how the data name the judge’s own answers')
   .option('--write <file>', 'write the audits as JSON: how the starter judge’s is committed')

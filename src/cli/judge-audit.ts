@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { LibraError } from '../errors.ts'
@@ -21,7 +20,7 @@ type Flags = {
   self?: string
   write?: string
 }
-type DataSet = { name: string; axis: Axis; pairs: LabelledPair[] }
+type DataSet = { name: string; axis: Axis; pairs: LabelledPair[]; limit?: number | undefined }
 
 const SEED = 1
 /** Drawn on the starter world for each axis. */
@@ -30,7 +29,7 @@ const STARTER_PAIRS = 600
 /** Audits a judge on files that people labelled, else on the starter world's test prompts, whose truth is known. */
 export async function judgeAudit(files: readonly string[], flags: Flags): Promise<void> {
   const sets = files.length === 0 ? starterSets(flags) : await readSets(files, flags)
-  const audits: AuditRow[] = []
+  const audits: Awaited<ReturnType<typeof auditJudge>>[] = []
   await job(async (services, progress) => {
     const clip = readClip(flags.clip)
     const judge = await openJudge(services, flags.judge, { fresh: true, ...(clip ? { clip } : {}) })
@@ -39,15 +38,15 @@ export async function judgeAudit(files: readonly string[], flags: Flags): Promis
       services.store,
       { kind: 'evaluation', config, seed: SEED },
       async ({ id: run, signal }) => {
-        for (const { name, axis, pairs } of sets) {
-          const dataHash = createHash('sha256').update(JSON.stringify(pairs)).digest('hex')
-          const onProgress = (done: number): void => progress(`audit ${name}`, done, pairs.length)
+        for (const { name, axis, pairs, limit } of sets) {
+          const onProgress = (done: number, total: number): void =>
+            progress(`audit ${name}`, done, total)
           const self = flags.self ?? null
-          const input = { axis, pairs, dataHash, seed: SEED, run, self, onProgress, signal }
+          const input = { axis, pairs, limit, seed: SEED, run, self, onProgress, signal }
           audits.push(await auditJudge(services, judge, input))
         }
         return {
-          audits: audits.map(({ id, axis, figures, objections }) => ({
+          audits: audits.map(({ audit: { id, axis, figures, objections } }) => ({
             id,
             axis,
             figures,
@@ -56,13 +55,15 @@ export async function judgeAudit(files: readonly string[], flags: Flags): Promis
         }
       },
     )
-    audits.forEach((audit, i) => {
+    audits.forEach(({ audit, warnings }, i) => {
       console.log(sets[i]?.name)
       printAudit(audit)
+      for (const warning of warnings) console.error(`warning: ${warning}`)
     })
     return result
   })
-  if (flags.write !== undefined) await writeFile(flags.write, committed(audits))
+  if (flags.write !== undefined)
+    await writeFile(flags.write, committed(audits.map(({ audit }) => audit)))
 }
 
 /** As rows of the store that know nothing of this machine's runs. */
@@ -94,7 +95,7 @@ const readSets = (
     files.map(async (file) => {
       const rows: LabelledPair[] = await readAll(file, LabelledRow)
       const mine = rows.filter((pair) => pair.axis === null || pair.axis === axis)
-      return { name: basename(file), axis: readAxis(axis), pairs: mine.slice(0, limit) }
+      return { name: basename(file), axis: readAxis(axis), pairs: mine, limit }
     }),
   )
 

@@ -151,6 +151,11 @@ export const compareByScores =
     })
   }
 
+/** Closer to ½ than this a probability is even: what is left is rounding of sums, which must not decide a pair. */
+const ROUNDING = 1e-6
+/** On which side of ½ a probability lies: 1, 0 where it is even but for rounding, −1. */
+export const sideOf = (p: number): number => (Math.abs(p - 0.5) < ROUNDING ? 0 : Math.sign(p - 0.5))
+
 /** P(i > j) + ½·P(i = j) of two distributions over the same places. */
 function chanceOfMore(p: readonly number[], q: readonly number[]): number {
   let [below, chance] = [0, 0]
@@ -159,7 +164,7 @@ function chanceOfMore(p: readonly number[], q: readonly number[]): number {
     chance += each * (below + same / 2)
     below += same
   })
-  return chance
+  return sideOf(chance) === 0 ? 0.5 : chance
 }
 
 /** One question for each answer and criterion, on request answered in writing first; those of one answer are answered together or not at all. */

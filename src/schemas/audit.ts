@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { Messages, SafeText } from './chat.ts'
 import { Axis, PreferenceRow } from './feedback.ts'
@@ -55,11 +56,29 @@ const Own = z
     prompt: typeof prompt === 'string' ? user(prompt) : prompt,
   }))
 
-/** A preference pair; which side the better answer stands on says nothing, since both orders are asked. */
-const Pair = PreferenceRow.transform(({ axis, prompt, ...row }): LabelledPair => ({
-  ...{ axis, prompt, a: row.chosen, b: row.rejected, label: 'a' },
-  ...{ a_safe: row.chosen_safe, b_safe: row.rejected_safe },
-}))
+/**
+ * Whether the chosen answer of a pair is shown as `a`: by a hash of what was compared, the same whichever was chosen.
+ * The order of the texts would not do, since refusals, say, begin alike and would always stand on one side.
+ */
+function chosenFirst({ prompt, chosen, rejected }: PreferenceRow): boolean {
+  const compared = JSON.stringify([prompt, [chosen, rejected].sort()])
+  const even = createHash('sha256').update(compared).digest().readUInt8() % 2 === 0
+  return even === chosen <= rejected
+}
+
+/** A preference pair; where people always said `a`, agreement beyond chance (κ) would be nothing. */
+const Pair = PreferenceRow.transform((row): LabelledPair => {
+  const { axis, prompt, chosen, rejected, chosen_safe, rejected_safe } = row
+  return chosenFirst(row)
+    ? {
+        ...{ axis, prompt, a: chosen, b: rejected, label: 'a' },
+        ...{ a_safe: chosen_safe, b_safe: rejected_safe },
+      }
+    : {
+        ...{ axis, prompt, a: rejected, b: chosen, label: 'b' },
+        ...{ a_safe: rejected_safe, b_safe: chosen_safe },
+      }
+})
 
 /** Auto-J's pairwise test set: 0 the first is better, 1 the second, 2 neither. */
 const AutoJ = z

@@ -5,6 +5,7 @@ import type { Interval } from '../evaluation/statistics.ts'
 import { isTie } from '../judging/judge.ts'
 import type { GivenVerdict, Verdict } from '../judging/judge.ts'
 import { FAILURES } from '../judging/respondent.ts'
+import { sideOf } from '../judging/ways.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
 import { conversationOf } from '../text/conversation.ts'
 
@@ -182,6 +183,8 @@ function drift(
     ? []
     : [
         mean('drift: mean ∣ΔP∣', ({ old, now }) => Math.abs(now - old)),
-        mean('drift: preferences turned', ({ old, now }) => Number(old > 0.5 !== now > 0.5)),
+        mean('drift: preferences turned', ({ old, now }) =>
+          Number(sideOf(old) * sideOf(now) === -1),
+        ),
       ]
 }

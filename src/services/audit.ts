@@ -1,10 +1,14 @@
 import { LibraError } from '../errors.ts'
+import { grouped } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
-import type { LabelledPair } from '../schemas/audit.ts'
+import { PREFERENCES } from '../schemas/audit.ts'
+import type { LabelledPair, Preference } from '../schemas/audit.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { AuditRow, Store } from '../store/store.ts'
+import { comparedIn } from '../text/preference-formats.ts'
 import { auditFigures } from './audit-figures.ts'
 import type { Figure } from './audit-figures.ts'
+import { drawn, rowsHash } from './data.ts'
 import { newId } from './runs.ts'
 
 /** Above this share of verdicts that follow the place and not the answer, on pairs that people tell apart, a judge labels nothing. */
@@ -19,7 +23,10 @@ export function objections(figures: readonly Figure[]): string[] {
   const same = find('same position preferred')
   const [ties, failed] = [find('ties')?.value ?? 0, find('failures')?.value ?? 0]
   const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
-  if (same === undefined) return ['it gave no verdict']
+  if (same === undefined) {
+    const some = find('P(the first answer shown)') !== undefined
+    return [some ? 'it gave no verdict on a pair that people tell apart' : 'it gave no verdict']
+  }
   const right = find('accuracy')
   return [
     ...(same.n < FEWEST_VERDICTS
@@ -41,26 +48,51 @@ export function objections(figures: readonly Figure[]): string[] {
   ]
 }
 
-/** Asks a judge about labelled pairs, in both orders, and stores what came of it under its version, prompt and axis. */
+const TURNED = { a: 'b', tie: 'tie', b: 'a' } as const
+
+/**
+ * Pairs each once: the same prompt and the same two answers are one pair, whichever stands first. Its label is the one
+ * that most of its rows give, a tie where as many give another.
+ */
+export function distinctPairs(pairs: readonly LabelledPair[]): LabelledPair[] {
+  const rows = grouped(pairs, ({ prompt, a, b }) => comparedIn({ prompt, chosen: a, rejected: b }))
+  return rows.flatMap(([first, ...others]): LabelledPair[] => {
+    if (first === undefined) return []
+    const labels = [first, ...others].map(({ a, label }) => (a === first.a ? label : TURNED[label]))
+    const times = (label: Preference): number => labels.filter((each) => each === label).length
+    const most = Math.max(...PREFERENCES.map(times))
+    const [label, another] = PREFERENCES.filter((each) => times(each) === most)
+    return [{ ...first, label: label === undefined || another !== undefined ? 'tie' : label }]
+  })
+}
+
+/**
+ * Asks a judge about labelled pairs, each once and at most `limit` of them, drawn by the seed, in both orders, and
+ * stores what came of it under its version, prompt and axis.
+ */
 export async function auditJudge(
   { store }: { store: Store },
   judge: Judge,
   input: {
     axis: Axis
     pairs: readonly LabelledPair[]
-    dataHash: string
+    limit?: number | undefined
     seed: number
     run: string | null
     /** the name that the data give to the judge's own answers */
     self?: string | null
-    onProgress?: (done: number) => void
+    onProgress?: (done: number, total: number) => void
     signal?: AbortSignal
   },
-): Promise<AuditRow> {
-  const { axis, pairs, dataHash, seed, run, self = null, onProgress, signal } = input
+): Promise<{ audit: AuditRow; warnings: string[] }> {
+  const { axis, limit = Infinity, seed, run, self = null, onProgress, signal } = input
+  const distinct = distinctPairs(input.pairs)
+  const pairs = drawn(distinct, limit, seed)
+  // of what is asked and not of a file: an earlier audit's probabilities are compared place by place
+  const dataHash = rowsHash(pairs)
   const verdicts = await judge.compare(
     pairs.map(({ prompt, a, b }) => ({ axis, prompt, a, b })),
-    { onProgress, signal },
+    { onProgress: (done) => onProgress?.(done, pairs.length), signal },
   )
   const who = {
     judge: judge.name,
@@ -73,13 +105,20 @@ export async function auditJudge(
     before: before?.probabilities ?? null,
   })
   const refused = objections(figures)
-  const row: AuditRow = {
+  const audit: AuditRow = {
     ...{ id: newId('audit'), ...who, axis, dataHash, run, figures, objections: refused },
     probabilities: verdicts.map((verdict) => (verdict.ok ? verdict.probability : null)),
     createdAt: Date.now(),
   }
-  await store.audits.insert([row])
-  return row
+  await store.audits.insert([audit])
+  const [rows, repeated] = [input.pairs.length, input.pairs.length - distinct.length]
+  const warnings =
+    repeated === 0
+      ? []
+      : [
+          `${repeated} of ${rows} rows repeat a pair, its prompt and its two answers: each pair counts once, with the label that most of its rows give`,
+        ]
+  return { audit, warnings }
 }
 
 /** What may be waved through by name. */

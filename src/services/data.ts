@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { ZodType } from 'zod'
 import { LibraError } from '../errors.ts'
+import { permutation } from '../random.ts'
 import { LabelledRow } from '../schemas/audit.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
 import { drawShares } from '../rlaif/mix.ts'
@@ -18,6 +19,12 @@ export type DataSet<T> = { rows: T[]; path: string; hash: string }
 /** SHA-256 of rows that lie in no file of their own, or are drawn from one. */
 export const rowsHash = (rows: readonly unknown[]): string =>
   createHash('sha256').update(JSON.stringify(rows)).digest('hex')
+
+/** At most `limit` rows by a keyed draw, in their order, so that a file that is sorted by source is seen whole. */
+export const drawn = <T>(rows: readonly T[], limit: number, seed: number): T[] =>
+  Array.from(permutation(rows.length, seed, 71).slice(0, limit))
+    .sort((a, b) => a - b)
+    .flatMap((i) => rows.slice(i, i + 1))
 
 /** An uploaded file, every row checked. Throws `file_not_found`, `invalid_data`, `empty_data`. */
 export async function openData<T>(

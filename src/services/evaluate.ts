@@ -2,13 +2,14 @@ import { LibraError } from '../errors.ts'
 import { refuseTooFew } from '../evaluation/exploit.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import { distinct } from '../evaluation/probes.ts'
+import type { ProbeAnswer } from '../evaluation/probes.ts'
 import type { Report, ReportSample } from '../evaluation/report.ts'
 import type { EvaluationOptions, RunRequest } from '../schemas/run.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { auditJudge } from './audit.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { answersFor, certificateFigures, certify } from './certificate.ts'
-import { openLabelled, openPairs, rowsHash } from './data.ts'
+import { drawn, openLabelled, openPairs, rowsHash } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import type { RunContext } from './runs.ts'
 import { planArena, planPolicy } from './policy-plan.ts'
@@ -85,22 +86,26 @@ async function planJudge(services: Services, { options }: Request): Promise<Prep
     ...{ rationale, constitution, axes: [axis], compare_by, seed, fresh: true },
   })
   const { pairs, hash } = await openLabelled(services, file, axis)
-  const some = pairs.slice(0, limit)
   const measure: Measure = async ({ id: run, signal }) => {
-    const input = { axis, pairs: some, dataHash: hash, seed, run, self, signal }
-    const { figures, objections, id: audit } = await auditJudge(services, judge, input)
-    const more = { audit, objections, usage: judge.usage(), prompt_version: judge.promptVersion }
-    return { figures, more }
+    const input = { axis, pairs, limit, seed, run, self, signal }
+    const { audit, warnings } = await auditJudge(services, judge, input)
+    const { figures, objections, id } = audit
+    const usage = judge.usage()
+    const more = { audit: id, objections, usage, prompt_version: judge.promptVersion }
+    return { figures, warnings, more }
   }
   return { measure, measuredBy: { judge: await judgeNow(services, judge) }, dataHash: hash }
 }
 
-/** Answers that edits are tried on: of the pairs in a file, else of the starter world's test prompts. */
-const answersToEdit = async (services: Services, options: EvaluationOptions, limit: number) =>
-  (options.file === undefined
-    ? starterProbeAnswers(options.seed, limit, options.axis)
-    : distinct(answersOf(await openPairs(services, options.file, options.axis)))
-  ).slice(0, limit)
+/** Answers that edits are tried on: drawn from the pairs in a file, else of the starter world's test prompts. */
+async function answersToEdit(
+  services: Services,
+  { file, axis, seed }: EvaluationOptions,
+  limit: number,
+): Promise<ProbeAnswer[]> {
+  if (file === undefined) return starterProbeAnswers(seed, limit, axis).slice(0, limit)
+  return drawn(distinct(answersOf(await openPairs(services, file, axis))), limit, seed)
+}
 
 /** Idle edits of answers, and what a reward model pays for them; what fails blocks the policy updates against it. */
 async function planProbes(services: Services, { options }: Request): Promise<Prepared> {

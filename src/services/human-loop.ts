@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { withCheckpoint } from '../engine/engine.ts'
@@ -215,16 +214,16 @@ const failedProbes = ({ axis, objections }: Approval['checks'][number]): string[
         `The ${axis} model fails probes that were overridden by name: ${objections.join(', ')}. Its score can be raised without a better answer. ${axis === 'safety' ? '安全性' : '有用性'}模型未通过已按名豁免的探针：${objections.join('、')}。`,
       ]
 
-function auditOn(
+async function auditOn(
   { services, options, context }: HumanWorld,
   judge: Judge,
   axis: Axis,
   dev: readonly PreferenceRow[],
 ): Promise<AuditRow> {
   const pairs = dev.map((pair) => LabelledRow.parse(pair))
-  const dataHash = createHash('sha256').update(JSON.stringify(pairs)).digest('hex')
   const { id: run, signal } = context
-  return auditJudge(services, judge, { axis, pairs, dataHash, seed: options.seed, run, signal })
+  const input = { axis, pairs, seed: options.seed, run, signal }
+  return (await auditJudge(services, judge, input)).audit
 }
 
 export const show = ({ value, low, high }: Interval): string =>

@@ -9,7 +9,6 @@ import {
   rightOf,
 } from '../evaluation/reward-measures.ts'
 import type { ScoredPair } from '../evaluation/reward-measures.ts'
-import { permutation } from '../random.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { EvaluationOptions } from '../schemas/run.ts'
@@ -17,7 +16,7 @@ import type { ModelRow } from '../store/store.ts'
 import { conversationOf } from '../text/conversation.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { countingRivals } from './cross-validation.ts'
-import { openPairs, openPairsByAxis, rowsHash } from './data.ts'
+import { drawn, openPairs, openPairsByAxis, rowsHash } from './data.ts'
 import type { Measure, Prepared } from './evaluate.ts'
 import { modelNow } from './measured-by.ts'
 import type { RunContext } from './runs.ts'
@@ -97,12 +96,6 @@ export async function planRewardModel(
   }
   return { measure, measuredBy, dataHash: rowsHash([pairs, others, training]) }
 }
-
-/** At most `limit` rows by a keyed draw, so that a file that is sorted by source is seen whole. */
-const drawn = (rows: readonly PreferenceRow[], limit: number, seed: number): PreferenceRow[] =>
-  Array.from(permutation(rows.length, seed, 71).slice(0, limit))
-    .sort((a, b) => a - b)
-    .flatMap((i) => rows[i] ?? [])
 
 async function scorePairs(
   { serving }: Services,

@@ -167,7 +167,8 @@ const audit = async (judge: string, rows: readonly unknown[], more: object = {})
   const { summary } = await finish(await api.post('/v1/evaluations').send({ options }))
   return summary as {
     objections: string[]
-    figures: { figure: string; value: number }[]
+    figures: { figure: string; value: number; n: number }[]
+    warnings: string[]
     usage: { requests: number }
   }
 }
@@ -218,6 +219,53 @@ test('a judge labels nothing before an audit, nor after one that speaks against 
   const { data } = verdicts.AuditList.parse((await api.get('/v1/judges/audited/audits')).body)
   expect(data.map(({ objections }) => objections.length > 0)).toEqual([false, true])
   await services.runner.close()
+  await server.close()
+})
+
+test('an audit counts each pair once, however often and whichever way round a file has it', async () => {
+  const server = await scriptedServer(({ user }) => {
+    const document = JSON.parse(user.split('=====')[2] ?? '') as Record<string, string>
+    return completion(document['answer_A'] === 'good' ? 'A' : 'B')
+  })
+  const profile = { id: 'repeated', kind: 'openai', model: 'm', base_url: server.baseUrl }
+  await api.post('/v1/judges').send(profile)
+  const rows = Array.from({ length: 60 }, (_, i) =>
+    i % 2 === 0
+      ? { prompt: 'q', a: 'good', b: 'bad', label: 'a' }
+      : { prompt: 'q', a: 'bad', b: 'good', label: 'b' },
+  )
+  const { figures, objections, warnings, usage } = await audit('repeated', rows)
+  expect(figures.find(({ figure }) => figure === 'accuracy')).toMatchObject({ value: 1, n: 1 })
+  expect(usage.requests).toBe(2)
+  expect(warnings.join()).toMatch(/^59 of 60 rows repeat a pair/)
+  expect(objections.join()).toMatch(/1 verdicts, at least 50 are needed/)
+  // one pair neither helps nor harms a judge
+  const training_file = await upload(asked.slice(0, 2))
+  const label = await api.post('/v1/preferences/label').send({ judge: 'repeated', training_file })
+  expect(label.body).toMatchObject({ code: 'judge_not_audited' })
+  await server.close()
+})
+
+test('an audit of more pairs than its limit draws them by the seed; drift is of the same draw', async () => {
+  const server = await scriptedServer(() => completion('A'))
+  const profile = { id: 'drawing', kind: 'openai', model: 'm', base_url: server.baseUrl }
+  await api.post('/v1/judges').send(profile)
+  const rows = Array.from({ length: 60 }, (_, i) => ({
+    ...{ prompt: `q${i}`, a: 'good', b: 'bad', label: i < 30 ? 'a' : 'tie' },
+  }))
+  const decided = async (more: object) => {
+    const { figures } = await audit('drawing', rows, more)
+    const of = (name: string) => figures.find(({ figure }) => figure === name)
+    const { n = 0 } = of('accuracy') ?? {}
+    return { n, drift: of('drift: mean ∣ΔP∣')?.n, all: of('failures')?.n }
+  }
+  const first = await decided({ limit: 30, seed: 1 })
+  expect(first).toMatchObject({ all: 30, drift: undefined })
+  expect(first.n).toBeGreaterThan(5)
+  expect(first.n).toBeLessThan(25)
+  expect(await decided({ limit: 30, seed: 2 })).toMatchObject({ all: 30, drift: undefined })
+  expect(await decided({ limit: 30, seed: 1 })).toEqual({ ...first, drift: 30 })
+  expect(await decided({ limit: 60, seed: 3 })).toMatchObject({ n: 30, all: 60 })
   await server.close()
 })
 

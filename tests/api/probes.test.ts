@@ -149,6 +149,25 @@ test('probes on answers of one’s own, and what is refused', async () => {
   expect((await probe({ axis: 'helpfulness', file })).body.code).toBe('empty_data')
 })
 
+test('probes of more answers than their limit draw them by the seed', async () => {
+  const file = await upload(starterPairs(5, 8, 'safety', { courtesy: 0.35, length: 0 }))
+  const hashes: unknown[] = []
+  for (const [seed, limit] of [
+    [1, 6],
+    [2, 6],
+    [1, 6],
+    [1, 16],
+    [2, 16],
+  ]) {
+    await finish(await probe({ axis: 'safety', file, limit, seed }))
+    hashes.push((await checksOf('safety'))[0]?.data_hash)
+  }
+  const [first, other, again, whole, same] = hashes
+  expect(other).not.toBe(first)
+  expect(again).toBe(first)
+  expect(same).toBe(whole)
+})
+
 test('a certificate of exploitability: what the attack found can be scored again', async () => {
   const certify = (options: object) =>
     api.post('/v1/evaluations').send({ options: { target: 'certificate', ...options } })

@@ -8,9 +8,10 @@ import {
 } from '../../src/evaluation/agreement.ts'
 import { clusteredStatistic } from '../../src/evaluation/statistics.ts'
 import type { Verdict } from '../../src/judging/judge.ts'
+import { LabelledRow } from '../../src/schemas/audit.ts'
 import type { LabelledPair } from '../../src/schemas/audit.ts'
 import { auditFigures } from '../../src/services/audit-figures.ts'
-import { objections } from '../../src/services/audit.ts'
+import { distinctPairs, objections } from '../../src/services/audit.ts'
 
 const file = new URL('../../fixtures/parity/judging/agreement.json', import.meta.url)
 const parity = JSON.parse(readFileSync(file, 'utf8')) as {
@@ -23,6 +24,17 @@ test('Cohen’s κ as scikit-learn, Gwet’s AC2 with linear weights as irrCAC',
     expect(cohensKappa(ratings, 3)).toBeCloseTo(kappa, 10)
     expect(gwetsAc2(ratings, 3)).toBeCloseTo(ac2, 4) // irrCAC rounds to five places
   }
+})
+
+test('Cohen’s κ is not defined where chance alone agrees in everything', () => {
+  for (const n of [1, 3, 49, 60])
+    expect(
+      cohensKappa(
+        Array.from({ length: n }, () => [0, 0] as const),
+        3,
+      ),
+      String(n),
+    ).toBeNaN()
 })
 
 test('length control as scikit-learn’s ridge regression; all alike stays finite', () => {
@@ -107,12 +119,58 @@ describe('audits', () => {
     ).not.toHaveProperty('own answers preferred, judge − people')
   })
 
+  test('preference pairs have no side that is always better, so that κ says something', () => {
+    // a judge that is right in five of six, on answers whose alphabetical order gives the better one away
+    const pairs = Array.from({ length: 240 }, (_, i) =>
+      LabelledRow.parse({
+        ...{ axis: 'helpfulness', prompt: [{ role: 'user', content: `question ${i}` }] },
+        ...{ chosen: 'a good one', rejected: 'bad', chosen_safe: true, rejected_safe: false },
+      }),
+    )
+    const verdicts = pairs.map(({ a }, i) => {
+      const p = (a === 'a good one') === i % 6 > 0 ? 0.9 : 0.1
+      return said(p, p)
+    })
+    const found = figures(pairs, verdicts)
+    expect(found['accuracy']).toBeCloseTo(5 / 6, 12)
+    expect(found['Cohen’s κ']).toBeCloseTo(2 / 3, 1)
+    for (const { a, b, label, a_safe, b_safe } of pairs) {
+      expect([a, b].sort()).toEqual(['a good one', 'bad'])
+      expect(label).toBe(a === 'a good one' ? 'a' : 'b')
+      expect([a_safe, b_safe]).toEqual(label === 'a' ? [true, false] : [false, true])
+    }
+    // with the other answer as the better one the same answers stand on the same sides
+    const turned = LabelledRow.parse({
+      ...{ axis: 'helpfulness', prompt: [{ role: 'user', content: 'question 0' }] },
+      ...{ chosen: 'bad', rejected: 'a good one' },
+    })
+    expect([turned.a, turned.b]).toEqual([pairs[0]?.a, pairs[0]?.b])
+    expect(turned.label).not.toBe(pairs[0]?.label)
+  })
+
+  test('one label and one verdict throughout give no κ', () => {
+    const pairs = many(60, () => 'a')
+    const found = figures(
+      pairs,
+      pairs.map(() => said(0.9, 0.9)),
+    )
+    expect(found['accuracy']).toBe(1)
+    expect(found).not.toHaveProperty('Cohen’s κ')
+  })
+
   test('drift: what has changed since the last time', () => {
     const pairs = many(4, () => 'a')
     const now = pairs.map(() => said(0.8, 0.8))
     const found = figures(pairs, now, { before: [0.8, 0.2, null, 0.7] })
     expect(found['drift: mean ∣ΔP∣']).toBeCloseTo((0 + 0.6 + 0.1) / 3, 12)
     expect(found['drift: preferences turned']).toBeCloseTo(1 / 3, 12)
+  })
+
+  test('drift: a preference turns from one side of ½ to the other, and not by rounding', () => {
+    const pairs = many(6, () => 'a')
+    const now = [0.5 - 4e-8, 0.5 + 4e-8, 0.5, 0.9, 0.6, 0.3].map((p) => said(p, p))
+    const found = figures(pairs, now, { before: [0.5 + 4e-8, 0.5, 0.5 - 4e-8, 0.5, 0.4, 0.2] })
+    expect(found['drift: preferences turned']).toBeCloseTo(1 / 6, 12)
   })
 
   test('who may label: place, silence, indecision and chance are held against a judge, and too few pairs', () => {
@@ -138,5 +196,27 @@ describe('audits', () => {
     expect(audit(share(51, silent))).toMatch(/no verdict in 51\.0 %/)
     expect(audit(share(100, silent))).toBe('it gave no verdict')
     expect(audit(Array.from({ length: 49 }, () => good))).toMatch(/49 verdicts/)
+  })
+  test('each pair once, with the label that most of its rows give', () => {
+    const [one, other] = ['short', 'longer by far']
+    const rows = [
+      ...[pair(1, 'a'), pair(1, 'a', other, one), pair(1, 'b', other, one)], // 2 of 3 for the short one
+      ...[pair(2, 'b'), pair(2, 'a', other, one)],
+      ...[pair(3, 'a'), pair(3, 'b')], // nobody can tell
+      ...[pair(4, 'tie'), pair(4, 'tie'), pair(4, 'b')],
+      pair(4, 'b', one, 'another'),
+    ]
+    const distinct = distinctPairs(rows)
+    expect(distinct.map(({ label }) => label)).toEqual(['a', 'b', 'tie', 'tie', 'b'])
+    expect(distinct.map(({ prompt }) => prompt[0]?.content.at(-1))).toEqual([...'12344'])
+    expect(distinctPairs(distinct)).toEqual(distinct)
+  })
+
+  test('who may label: verdicts on pairs that nobody tells apart are verdicts, and too little', () => {
+    const even = many(3, () => 'tie')
+    const given = even.map(() => said(0.5, 0.5))
+    expect(objections(auditFigures(even, given, 1, {}))).toEqual([
+      'it gave no verdict on a pair that people tell apart',
+    ])
   })
 })

@@ -156,6 +156,21 @@ test('by scores: each answer is asked about once and alone, and the order is not
   await server.close()
 })
 
+test('by scores: equal answers are even, whatever the sums round to', async () => {
+  const given = [0.1, 0.05, 0.15, 0.02, 0.08, 0.2, 0.1, 0.1, 0.15, 0.05]
+  for (const shift of [0, 0.001, 0.003, 0.007, 0.013]) {
+    const shares = given.map((p, i) => p + (i % 2 === 0 ? shift : -shift))
+    const server = await scriptedServer(() =>
+      completion('6', Object.fromEntries(shares.map((p, i) => [String(i + 1), p]))),
+    )
+    const options = { baseUrl: server.baseUrl, model: 'm', apiKey: null }
+    const judge = createJudge(createOpenAiRespondent(options), openAiWording, { by: 'score' })
+    const [verdict] = await judge.compare([{ ...comparison, b: comparison.a }])
+    expect(verdict).toMatchObject({ ok: true, probability: 0.5, orders: [0.5, 0.5] })
+    await server.close()
+  }
+})
+
 test('by scores: an answer without a score leaves its comparison without a verdict', async () => {
   const server = await scriptedServer(({ user }) => completion(user.includes('蓝色') ? '?' : '7'))
   const options = { baseUrl: server.baseUrl, model: 'm', apiKey: null, maxRetries: 0 }
