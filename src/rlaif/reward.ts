@@ -8,6 +8,7 @@ import type { Engine, ModelFiles } from '../engine/engine.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Calibration, CalibrationQuality } from '../schemas/model.ts'
+import { conversationOf } from '../text/conversation.ts'
 import { commitFolder } from '../weights/atomic.ts'
 import { readCard, writeCard } from '../weights/folder.ts'
 
@@ -76,8 +77,6 @@ export async function calibrateReward(
   return { calibration, accuracy: right / Math.max(1, held.length) }
 }
 
-const clusterOf = ({ prompt }: PreferenceRow): string => prompt[0]?.content ?? ''
-
 /**
  * Forecasts of rows by calibrations that were fitted on the rows of other conversations: five parts, each forecast by
  * the other four.
@@ -104,7 +103,7 @@ function calibrateSafety(
 ): Extract<Calibration, { kind: 'platt' }> {
   type Labelled = { logit: number; outcome: boolean; cluster: string }
   const labelled = (row: PreferenceRow, logit: number, safe: boolean | null | undefined) =>
-    safe == null ? [] : [{ logit, outcome: safe, cluster: clusterOf(row) }]
+    safe == null ? [] : [{ logit, outcome: safe, cluster: conversationOf(row) }]
   const absolute = held.flatMap((row, i): Labelled[] => [
     ...labelled(row, chosen[i] ?? 0, row.chosen_safe),
     ...labelled(row, rejected[i] ?? 0, row.rejected_safe),
@@ -159,7 +158,7 @@ function calibrateHelpfulness(
       difference: turned ? -difference : difference,
       wins: turned ? 1 - wins : wins,
       outcome: turned ? wins < 0.5 : wins >= 0.5,
-      cluster: clusterOf(row),
+      cluster: conversationOf(row),
     }
   })
   const temperature = (list: typeof rows): number =>

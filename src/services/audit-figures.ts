@@ -6,6 +6,7 @@ import { isTie } from '../judging/judge.ts'
 import type { GivenVerdict, Verdict } from '../judging/judge.ts'
 import { FAILURES } from '../judging/respondent.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
+import { conversationOf } from '../text/conversation.ts'
 
 export type Figure = { figure: string } & Interval
 
@@ -15,7 +16,7 @@ const CATEGORIES = 3
 type Row = { pair: LabelledPair; verdict: GivenVerdict; cluster: string; right: number }
 
 const length = (text: string): number => [...text].length
-const clusterOf = ({ prompt, cluster }: LabelledPair): string => cluster ?? prompt[0]?.content ?? ''
+const clusterOf = (pair: LabelledPair): string => pair.cluster ?? conversationOf(pair)
 const categoryOf = ({ probability }: GivenVerdict): number =>
   isTie(probability) ? SCALE.tie : probability > 0.5 ? SCALE.a : SCALE.b
 
@@ -23,7 +24,7 @@ const categoryOf = ({ probability }: GivenVerdict): number =>
 const samePosition = ({ consistent }: GivenVerdict): boolean => consistent === false
 
 /**
- * What there is to say of a judge beside people's labels. Intervals by bootstrap over conversations (first turn).
+ * What there is to say of a judge beside people's labels. Intervals by bootstrap over conversations (first user turn).
  * `before`: P(a) of an earlier audit of the same judge on the same pairs, null where it gave none.
  */
 export function auditFigures(

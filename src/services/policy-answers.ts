@@ -2,14 +2,16 @@ import type { ModelFiles } from '../engine/engine.ts'
 import { cancelled } from '../errors.ts'
 import { calibrate } from '../evaluation/calibration.ts'
 import type { EvaluationPrompt } from '../schemas/evaluation.ts'
+import { conversationOf } from '../text/conversation.ts'
 import type { Services } from './services.ts'
 
 /** Prompts per call of the engine: a stop is felt between them. */
 export const PART = 100
 
 export type AskedPrompt = EvaluationPrompt & { cluster?: string }
+/** What a prompt is resampled with: its template where that is known, else its conversation. */
 export const clusterOf = ({ cluster, messages }: AskedPrompt): string =>
-  cluster ?? messages[0]?.content ?? ''
+  cluster ?? conversationOf({ prompt: messages })
 
 export type Progress = (stage: string, done: number, total: number) => void | Promise<void>
 export type Answer = { text: string; ended: boolean; tokens: number }
