@@ -13,6 +13,12 @@ export type AskedPrompt = EvaluationPrompt & { cluster?: string }
 export const clusterOf = ({ cluster, messages }: AskedPrompt): string =>
   cluster ?? conversationOf({ prompt: messages })
 
+/** A warning where all prompts are resampled together, and a bootstrap has nothing to compare. */
+export const oneCluster = (prompts: readonly AskedPrompt[]): string[] =>
+  new Set(prompts.map(clusterOf)).size === 1
+    ? [`all ${prompts.length} prompts are of one conversation or template: intervals say nothing`]
+    : []
+
 export type Progress = (stage: string, done: number, total: number) => void | Promise<void>
 export type Answer = { text: string; ended: boolean; tokens: number }
 /** What every step of an evaluation of policies works with. */

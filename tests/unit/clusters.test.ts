@@ -7,7 +7,7 @@ import { calibrateReward } from '../../src/rlaif/reward.ts'
 import type { Message } from '../../src/schemas/chat.ts'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
 import { auditFigures } from '../../src/services/audit-figures.ts'
-import { clusterOf } from '../../src/services/policy-answers.ts'
+import { clusterOf, oneCluster } from '../../src/services/policy-answers.ts'
 
 // A system turn that stands before every prompt makes no one conversation of them.
 const asked = (i: number): Message[] => [
@@ -23,6 +23,11 @@ test('prompts of an evaluation go together by their first user turn, or as they 
   expect(prompts.map((prompt) => clusterOf({ ...prompt, cluster: 'template' }))).toEqual(
     prompts.map(() => 'template'),
   )
+  expect(oneCluster(prompts)).toEqual([])
+  expect(oneCluster([])).toEqual([])
+  expect(oneCluster(prompts.slice(1))).toEqual([
+    'all 2 prompts are of one conversation or template: intervals say nothing',
+  ])
 })
 
 test('a judge’s audit has intervals over conversations', () => {
@@ -49,17 +54,15 @@ test('a calibration has intervals over conversations', async () => {
     ...{ axis: 'safety', prompt: asked(i), chosen: 'no', rejected: 'yes' },
     ...{ chosen_safe: i % 8 !== 0, rejected_safe: i % 4 === 0 },
   }))
-  const engine: Pick<Engine, 'score'> = {
-    score: ({ conversations }) =>
-      Promise.resolve(
-        conversations.map((turns, i) => ({
-          ...{ logit: (turns.at(-1)?.content === 'no' ? 1 : -1) + Math.sin(i), tokens: 1 },
-        })),
-      ),
-  }
+  const score = ({ conversations }: { conversations: readonly (readonly Message[])[] }) =>
+    Promise.resolve(
+      conversations.map((turns, i) => ({
+        logit: (turns.at(-1)?.content === 'no' ? 1 : -1) + Math.sin(i),
+      })),
+    )
   const output = join(folder, 'calibrated')
   const { calibration } = await calibrateReward(
-    engine as Engine,
+    { score } as unknown as Engine,
     { base: raw, adapters: [] },
     output,
     { axis: 'safety', held, dataHash: '0'.repeat(64), seed: 1, references: null },
