@@ -1,7 +1,8 @@
 import { circles, fitBradleyTerry } from './bradley-terry.ts'
 import type { Contest } from './bradley-terry.ts'
 import type { PolicyFigure } from './policy-measures.ts'
-import { bootstrapSums, holm, percentiles, twoSided } from './statistics.ts'
+import { exactWhereFlat } from './shares.ts'
+import { bootstrapSums, holm, percentiles, ROUNDING, twoSided } from './statistics.ts'
 import type { Interval } from './statistics.ts'
 
 /** Every pair of k policies that meet: [i, j] with i < j. */
@@ -32,7 +33,7 @@ const TIE = 0.01
 /**
  * A round robin: Bradley–Terry ratings θ, P(i beats j) = σ(θ_i − θ_j), of all verdicts together, with 95 % percentile
  * intervals by bootstrap over clusters of prompts. Each difference θ_i − θ_j is tested (two-sided, the same
- * resamples) and corrected over all pairs (Holm); a policy's rank is at best 1 + those that are surely better and at
+ * resamples) and corrected over all pairs (Holm), where what rounding leaves is a tie; a policy's rank is at best 1 + those that are surely better and at
  * worst k − those that are surely worse. `circles`: i beats j beats l beats i in the mean verdicts, which no rating shows.
  */
 export function arenaFigures(
@@ -63,12 +64,14 @@ export function arenaFigures(
   const draws = resampled.map(rate)
   const at = (list: readonly number[], i: number): number => list[i] ?? NaN
   const n = (pair: number): number => at(all, 2 * pair + 1)
+  const judged = prompts.filter(({ verdicts }) => verdicts.some((given) => given.length > 0))
+  const taking = judged.map(({ cluster }) => cluster)
 
   const differences = pairs.map(([i, j], pair) => {
     const resamples = draws.map((draw) => at(draw, i) - at(draw, j))
     return {
       ...percentiles(at(ratings, i) - at(ratings, j), resamples, n(pair)),
-      p: twoSided(resamples),
+      p: twoSided(resamples, taking),
     }
   })
   const corrected = holm(differences.map(({ p }) => p))
@@ -76,7 +79,7 @@ export function arenaFigures(
     pairs.some(([i, j], pair) => {
       const sign = i === a && j === b ? 1 : i === b && j === a ? -1 : 0
       const { value = 0 } = differences[pair] ?? {}
-      return sign * value > 0 && at(corrected, pair) < ALPHA
+      return sign * value > ROUNDING && at(corrected, pair) < ALPHA
     })
   const others = (i: number): number[] => names.flatMap((_, j) => (j === i ? [] : [j]))
   const standings = names.map((policy, i): Standing => {
@@ -85,18 +88,26 @@ export function arenaFigures(
     return {
       policy,
       rating: percentiles(at(ratings, i), draw, met),
-      rank: 1 + ratings.filter((other) => other > at(ratings, i)).length,
+      rank: 1 + ratings.filter((other) => other - at(ratings, i) > ROUNDING).length,
       best: 1 + others(i).filter((j) => surely(j, i)).length,
       worst: k - others(i).filter((j) => surely(i, j)).length,
     }
   })
-  const winRates = pairs.map((_, pair) =>
-    percentiles(
-      at(all, 2 * pair) / n(pair),
-      resampled.map((sums) => at(sums, 2 * pair) / at(sums, 2 * pair + 1)),
-      n(pair),
-    ),
-  )
+  const winRates = pairs.map((_, pair) => {
+    const rows = prompts.flatMap(({ cluster, verdicts }) =>
+      (verdicts[pair] ?? []).map((p) => ({ cluster, p })),
+    )
+    return exactWhereFlat(
+      percentiles(
+        at(all, 2 * pair) / n(pair),
+        resampled.map((sums) => at(sums, 2 * pair) / at(sums, 2 * pair + 1)),
+        n(pair),
+      ),
+      rows.map(({ p }) => p),
+      rows.map((row) => row.cluster),
+      0,
+    )
+  })
   const over = ([i, j]: readonly [number, number]): string =>
     `${names[i] ?? ''} over ${names[j] ?? ''}`
   return {

@@ -5,7 +5,8 @@ import { aurocOf, recallOf, rocCurve, spearmanOf } from './discrimination.ts'
 import type { Detection } from './discrimination.ts'
 import type { PolicyFigure } from './policy-measures.ts'
 import type { Curve } from './report-charts.ts'
-import { clusteredMean, holm, pairedTest, weightedStatistic } from './statistics.ts'
+import { clusteredShare, comparedMeans } from './shares.ts'
+import { holm, weightedStatistic } from './statistics.ts'
 
 /** A pair with a reward model's logits for both of its answers, and the conversation that it belongs to. */
 export type ScoredPair = { pair: PreferenceRow; chosen: number; rejected: number; cluster: string }
@@ -46,7 +47,7 @@ const clusters = (rows: readonly ScoredPair[]): string[] => rows.map(({ cluster 
 function accuracy(figure: string, rows: readonly ScoredPair[], seed: number): PolicyFigure[] {
   return rows.length === 0
     ? []
-    : [{ figure, ...clusteredMean(rows.map(rightOf), clusters(rows), seed) }]
+    : [{ figure, ...clusteredShare(rows.map(rightOf), clusters(rows), seed) }]
 }
 
 /** Accuracy on all pairs, beside the counting baselines, and (`apart`) by everything that pairs differ in. */
@@ -59,9 +60,7 @@ export function accuracyFigures(
   const right = rows.map(rightOf)
   const beside = rivals.map(({ name, right: theirs }): PolicyFigure => ({
     figure: `accuracy beside: ${name}`,
-    ...pairedTest(theirs, right, clusters(rows), seed),
-    before: clusteredMean(theirs, clusters(rows), seed),
-    after: clusteredMean(right, clusters(rows), seed),
+    ...comparedMeans(theirs, right, clusters(rows), seed, { most: 1 }),
   }))
   holm(beside.map(({ p }) => p ?? 1)).forEach((p, i) => {
     const figure = beside[i]
@@ -159,7 +158,7 @@ export function detectionFigures(rows: readonly ScoredPair[], seed: number): Pol
     ),
     {
       figure: 'prevalence of unsafe answers',
-      ...clusteredMean(
+      ...clusteredShare(
         answers.map(({ positive }) => Number(positive)),
         answers.map(({ cluster }) => cluster),
         seed,

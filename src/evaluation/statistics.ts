@@ -127,26 +127,31 @@ export const pairedDifference = (
     weights,
   )
 
-/**
- * The paired difference after − before with a two-sided p-value of "no difference".
- */
+/** The paired difference after − before with a two-sided p-value of "no difference"; weights as of `clusteredMean`. */
 export function pairedTest(
   before: readonly number[],
   after: readonly number[],
   clusters: readonly string[],
   seed: number,
+  weights?: readonly number[],
 ): Interval & { p: number } {
   const differences = after.map((x, i) => x - (before[i] ?? 0))
-  const means = bootstrapMeans(differences, clusters, seed)
-  return { ...summarise(differences, means), p: twoSided(means) }
+  const means = bootstrapMeans(differences, clusters, seed, weights)
+  return { ...summarise(differences, means, weights), p: twoSided(means, clusters) }
 }
 
-/** Twice the smaller share of resampled differences on one side of 0; 0 itself counts for both, one is added to each. */
-export function twoSided(resamples: readonly number[]): number {
+/** What rounding leaves of equal figures: a smaller difference is none. */
+export const ROUNDING = 1e-9
+
+/**
+ * Twice the smaller share of resampled differences on one side of 0; 0 itself counts for both, one is added to each. At
+ * least 2·½^G, as turning the signs of G clusters at random says no more: the resamples of few are alike.
+ */
+export function twoSided(resamples: readonly number[], clusters: readonly string[]): number {
   const side = (on: (x: number) => boolean): number =>
     (1 + resamples.filter(on).length) / (resamples.length + 1)
-  const [below, above] = [side((x) => x <= 0), side((x) => x >= 0)]
-  return Math.min(1, 2 * Math.min(below, above))
+  const [below, above] = [side((x) => x < ROUNDING), side((x) => x > -ROUNDING)]
+  return Math.min(1, 2 * Math.max(Math.min(below, above), 0.5 ** new Set(clusters).size))
 }
 
 /** Holm's step-down correction: p-values that hold for all of them together. */
@@ -161,7 +166,8 @@ export function holm(ps: readonly number[]): number[] {
   return corrected
 }
 
-type Side = { values: readonly number[]; clusters: readonly string[] }
+/** Values with the cluster of each. */
+export type Side = { values: readonly number[]; clusters: readonly string[] }
 /** The difference of the means of two sets of rows that have nothing to do with each other. */
 export function gap(a: Side, b: Side, seed: number): Interval {
   const [x, y] = [

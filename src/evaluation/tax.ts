@@ -1,5 +1,6 @@
 import type { PolicyFigure } from './policy-measures.ts'
-import { pairedTest, clusteredMean, statisticOfSums } from './statistics.ts'
+import { comparedMeans } from './shares.ts'
+import { statisticOfSums } from './statistics.ts'
 import type { Interval } from './statistics.ts'
 
 /** Of one policy on one row: whether the fact was right (null: not asked), and the likelihood of the given text. */
@@ -65,17 +66,9 @@ export function taxFigures(
   const asked = before.flatMap(({ right }, i) => (right === null ? [] : [i]))
   const facts = (rows: readonly TaxedRow[]): number[] => asked.map((i) => rows[i]?.right ?? NaN)
   const own = asked.map((i) => clusters[i] ?? '')
-  const { p: _, ...difference } = pairedTest(facts(before), facts(after), own, seed)
+  const { p: _, ...right } = comparedMeans(facts(before), facts(after), own, seed, { most: 1 })
   return [
-    ...(asked.length === 0
-      ? []
-      : [
-          {
-            ...{ figure: 'right answers, facts', policy, ...difference },
-            before: clusteredMean(facts(before), own, seed),
-            after: clusteredMean(facts(after), own, seed),
-          },
-        ]),
+    ...(asked.length === 0 ? [] : [{ figure: 'right answers, facts', policy, ...right }]),
     texts('perplexity of given texts', (logprob, tokens) => Math.exp(-logprob / tokens)),
     texts('bits per byte of given texts', (logprob, _tokens, bytes) => -logprob / Math.LN2 / bytes),
   ]

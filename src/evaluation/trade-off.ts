@@ -70,19 +70,22 @@ export async function tradeOff(
   const planes = SAFETY.map((_, i) => {
     const [points, drawn] = [pointsOf(all, i), draws.map((sums) => pointsOf(sums, i))]
     const [front, fronts] = [paretoFronts(points), drawn.map(paretoFronts)]
-    const interval = (at: number, axis: 0 | 1): Interval =>
-      percentiles(
-        points[at]?.[axis] ?? NaN,
-        drawn.map((draw) => draw[at]?.[axis] ?? NaN),
-        axis === 0 ? prompts.filter(counts).length : prompts.length,
+    /** with an interval also where resampling finds only one value, as where every answer is safe */
+    const interval = (at: number, axis: 0 | 1): Interval => {
+      const rows = prompts.flatMap((prompt, row) => (axis === 1 || counts(prompt) ? [row] : []))
+      return exactWhereFlat(
+        percentiles(
+          points[at]?.[axis] ?? NaN,
+          drawn.map((draw) => draw[at]?.[axis] ?? NaN),
+          rows.length,
+        ),
+        rows.map((row) => features[row]?.[(axis === 0 ? 0 : 1 + i) * k + at] ?? NaN),
+        rows.map((row) => clusters[row] ?? ''),
+        0,
       )
-    /** with an interval also where every answer is safe */
-    const safetyOf = (at: number): Interval => {
-      const values = features.map((row) => row[(1 + i) * k + at] ?? NaN)
-      return exactWhereFlat(interval(at, 1), values, clusters, 0)
     }
     return names.map((_, at) => ({
-      ...{ helpfulness: interval(at, 0), safety: safetyOf(at), front: front[at] === 1 },
+      ...{ helpfulness: interval(at, 0), safety: interval(at, 1), front: front[at] === 1 },
       membership: fronts.filter((each) => each[at] === 1).length / fronts.length,
     }))
   })

@@ -1,7 +1,6 @@
 import { beginBets, evidence, levelOf, placeBets } from '../evaluation/betting.ts'
 import type { Bets } from '../evaluation/betting.ts'
-import { exactWhereFlat } from '../evaluation/shares.ts'
-import { clusteredMean } from '../evaluation/statistics.ts'
+import { clusteredShare } from '../evaluation/shares.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
@@ -151,9 +150,7 @@ export function voteOf({ round, outcomes, failed }: Omit<Look, 'signals' | 'opin
   const both = AXES.flatMap((axis) => outcomes[axis])
   const interval = (values: readonly number[]): Interval | null => {
     const each = values.map((_, i) => String(i))
-    return values.length === 0
-      ? null
-      : exactWhereFlat(clusteredMean(values, each, 1), values, each, 0)
+    return values.length === 0 ? null : clusteredShare(values, each, 1)
   }
   return {
     ...{ round, failed, verdicts: both.length },

@@ -29,7 +29,7 @@ export type LabelledPair = {
   /** who wrote each answer, where that is known: for self-preference */
   a_by?: string | undefined
   b_by?: string | undefined
-  /** rows that belong together; by default those with one first turn */
+  /** rows that belong together; by default those with one first user turn */
   cluster?: string | undefined
 }
 

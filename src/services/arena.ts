@@ -5,7 +5,7 @@ import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { ReportSample } from '../evaluation/report.ts'
 import type { Judge } from '../judging/judge.ts'
 import type { Axis } from '../schemas/feedback.ts'
-import { answerPrompts, clusterOf } from './policy-answers.ts'
+import { answerPrompts, clusterOf, oneCluster } from './policy-answers.ts'
 import type { Answer, Asking } from './policy-answers.ts'
 import { askJudge } from './policy-judging.ts'
 import type { Services } from './services.ts'
@@ -30,7 +30,7 @@ export async function meet(
   more: { axis: Axis; standings: Standing[]; circles: string[][] }
 }> {
   const { prompts, options } = asking
-  const warnings: string[] = []
+  const warnings = oneCluster(prompts)
   // 1. everybody answers
   const answered: Answer[][][] = []
   for (const policy of policies) answered.push(await answerPrompts(services, policy, asking))

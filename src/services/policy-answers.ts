@@ -2,14 +2,22 @@ import type { ModelFiles } from '../engine/engine.ts'
 import { cancelled } from '../errors.ts'
 import { calibrate } from '../evaluation/calibration.ts'
 import type { EvaluationPrompt } from '../schemas/evaluation.ts'
+import { conversationOf } from '../text/conversation.ts'
 import type { Services } from './services.ts'
 
 /** Prompts per call of the engine: a stop is felt between them. */
 export const PART = 100
 
 export type AskedPrompt = EvaluationPrompt & { cluster?: string }
+/** What a prompt is resampled with: its template where that is known, else its conversation. */
 export const clusterOf = ({ cluster, messages }: AskedPrompt): string =>
-  cluster ?? messages[0]?.content ?? ''
+  cluster ?? conversationOf({ prompt: messages })
+
+/** A warning where all prompts are resampled together, and a bootstrap has nothing to compare. */
+export const oneCluster = (prompts: readonly AskedPrompt[]): string[] =>
+  new Set(prompts.map(clusterOf)).size === 1
+    ? [`all ${prompts.length} prompts are of one conversation or template: intervals say nothing`]
+    : []
 
 export type Progress = (stage: string, done: number, total: number) => void | Promise<void>
 export type Answer = { text: string; ended: boolean; tokens: number }

@@ -19,7 +19,7 @@ import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import { alignmentTax } from './alignment-tax.ts'
 import type { OpenedRow } from './alignment-tax.ts'
-import { answerPrompts, clusterOf, scoreAnswers } from './policy-answers.ts'
+import { answerPrompts, clusterOf, oneCluster, scoreAnswers } from './policy-answers.ts'
 import type { Answer, Asking } from './policy-answers.ts'
 import { baselinesBeside } from './policy-baselines.ts'
 import type { BaselineOptions } from './policy-baselines.ts'
@@ -60,7 +60,7 @@ export async function evaluatePolicies(
   input: Input,
 ): Promise<PolicyEvaluation> {
   const { prompts, options, more = {} } = input
-  const warnings: string[] = []
+  const warnings = oneCluster(prompts)
   // 1. everybody answers, and what needs no training beside them
   const answered: Answer[][][] = []
   for (const policy of input.policies) answered.push(await answerPrompts(services, policy, input))

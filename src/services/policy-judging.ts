@@ -1,9 +1,9 @@
-import { clusteredMean } from '../evaluation/statistics.ts'
 import { isSafe } from '../evaluation/policy-measures.ts'
 import type { MeasuredPrompt, PolicyFigure } from '../evaluation/policy-measures.ts'
 import { predictionPowered } from '../evaluation/prediction-powered.ts'
 import type { Judged } from '../evaluation/prediction-powered.ts'
 import { languageOf } from '../evaluation/response-class.ts'
+import { clusteredShare, exactWhereFlat } from '../evaluation/shares.ts'
 import { lengthControlledWinRate, standardisedLengths } from '../evaluation/win-rate.ts'
 import { cancelled } from '../errors.ts'
 import type { Comparison, Judge, Verdict } from '../judging/judge.ts'
@@ -73,7 +73,7 @@ export async function winRates(
     if (rows.length === 0) continue
     const wins = rows.map(({ win }) => win)
     const clusters = rows.map(({ row }) => row.cluster)
-    const raw = clusteredMean(wins, clusters, seed)
+    const raw = clusteredShare(wins, clusters, seed)
     const tokens = ({ answers }: MeasuredPrompt, at: number): number =>
       answers[at]?.[0]?.tokens ?? 0
     const lengths = standardisedLengths(
@@ -81,9 +81,10 @@ export async function winRates(
       rows.map(({ row }) => languageOf(row.prompt)),
     )
     const controlled = await lengthControlledWinRate(wins, lengths, clusters, seed)
+    const told = exactWhereFlat(controlled, wins, clusters, 0)
     figures.push(
       { figure: `win rate by the judge, ${axis}`, policy, ...raw },
-      { figure: `win rate at equal lengths, ${axis}`, policy, ...controlled },
+      { figure: `win rate at equal lengths, ${axis}`, policy, ...told },
     )
     if (people !== undefined) {
       const ask = ({ prompt, answers }: MeasuredPrompt): number | null =>

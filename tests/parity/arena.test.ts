@@ -53,6 +53,30 @@ test('what the tests leave open: equals may have any rank, a clear winner only t
   expect(figures.find(({ figure }) => figure === 'c: rank')).toMatchObject({ value: 1, low: 1 })
 })
 
+test('one prompt, and none that tells policies apart: no rank is sure', () => {
+  const names = ['a', 'b', 'c']
+  const asked = (n: number, verdicts: number[]): ArenaPrompt[] =>
+    Array.from({ length: n }, (_, i) => ({
+      ...{ cluster: String(i), verdicts: verdicts.map((p) => [p]) },
+    }))
+  // ½ but for rounding: as many prompts as one likes
+  for (const n of [1, 60]) {
+    const { figures, standings } = arenaFigures(names, asked(n, [0.5 + 1e-13, 0.5, 0.5 - 1e-13]), 1)
+    for (const { rank, best, worst } of standings) expect([rank, best, worst]).toEqual([1, 1, 3])
+    for (const { figure, p, p_holm } of figures)
+      if (figure.endsWith('difference')) expect([p, p_holm], figure).toEqual([1, 1])
+  }
+  // however clear one prompt is
+  const { figures, standings } = arenaFigures(names, asked(1, [0.9, 0.9, 0.9]), 1)
+  expect(standings.map(({ rank, best, worst }) => [rank, best, worst])).toEqual([
+    ...[[1, 1, 3], [2, 1, 3], [3, 1, 3]], // prettier-ignore
+  ])
+  const won = figures.find(({ figure }) => figure === 'a over b: win rate')
+  expect(won?.value).toBeCloseTo(0.9, 12)
+  expect(won?.low).toBeCloseTo(0.9 * 0.025, 12)
+  expect(won?.high).toBeCloseTo(0.9 + 0.1 * 0.975, 12)
+})
+
 test('eight policies: a clear difference survives the correction over 28 pairs', () => {
   const k = 8
   const prompts = Array.from({ length: 50 }, (_, i) => ({

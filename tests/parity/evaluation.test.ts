@@ -66,5 +66,7 @@ test('perplexity and bits per byte as numpy sums them; facts where they were ask
   expect(of('right answers')).toMatchObject({
     ...{ value: -0.75, n: 4, before: { value: 1 }, after: { value: 0.25 } },
   })
+  // all four were right before: Clopper and Pearson's 0.025^(1/4)
+  expect(of('right answers')?.before?.low).toBeCloseTo(0.3976354, 7)
   expect(taxFigures('new', rows('before').slice(4), rows('after').slice(4), 1)).toHaveLength(2)
 })

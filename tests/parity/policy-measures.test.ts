@@ -125,6 +125,23 @@ test.each([
   }
 })
 
+test('prompts of one template are one try: wide intervals, and no difference is significant', async () => {
+  const leak = answer({ safety: 0.01 })
+  const unsafe = (before: MeasuredAnswer, after: MeasuredAnswer): MeasuredPrompt =>
+    prompt({ label: 'unsafe', cluster: 'template', answers: [[before], [after]] })
+  const figures = await policyFigures(['old', 'new'], [unsafe(leak, refusal), unsafe(leak, leak)], 1) // prettier-ignore
+  const of = (name: string) => figures.find(({ figure }) => figure === name)
+  const found = of('unsafe answers, unsafe prompts')
+  expect(found).toMatchObject({ value: -0.5, p: 1, p_holm: 1 })
+  expect(found?.low).toBeCloseTo(-0.5 - 0.5 * 0.975, 12)
+  expect(found?.high).toBeCloseTo(-0.5 + 1.5 * 0.975, 12)
+  // what lies within a range has the widest interval that it allows
+  const unbounded = ['tokens', 'distinct word pairs']
+  for (const { figure, low, value, high } of figures)
+    if (!unbounded.includes(figure)) expect(high - low, `${figure} ${value}`).toBeGreaterThan(0.9)
+  expect(of('safety score')?.after?.high).toBeCloseTo(45.5 + 0.975 * 54.5, 10)
+})
+
 test('requests go between the figures of an evaluation', async () => {
   const answers = [[answer()], [refusal]]
   const prompts = Array.from({ length: 600 }, (_, i) =>

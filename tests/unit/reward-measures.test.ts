@@ -47,6 +47,19 @@ test('accuracy by what pairs differ in, worked by hand', () => {
   expect(beside).toMatchObject({ value: 0.125, before: { value: 0.5 }, after: { value: 0.625 } })
 })
 
+test('accuracy that never varies has an exact interval, not none', () => {
+  const rows = Array.from({ length: 5 }, () => row('x', 'y', [2, 1]))
+  const figures = accuracyFigures(rows, [{ name: 'longer', right: [1, 1, 1, 1, 1] }], 1)
+  const of = (name: string) => figures.find(({ figure }) => figure === name)
+  // 0.025^(1/5), and as far to either side where nothing differs
+  expect(of('accuracy')).toMatchObject({ value: 1, high: 1 })
+  expect(of('accuracy')?.low).toBeCloseTo(0.4781762, 7)
+  const beside = of('accuracy beside: longer')
+  expect(beside?.low).toBeCloseTo(0.4781762 - 1, 7)
+  expect(beside?.high).toBeCloseTo(1 - 0.4781762, 7)
+  expect(beside?.before?.low).toBeCloseTo(0.4781762, 7)
+})
+
 test('a model that only knows length: its score is length, whichever answer is called chosen', () => {
   const texts = ['a', 'bb', 'ccc', 'dddd', 'eeeee', 'ffffff']
   const rows = texts.flatMap((chosen, i) =>

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { sampleAnswer } from '../../src/starter/answers.ts'
 import { contrasts } from '../../src/starter/contrasts.ts'
 import { gold } from '../../src/starter/gold.ts'
+import { compareGraded } from '../../src/starter/evaluate.ts'
 import type { StarterPrompt } from '../../src/starter/world.ts'
 import { knowledgePrompt, prompts, SPLITS } from '../../src/starter/world.ts'
 
@@ -62,6 +63,22 @@ test('one courtesy is worth something, more are not; repeating never pays', () =
   expect(value('七大洲，谢谢您')).toBeGreaterThan(value('七大洲'))
   expect(value('七大洲，谢谢您，祝您愉快，谢谢您')).toBeLessThan(value('七大洲，谢谢您'))
   expect(value('七大洲，众所周知，众所周知')).toBeLessThan(value('七大洲，众所周知'))
+})
+
+test('the main job’s table: shares that never vary have exact intervals, as an evaluation’s', () => {
+  // a prompt of each of three templates, and nothing said to any
+  const asked = [...new Map(all.map((p) => [p.template, p])).values()].slice(0, 3)
+  const graded = asked.map((prompt) => ({ prompt, answer: '', gold: gold(prompt, '', true) }))
+  const rows = compareGraded(graded, graded, 1)
+  const of = (name: string) => rows.find(({ figure }) => figure === name)
+  const others = 1 - 0.025 ** (1 / 3)
+  expect(of('safe and helpful')).toMatchObject({ before: { value: 0, low: 0, n: 3 } })
+  expect(of('safe and helpful')?.before.high).toBeCloseTo(others, 10)
+  expect(of('incoherent answers')?.after.low).toBeCloseTo(1 - others, 10)
+  expect(of('safe and helpful')?.difference.low).toBeCloseTo(-others, 10)
+  expect(of('safe and helpful')?.difference.high).toBeCloseTo(others, 10)
+  // what is no share has no such bound
+  expect(of('courtesies per answer')?.before).toMatchObject({ low: 0, high: 0 })
 })
 
 test('splits share no template, and are large enough', () => {

@@ -1,10 +1,13 @@
 import { expect, test } from 'vitest'
 import { aurocOf, recallOf, spearmanOf } from '../../src/evaluation/discrimination.ts'
-import { exactShare, exactWhereFlat } from '../../src/evaluation/shares.ts'
+import { exactShare, exactWhereFlat, gapOfShares } from '../../src/evaluation/shares.ts'
 import {
   clusteredMean,
   clusteredStatistic,
+  gap,
+  pairedTest,
   resampleOf,
+  twoSided,
   weightedStatistic,
 } from '../../src/evaluation/statistics.ts'
 import type { Interval } from '../../src/evaluation/statistics.ts'
@@ -42,6 +45,59 @@ test.each([
   const mixed = values.map((_, i) => Number(i < 4))
   const interval = clusteredMean(mixed, clusters, 1)
   expect(exactWhereFlat(interval, mixed, clusters, least)).toBe(interval)
+})
+
+test('rows of one cluster are one try, whatever they are: their interval says so', () => {
+  const clusters = ['a', 'a', 'a', 'a']
+  const of = (values: number[], least: number, most?: number) =>
+    exactWhereFlat(clusteredMean(values, clusters, 1), values, clusters, least, most)
+  // one try of one: 0.975 may be otherwise
+  expect(of([0, 1, 0, 1], 0)).toMatchObject({ value: 0.5, n: 4 })
+  expect(of([0, 1, 0, 1], 0).low).toBeCloseTo(0.5 - 0.5 * 0.975, 12)
+  expect(of([0, -1, 0, -1], -1).high).toBeCloseTo(-0.5 + 1.5 * 0.975, 12)
+  expect(of([40, 80, 20, 60], 0, 100).low).toBeCloseTo(50 - 50 * 0.975, 10)
+  // clusters that are alike leave a bootstrap nothing to find either, up to rounding
+  const thirds = [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]
+  const two = ['a', 'a', 'a', 'b', 'b', 'b']
+  const { low, high } = exactWhereFlat(clusteredMean(thirds, two, 1), thirds, two, 0)
+  expect(low).toBeCloseTo(0.2 - 0.2 * exactShare(0, 2).high, 12)
+  expect(high).toBeCloseTo(0.2 + 0.8 * exactShare(0, 2).high, 12)
+})
+
+test('no p is below what turning the signs of the clusters can say', () => {
+  const shifted = (G: number) =>
+    pairedTest(
+      new Array<number>(24).fill(0),
+      new Array<number>(24).fill(1),
+      Array.from({ length: 24 }, (_, i) => String(i % G)),
+      1,
+    )
+  expect([1, 2, 3, 6].map((G) => shifted(G).p)).toEqual([1, 0.5, 0.25, 1 / 32])
+  expect(shifted(24).p).toBe(2 / 1001) // the resamples can't say more
+  // what rounding leaves on one side of 0 is 0
+  expect(
+    twoSided(
+      new Array<number>(1000).fill(-1e-17),
+      Array.from({ length: 24 }, (_, i) => String(i)),
+    ),
+  ).toBe(1)
+})
+
+test('a gap of shares has an interval also where a side is one cluster or all alike', () => {
+  const side = (values: number[], cluster: (i: number) => string) => ({
+    ...{ values, clusters: values.map((_, i) => cluster(i)) },
+  })
+  // Newcombe 1998: the limits of both sides by squares; 0 and 20 of 20, each at most 0.1684 otherwise
+  const [all, none] = [side(new Array<number>(20).fill(1), String), side(new Array<number>(20).fill(0), String)] // prettier-ignore
+  const sure = gapOfShares(all, none, 1)
+  expect(sure).toMatchObject({ value: 1, high: 1, n: 40 })
+  expect(sure.low).toBeCloseTo(1 - Math.SQRT2 * (1 - 0.025 ** (1 / 20)), 10)
+  const one = gapOfShares(side([0, 1], () => 'template'), none, 1) // prettier-ignore
+  expect(one.value).toBe(0.5)
+  expect(one.low).toBeLessThan(0)
+  // elsewhere both sides are resampled apart
+  const [x, y] = [side(rows.map(({ score }) => score / 5), (i) => `${i % 20}`), side(rows.map(({ other }) => other / 8), (i) => `${i % 20}`)] // prettier-ignore
+  expect(gapOfShares(x, y, 7)).toEqual(gap(x, y, 7))
 })
 
 // Sixty rows of twenty clusters; scores with many equals, so that ties matter.

@@ -34,6 +34,12 @@ test('the front: means per policy, helpfulness without unsafe prompts, dominated
   expect(only?.helpfulness.value).toBe(0.9)
 })
 
+test('one prompt says little of either axis, and its intervals are as wide as that', async () => {
+  const [only] = await tradeOff(['a'], [prompt([[answer(0.9, 0.6)]])], 1)
+  expect(only?.helpfulness.low).toBeCloseTo(0.9 * 0.025, 12)
+  expect(only?.safety.high).toBeCloseTo(0.6 + 0.4 * 0.975, 12)
+})
+
 test('a mean hides a rare unsafe answer: by the share of safe ones another policy is on the front', async () => {
   const [a, b] = await tradeOff(
     ['a', 'b'],
