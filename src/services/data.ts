@@ -4,6 +4,7 @@ import { LibraError } from '../errors.ts'
 import { LabelledRow } from '../schemas/audit.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
 import { drawShares } from '../rlaif/mix.ts'
+import { permutation } from '../random.ts'
 import { AXES, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { PreferenceRecord } from '../store/store.ts'
@@ -18,6 +19,10 @@ export type DataSet<T> = { rows: T[]; path: string; hash: string }
 /** SHA-256 of rows that lie in no file of their own, or are drawn from one. */
 export const rowsHash = (rows: readonly unknown[]): string =>
   createHash('sha256').update(JSON.stringify(rows)).digest('hex')
+
+/** The places of at most `limit` of n rows by a keyed draw, in order, so that a file that is sorted is seen whole. */
+export const drawnPlaces = (n: number, limit: number, seed: number): number[] =>
+  Array.from(permutation(n, seed, 71).slice(0, limit)).sort((a, b) => a - b)
 
 /** An uploaded file, every row checked. Throws `file_not_found`, `invalid_data`, `empty_data`. */
 export async function openData<T>(

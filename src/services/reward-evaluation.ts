@@ -9,14 +9,13 @@ import {
   rightOf,
 } from '../evaluation/reward-measures.ts'
 import type { ScoredPair } from '../evaluation/reward-measures.ts'
-import { permutation } from '../random.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { PreferenceRow } from '../schemas/feedback.ts'
 import type { EvaluationOptions } from '../schemas/run.ts'
 import type { ModelRow } from '../store/store.ts'
 import { filesOf, findModel } from './catalog.ts'
 import { conversationOf, countingRivals } from './cross-validation.ts'
-import { openPairs, openPairsByAxis, rowsHash } from './data.ts'
+import { drawnPlaces, openPairs, openPairsByAxis, rowsHash } from './data.ts'
 import type { Measure, Prepared } from './evaluate.ts'
 import { modelNow } from './measured-by.ts'
 import type { RunContext } from './runs.ts'
@@ -82,11 +81,8 @@ export async function planRewardModel(
   return { measure, measuredBy, dataHash: rowsHash([pairs, others, training]) }
 }
 
-/** At most `limit` rows by a keyed draw, so that a file that is sorted by source is seen whole. */
 const drawn = (rows: readonly PreferenceRow[], limit: number, seed: number): PreferenceRow[] =>
-  Array.from(permutation(rows.length, seed, 71).slice(0, limit))
-    .sort((a, b) => a - b)
-    .flatMap((i) => rows[i] ?? [])
+  drawnPlaces(rows.length, limit, seed).flatMap((i) => rows[i] ?? [])
 
 async function scorePairs(
   { serving }: Services,
