@@ -101,6 +101,16 @@ export async function findModel(store: Store, ref: string): Promise<ModelRow> {
   return model
 }
 
+/** A model that writes answers, by its id or role; `field` is where it is named. Throws `model_not_found`, `wrong_model_kind`. */
+export async function findPolicy(store: Store, ref: string, field: string): Promise<ModelRow> {
+  const model = await findModel(store, ref)
+  if (model.kind === 'reward_model')
+    throw new LibraError('wrong_model_kind', `${model.id} is a reward model, a policy is needed`, {
+      details: { field },
+    })
+  return model
+}
+
 /**
  * The answers that the helpfulness model of now is held against; a new version is held against the same, so that a
  * score means what it meant. Null where it has none.

@@ -5,7 +5,7 @@ import type { RunRequest } from '../schemas/run.ts'
 import { openTax } from './alignment-tax.ts'
 import { meet } from './arena.ts'
 import { askedPrompts } from './asked-prompts.ts'
-import { filesOf, findModel } from './catalog.ts'
+import { filesOf, findModel, findPolicy } from './catalog.ts'
 import { trainingTexts } from './contamination.ts'
 import { openLabelled } from './data.ts'
 import type { Measure, Prepared } from './evaluate.ts'
@@ -24,11 +24,7 @@ type Request = Extract<RunRequest, { kind: 'evaluation' }>
 
 /** A model that writes answers, by its id or role. Throws `model_not_found`, `wrong_model_kind`. */
 async function policyNamed({ store }: Services, ref: string): Promise<NamedPolicy> {
-  const { id, kind, ...row } = await findModel(store, ref)
-  if (kind === 'reward_model')
-    throw new LibraError('wrong_model_kind', `${id} is a reward model, a policy is needed`, {
-      details: { field: 'options.models' },
-    })
+  const { id, ...row } = await findPolicy(store, ref, 'options.models')
   return { name: id, files: filesOf(row) }
 }
 
