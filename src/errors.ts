@@ -56,3 +56,11 @@ export const paused = (why = 'the run was paused'): LibraError => new LibraError
 
 /** What ends work that goes on when people have labelled what it is about. */
 export const WAITING = 'waiting_for_labels' as const
+
+/** What a list answers to a cursor that names none of its items, or one that is gone: a first page would begin it anew. */
+export const unknownCursor = (after: string): LibraError =>
+  new LibraError(
+    'invalid_request',
+    `after: no item ${JSON.stringify(after)}, or no more: give the id of the last item of the page before, or begin anew without it`,
+    { details: { field: 'after' } },
+  )

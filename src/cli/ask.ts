@@ -143,7 +143,8 @@ function isPiped(): boolean {
 
 /**
  * Evaluates a model or a judge on the rows of a file or those piped in, else on what is stored; one figure a line comes
- * out, and warnings on stderr. Throws `file_not_found`, `empty_data`, and whatever the run failed by.
+ * out, and warnings on stderr. Throws `file_not_found`, `empty_data`, and whatever the run ended by
+ * other than success.
  */
 export async function evaluate(file: string | undefined, options: Row): Promise<void> {
   const given = file !== undefined || (options['file'] === undefined && isPiped())
@@ -162,7 +163,12 @@ export async function evaluate(file: string | undefined, options: Row): Promise<
       error: { code: string; message: string } | null
       summary: { figures: Row[]; warnings?: string[] } | null
     }
-    if (error !== null) throw new LibraError(error.code, `${id} ${state}: ${error.message}`)
+    // a run that is cancelled before it begins has no error to tell
+    if (state !== 'succeeded')
+      throw new LibraError(
+        error?.code ?? state,
+        [`${id} ${state}`, ...(error === null ? [] : [error.message])].join(': '),
+      )
     for (const figure of summary?.figures ?? [])
       process.stdout.write(`${JSON.stringify({ run: id, ...figure })}\n`)
     for (const warning of summary?.warnings ?? []) console.error(`warning: ${warning}`)

@@ -35,10 +35,12 @@ const CHINESE: Record<string, string> = {
   'win rate by the judge, safety': '评判胜率：安全性',
   'win rate at equal lengths, helpfulness': '等长胜率：有用性',
   'win rate at equal lengths, safety': '等长胜率：安全性',
-  'classifier error, refusal or not, en': '分类器误差：是否拒绝，英文',
-  'classifier error, refusal or not, zh': '分类器误差：是否拒绝，中文',
-  'classifier error, class, en': '分类器误差：类别，英文',
-  'classifier error, class, zh': '分类器误差：类别，中文',
+  'classifier error on starter answers, refusal or not, en':
+    '分类器在起步模型回答上的误差：是否拒绝，英文',
+  'classifier error on starter answers, refusal or not, zh':
+    '分类器在起步模型回答上的误差：是否拒绝，中文',
+  'classifier error on starter answers, class, en': '分类器在起步模型回答上的误差：类别，英文',
+  'classifier error on starter answers, class, zh': '分类器在起步模型回答上的误差：类别，中文',
   rating: '评分（对数优势）',
   rank: '名次',
   'rating difference': '评分差',

@@ -115,12 +115,16 @@ const measures = (samples: number): Measure[] => [
   { figure: 'tokens', of: (answers) => mean(answers.map((a) => a.tokens)) },
 ]
 
-/** How often the response classes, which come from rules, are wrong by themselves, in the languages of the prompts. */
+/**
+ * How often the response classes, which come from rules, are wrong by themselves, in the languages of the prompts: on
+ * the starter model's answers, whoever's are measured here.
+ */
 export function classifierFigures(prompts: readonly MeasuredPrompt[]): PolicyFigure[] {
   const languages = [...new Set(prompts.map(({ prompt }) => languageOf(prompt)))].sort()
   return languages.flatMap((language) => {
     const { answers, refusals, classes } = CLASSIFIER_ERRORS[language]
-    const named = (what: string): string => `classifier error, ${what}, ${language}`
+    const named = (what: string): string =>
+      `classifier error on starter answers, ${what}, ${language}`
     return [
       { figure: named('refusal or not'), ...exactShare(refusals, answers) },
       { figure: named('class'), ...exactShare(classes, answers) },

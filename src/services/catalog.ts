@@ -101,6 +101,16 @@ export async function findModel(store: Store, ref: string): Promise<ModelRow> {
   return model
 }
 
+/** A model that writes answers, by its id or role; `field` is where it is named. Throws `model_not_found`, `wrong_model_kind`. */
+export async function findPolicy(store: Store, ref: string, field: string): Promise<ModelRow> {
+  const model = await findModel(store, ref)
+  if (model.kind === 'reward_model')
+    throw new LibraError('wrong_model_kind', `${model.id} is a reward model, a policy is needed`, {
+      details: { field },
+    })
+  return model
+}
+
 /**
  * The folder of a model that training starts from bare. Throws `model_not_found`, and `wrong_model_kind` naming the
  * field where it has adapters, which would be left behind, or is a reward model.

@@ -5,6 +5,7 @@ import { permutation } from '../random.ts'
 import { LabelledRow } from '../schemas/audit.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
 import { drawShares } from '../rlaif/mix.ts'
+import { permutation } from '../random.ts'
 import { AXES, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { PreferenceRecord } from '../store/store.ts'
@@ -20,11 +21,12 @@ export type DataSet<T> = { rows: T[]; path: string; hash: string }
 export const rowsHash = (rows: readonly unknown[]): string =>
   createHash('sha256').update(JSON.stringify(rows)).digest('hex')
 
-/** At most `limit` rows by a keyed draw, in their order, so that a file that is sorted by source is seen whole. */
+/** The places of at most `limit` of n rows by a keyed draw, in order, so that a file that is sorted is seen whole. */
+export const drawnPlaces = (n: number, limit: number, seed: number): number[] =>
+  Array.from(permutation(n, seed, 71).slice(0, limit)).sort((a, b) => a - b)
+/** Those rows. */
 export const drawn = <T>(rows: readonly T[], limit: number, seed: number): T[] =>
-  Array.from(permutation(rows.length, seed, 71).slice(0, limit))
-    .sort((a, b) => a - b)
-    .flatMap((i) => rows.slice(i, i + 1))
+  drawnPlaces(rows.length, limit, seed).flatMap((i) => rows.slice(i, i + 1))
 
 /** An uploaded file, every row checked. Throws `file_not_found`, `invalid_data`, `empty_data`. */
 export async function openData<T>(

@@ -4,6 +4,7 @@ import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import { distinct } from '../evaluation/probes.ts'
 import type { ProbeAnswer } from '../evaluation/probes.ts'
 import type { Report, ReportSample } from '../evaluation/report.ts'
+import { EVALUATION_TARGETS } from '../schemas/run.ts'
 import type { EvaluationOptions, RunRequest } from '../schemas/run.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { auditJudge } from './audit.ts'
@@ -21,9 +22,14 @@ import type { Services } from './services.ts'
 import type { Plan } from './start.ts'
 
 type Request = Extract<RunRequest, { kind: 'evaluation' }>
+type Target = EvaluationOptions['target']
 
-/** Evaluations of a reward model, a judge or a policy: figures with intervals, as JSON and as a report. */
+/**
+ * Evaluations of a reward model, a judge or a policy: figures with intervals, as JSON and as a report. Throws
+ * `conflicting_options` where an option is given that the target does not use.
+ */
 export async function planEvaluation(services: Services, request: Request): Promise<Plan> {
+  checkUsed(request.options)
   const { target, seed } = request.options
   const { measure, ...measured } = await PLANS[target](services, request)
   return {
@@ -46,6 +52,43 @@ export async function planEvaluation(services: Services, request: Request): Prom
   }
 }
 
+/** The options without which a target can do, and who uses them; those that always have a value are of no harm. */
+const USED_BY = {
+  model: ['policy', 'reward_model', 'judge', 'probes', 'certificate'],
+  against: ['policy', 'reward_model', 'certificate'],
+  models: ['policy', 'arena'],
+  file: EVALUATION_TARGETS,
+  baseline_file: ['reward_model'],
+  format: ['policy', 'arena'],
+  judge: ['policy', 'arena', 'judge', 'certificate'],
+  self: ['judge'],
+  rationale: ['judge'],
+  constitution: ['judge'],
+  compare_by: ['judge'],
+  baselines: ['policy'],
+  tax: ['policy'],
+  audit_file: ['policy'],
+  training_files: ['policy'],
+  checkpoints_of: ['policy'],
+} satisfies Partial<Record<keyof EvaluationOptions, readonly Target[]>>
+
+/** Nobody is to believe in what was never measured. Throws `conflicting_options`. */
+function checkUsed(options: EvaluationOptions): void {
+  const { target } = options
+  const refuse = (field: string, why: string): LibraError =>
+    new LibraError('conflicting_options', `options.${field} is not used ${why}: leave it out`, {
+      details: { field: `options.${field}` },
+    })
+  for (const [field, targets] of Object.entries<readonly Target[]>(USED_BY)) {
+    const given = options[field as keyof typeof USED_BY]
+    if (given === undefined || (field === 'baselines' && options.baselines.length === 0)) continue
+    if (!targets.includes(target))
+      throw refuse(field, `where the target is ${target} (it is where it is ${targets.join(', ')})`)
+  }
+  if (options.format !== undefined && options.file === undefined)
+    throw refuse('format', `by target ${target} without options.file`)
+}
+
 export type Measure = (context: RunContext) => Promise<{
   figures: PolicyFigure[]
   plane?: Report['plane']
@@ -59,10 +102,7 @@ export type Measure = (context: RunContext) => Promise<{
 }>
 /** What is to be measured, by what and on which data: roles and profiles may stand for others tomorrow. */
 export type Prepared = { measure: Measure; measuredBy: Record<string, unknown>; dataHash: string }
-const PLANS: Record<
-  Request['options']['target'],
-  (services: Services, request: Request) => Promise<Prepared>
-> = {
+const PLANS: Record<Target, (services: Services, request: Request) => Promise<Prepared>> = {
   reward_model: planRewardModel,
   judge: planJudge,
   policy: planPolicy,

@@ -20,10 +20,15 @@ export async function checkpointsOf(
   { store }: Pick<Services, 'store'>,
   id: string,
 ): Promise<NamedPolicy[]> {
-  const isPolicy = ({ models }: LineageNode) => models.find(({ kind }) => kind === 'policy')
+  const policiesOf = ({ models }: LineageNode) => models.filter(({ kind }) => kind === 'policy')
+  // a branch has policies of the loop that it left under names of its own, in the folders of that loop's runs
+  const isPolicy = (node: LineageNode) =>
+    policiesOf(node).find(({ run }) => run === id) ?? policiesOf(node)[0]
   const line = await lineOf(
     store,
-    (node) => (node.run?.id === id || node.run?.parent === id) && isPolicy(node) !== undefined,
+    (node) =>
+      isPolicy(node) !== undefined &&
+      (node.run?.id === id || node.run?.parent === id || isPolicy(node)?.run === id),
   )
   const known = line.flatMap((node): NamedPolicy[] => {
     const policy = isPolicy(node)

@@ -1,18 +1,17 @@
 import { LibraError } from '../errors.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
-import type { EvaluationOptions, RunRequest } from '../schemas/run.ts'
-import { prompts as starterPrompts } from '../starter/world.ts'
+import type { RunRequest } from '../schemas/run.ts'
 import { openTax } from './alignment-tax.ts'
 import { meet } from './arena.ts'
-import { filesOf, findModel } from './catalog.ts'
+import { askedPrompts } from './asked-prompts.ts'
+import { filesOf, findModel, findPolicy } from './catalog.ts'
 import { trainingTexts } from './contamination.ts'
-import { openLabelled, openPrompts, rowsHash } from './data.ts'
+import { openLabelled } from './data.ts'
 import type { Measure, Prepared } from './evaluate.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import { kinshipWarnings, policyKinship } from './kinship.ts'
 import { judgeNow, modelNow } from './measured-by.ts'
-import type { AskedPrompt } from './policy-answers.ts'
 import { withSystem } from './policy-baselines.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import { checkpointsOf, linesOf, topOf } from './policy-line.ts'
@@ -25,32 +24,8 @@ type Request = Extract<RunRequest, { kind: 'evaluation' }>
 
 /** A model that writes answers, by its id or role. Throws `model_not_found`, `wrong_model_kind`. */
 async function policyNamed({ store }: Services, ref: string): Promise<NamedPolicy> {
-  const { id, kind, ...row } = await findModel(store, ref)
-  if (kind === 'reward_model')
-    throw new LibraError('wrong_model_kind', `${id} is a reward model, a policy is needed`, {
-      details: { field: 'options.models' },
-    })
+  const { id, ...row } = await findPolicy(store, ref, 'options.models')
   return { name: id, files: filesOf(row) }
-}
-
-async function promptsOf(
-  services: Services,
-  { file, format, seed, limit }: EvaluationOptions,
-): Promise<{ prompts: AskedPrompt[]; hash: string; warnings: string[] }> {
-  if (file === undefined) {
-    const prompts = starterSet(seed, limit)
-    return { prompts, hash: rowsHash(prompts), warnings: [] }
-  }
-  const { rows, hash } = await openPrompts(services, file, format)
-  const prompts = rows.slice(0, limit)
-  const unasked = prompts.reduce((sum, { unasked: turns = 0 }) => sum + turns, 0)
-  const warnings =
-    unasked === 0
-      ? []
-      : [
-          `${unasked} later turns of ${prompts.length} questions were not asked: each is about the answer to the turn before it`,
-        ]
-  return { prompts, hash, warnings }
 }
 
 /** Policies as they are now, in the order in which they are measured; read one by one, for each may be large. */
@@ -91,7 +66,7 @@ export async function planPolicy(services: Services, { options }: Request): Prom
       : [`${again.join(', ')}: a policy that is named twice, or is the baseline, is measured once`]
   const judging = options.judge ?? DEFAULT_JUDGE
   const judge = await openJudge(services, judging)
-  const { prompts, hash: dataHash, warnings } = await promptsOf(services, options)
+  const { prompts, hash: dataHash, warnings } = await askedPrompts(services, options)
   await checkLengths(services, policies, prompts, options)
   if (options.baselines.includes('system_prompt'))
     await checkLengths(
@@ -186,7 +161,7 @@ export async function planArena(services: Services, { options }: Request): Promi
       { details: { field: 'options.models' } },
     )
   const judge = await openJudge(services, options.judge ?? DEFAULT_JUDGE)
-  const { prompts, hash: dataHash, warnings } = await promptsOf(services, options)
+  const { prompts, hash: dataHash, warnings } = await askedPrompts(services, options)
   await checkLengths(services, policies, prompts, options)
   const lines = await linesOf(services, policies)
   const measure: Measure = async ({ signal, emit }) => {
@@ -203,11 +178,3 @@ export async function planArena(services: Services, { options }: Request): Promi
   }
   return { measure, measuredBy, dataHash }
 }
-
-/** The starter world's test prompts, where no others are given. */
-const starterSet = (seed: number, limit: number): AskedPrompt[] =>
-  starterPrompts('test', seed, limit).map(({ id, messages, family, template }) => ({
-    ...{ id, messages, category: family, cluster: template },
-    ...(family === 'unsafe' ? { label: 'unsafe' } : {}),
-    ...(family === 'lookalike' ? { label: 'safe' } : {}),
-  }))

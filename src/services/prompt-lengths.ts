@@ -3,10 +3,11 @@ import type { Message } from '../schemas/chat.ts'
 import { encodeChat } from '../text/template.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
 import { PART } from './policy-answers.ts'
+import type { AskedPrompt } from './policy-answers.ts'
 import type { NamedPolicy } from './policy-line.ts'
 import type { Services } from './services.ts'
 
-type Asked = { id?: string | undefined; messages: readonly Message[] }
+type Asked = Pick<AskedPrompt, 'id' | 'number'> & { messages: readonly Message[] }
 
 /**
  * Whether every policy can read every prompt and still has `max_new_tokens` tokens left to answer in. Throws
@@ -25,15 +26,15 @@ export async function checkLengths(
     const { contextLength: context } = await serving.describe(files)
     // as the engine does: where an answer may be as long as the context, one token of it is left to the prompt
     const limit = context - Math.min(answer, context - 1)
-    for (const [i, { id, messages }] of prompts.entries()) {
+    for (const [i, { id, messages, number = i + 1 }] of prompts.entries()) {
       if (i % PART === 0) await new Promise(setImmediate)
       const tokens = encodeChat(tokenizer, messages, true).ids.length
       if (tokens <= limit) continue
-      const which = `prompt ${i + 1}${id === undefined ? '' : ` (id ${id})`}`
+      const which = `prompt ${number}${id === undefined ? '' : ` (id ${id})`}`
       throw new LibraError(
         'context_length_exceeded',
         `${which} has ${tokens} tokens; ${name} takes at most ${limit}, its context of ${context} less max_new_tokens ${answer}: shorten it or leave it out`,
-        { details: { field: 'options.file', prompt: i + 1, id: id ?? null, tokens, limit } },
+        { details: { field: 'options.file', prompt: number, id: id ?? null, tokens, limit } },
       )
     }
   }

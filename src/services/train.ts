@@ -17,7 +17,7 @@ import type { ModelRow } from '../store/store.ts'
 import { readCard } from '../weights/folder.ts'
 import { readJson } from '../weights/json.ts'
 import { requireAudits } from './audit.ts'
-import { filesOf, findModel, frozenReferences } from './catalog.ts'
+import { filesOf, findModel, findPolicy, frozenReferences } from './catalog.ts'
 import { calibrationReport } from './calibration-report.ts'
 import { openAllPairs, openData, openPairsByAxis } from './data.ts'
 import { hasBegun, trainExactly } from './exact.ts'
@@ -209,7 +209,7 @@ export async function planPolicyUpdate(
   request: Of<'policy_update'>,
 ): Promise<Plan> {
   checkPolicyOptions(request.options)
-  const start = await findModel(services.store, request.policy)
+  const start = await findPolicy(services.store, request.policy, 'policy')
   const policy = spread(filesOf(start))
   const data = await openData(services, request.training_file, PromptRow)
   const scorer = async (axis: Axis) => {

@@ -2,6 +2,7 @@ import { and, desc, eq, sql } from 'drizzle-orm'
 import type { SQL } from 'drizzle-orm'
 import type { LibSQLDatabase } from 'drizzle-orm/libsql'
 import type { AnySQLiteColumn, SQLiteTable } from 'drizzle-orm/sqlite-core'
+import { unknownCursor } from '../errors.ts'
 
 type Table = SQLiteTable & { id: AnySQLiteColumn; createdAt: AnySQLiteColumn }
 export type Write = (work: () => Promise<unknown>) => Promise<void>
@@ -11,7 +12,7 @@ export type PageRequest = { limit: number; after?: string | undefined }
 export type Collection<T extends Table> = {
   insert(rows: T['$inferInsert'][]): Promise<void>
   get(id: string): Promise<T['$inferSelect'] | null>
-  /** newest first; `after` is the id of the last row of the page before */
+  /** newest first; `after` is the id of the last row of the page before. Throws `invalid_request` where it is gone. */
   page(request: PageRequest, where?: SQL): Promise<Page<T['$inferSelect']>>
   update(id: string, change: Partial<T['$inferInsert']>): Promise<void>
   remove(id: string): Promise<void>
@@ -54,6 +55,7 @@ export function collection<T extends Table>(
     remove: (id) => change(() => db.delete(table).where(eq(table.id, id))),
     async page({ limit, after }, where) {
       const last = after === undefined ? null : await get(after)
+      if (after !== undefined && last === null) throw unknownCursor(after)
       const from =
         last === null ? null : { id: last['id' as keyof Row], at: last['createdAt' as keyof Row] }
       const rows = (await pageQuery(db, table, limit + 1, from, where)) as Row[]

@@ -66,7 +66,21 @@ const XsTestRow = z.object({
   type: z.string().min(1),
   label: z.enum(['safe', 'unsafe']).optional(),
   focus: z.string().optional(),
+  note: z.string().optional(),
 })
+/** The safe types of XSTest that are called otherwise than their unsafe twins. */
+const TWINS: Record<string, string> = {
+  real_group_nons_discr: 'discr',
+  privacy_public: 'privacy',
+  privacy_fictional: 'privacy',
+}
+/** What joins XSTest's twins: their type and their focus; historical events have none, and a note in its place. */
+function pairOf({ type, focus, note }: z.infer<typeof XsTestRow>): string | null {
+  const about = focus || note
+  const kind = type.replace(/^contrast_/, '')
+  return about ? `${TWINS[kind] ?? kind}/${about}` : null
+}
+
 const HarmBenchRow = z.object({
   Behavior: SafeText.min(1),
   SemanticCategory: z.string().optional(),
@@ -83,15 +97,17 @@ const READERS: Record<PromptFormat, (text: string, source: string) => ReadPrompt
   chat: (text, source) => parseRows(text, source, EvaluationPrompt),
   /** Röttger et al. 2024: a `contrast_` type is the unsafe twin of the safe prompts of its type and focus. */
   xstest: (text, source) =>
-    csvRows(text, source, XsTestRow).map(({ id, prompt, type, label, focus }) => ({
-      ...(id === undefined ? {} : { id }),
-      messages: user(prompt),
-      label: label ?? (type.startsWith('contrast_') ? 'unsafe' : 'safe'),
-      category: type,
-      ...(focus === undefined || focus === ''
-        ? {}
-        : { pair: `${type.replace(/^contrast_/, '')}/${focus}` }),
-    })),
+    csvRows(text, source, XsTestRow).map((row) => {
+      const { id, prompt, type, label } = row
+      const pair = pairOf(row)
+      return {
+        ...(id === undefined ? {} : { id }),
+        messages: user(prompt),
+        label: label ?? (type.startsWith('contrast_') ? 'unsafe' : 'safe'),
+        category: type,
+        ...(pair === null ? {} : { pair }),
+      }
+    }),
   harmbench: (text, source) =>
     csvRows(text, source, HarmBenchRow).map(
       ({ Behavior, SemanticCategory: category, ContextString: context, BehaviorID: id }) => ({

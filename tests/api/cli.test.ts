@@ -121,3 +121,24 @@ test('eval: figures of a judge on pairs that are piped in, and a failure that sa
   expect(wrong.code).toBe(1)
   expect(wrong.err).toMatch(/line 2, chosen/)
 })
+
+test('eval: a run that was cancelled is a failure, also where it had not begun', async () => {
+  let release = (): void => {}
+  const blocked = new Promise<void>((done) => (release = done))
+  const work = () => blocked.then(() => ({}))
+  await services.runner.submit({ kind: 'sft', config: {}, seed: 1 }, work)
+  const prompt = [{ role: 'user', content: '世界上有几大洲？' }]
+  const pair = { axis: 'helpfulness', prompt, chosen: '七大洲。', rejected: '谁来告诉我呀' }
+  const args = ['eval', '-', '--target', 'judge', '--axis', 'helpfulness']
+  const asked = libra(args, jsonl([pair]), { LIBRA_URL: url })
+  const queued = async () =>
+    (await services.store.pageRuns({ limit: 1 }, { kinds: ['evaluation'], state: 'queued' })).data
+  await expect.poll(queued, { timeout: 60_000 }).toHaveLength(1)
+  const [run] = await queued()
+  await services.runner.cancel(run?.id ?? '')
+  release()
+  const { code, out, err } = await asked
+  expect([code, out], err).toEqual([1, ''])
+  expect(err).toContain(`${run?.id} cancelled`)
+  expect(err).toContain('(cancelled)')
+})

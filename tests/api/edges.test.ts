@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { parseTranscript } from '../../src/schemas/chat.ts'
 import { orderGated } from '../../src/services/ranking.ts'
+import { recordRun } from '../../src/services/runs.ts'
 import { sftDialogues } from '../../src/starter/corpus.ts'
 import { service } from '../helpers/service.ts'
 
@@ -120,4 +121,33 @@ test('chat: a message of ours comes back as history; transcripts name speakers a
     { role: 'assistant', content: 'a firm' },
   ])
   expect(parseTranscript('User：世界上有几大洲AI：七大洲')).toHaveLength(2)
+})
+
+test('a cursor that is not there, or no more, is refused instead of beginning anew', async () => {
+  const files = [await upload([{ text: 'a' }]), await upload([{ text: 'b' }])]
+  await upload([{ text: 'c' }])
+  const run = { kind: 'sft' as const, config: {}, seed: 1 }
+  const { runId } = await recordRun(services.store, run, async ({ emit }) => {
+    await emit({ type: 'progress', stage: 'training', done: 1, total: 1 })
+    return {}
+  })
+  for (const path of [
+    ...['/v1/runs', '/v1/models', '/v1/files', '/v1/scores', '/v1/preferences'],
+    ...['/v1/judges/starter-audit-judge/audits', '/v1/models/starter-safety/checks'],
+    ...['/v1/fine_tuning/jobs', `/v1/fine_tuning/jobs/${runId}/events`],
+  ]) {
+    const { status, body } = await api.get(`${path}?limit=2&after=bogus`)
+    expect([path, status, body.code, body.field]).toEqual([path, 422, 'invalid_request', 'after'])
+    expect(body.detail).toContain('"bogus"')
+  }
+  // a row that was removed while somebody pages
+  const first = (await api.get('/v1/files?limit=2')).body
+  expect(first.last_id).toBe(files[1])
+  expect((await api.get(`/v1/files?after=${first.last_id}`)).body.last_id).toBe(files[0])
+  expect((await api.delete(`/v1/files/${first.last_id}`)).status).toBe(200)
+  expect((await api.get(`/v1/files?after=${first.last_id}`)).body.field).toBe('after')
+  // the last event of a job ends its list
+  const events = `/v1/fine_tuning/jobs/${runId}/events`
+  const { last_id } = (await api.get(events)).body as { last_id: string }
+  expect((await api.get(`${events}?after=${last_id}`)).body.data).toEqual([])
 })

@@ -34,8 +34,11 @@ test('a policy beside its reference on the starter world’s prompts: the joint 
     ...['win rate by the judge, helpfulness', 'win rate at equal lengths, helpfulness', 'tokens'],
   ])
     expect(of(name), name).toBeDefined()
-  expect(of('classifier error, refusal or not, zh')).toMatchObject({ value: 0, n: 300 })
-  expect(of('classifier error, class, en')?.value).toBeCloseTo(85 / 300, 12)
+  // it says on whose answers it was counted: those of another model may be classified worse
+  expect(of('classifier error on starter answers, refusal or not, zh')).toMatchObject({
+    ...{ value: 0, n: 300 },
+  })
+  expect(of('classifier error on starter answers, class, en')?.value).toBeCloseTo(85 / 300, 12)
   expect(run.device).toBe('cpu')
   expect(of('safe and helpful')).toMatchObject({ n: 120, p_holm: expect.any(Number) })
   // the starter policy was aligned: it gives fewer unsafe answers than its reference

@@ -53,3 +53,30 @@ test('what a policy stands on is told also where the catalogue does not know it'
     'stranger',
   ])
 })
+
+test('of a branch also what it has in the catalogue of the loop that it left, by its own name', async () => {
+  const sft = 'shared-sft'
+  const start = { kind: 'rlaif' as const, config: {}, seed: 1 }
+  const trained = await recordRun(store, start, async ({ id: parent }) => {
+    const part = { kind: 'sft' as const, config: {}, seed: 1, parent, part: 'sft', output: sft }
+    await recordRun(store, part, () => Promise.resolve({}))
+    return {}
+  })
+  const own = join(folder, 'policy-of-branch')
+  mkdirSync(own)
+  const branch = await recordRun(store, start, async ({ id: parent }) => {
+    const part = { kind: 'policy_update' as const, config: {}, seed: 1, parent, part: '2/ppo-3' }
+    const policy = { base: 'base', adapters: [sft, own] }
+    await recordRun(store, part, () => Promise.resolve({ policy }))
+    return {}
+  })
+  const model = { kind: 'policy' as const, base: 'base', adapters: [sft] }
+  await store.models.insert([
+    { id: 'sft-loop', ...model, run: trained.runId, createdAt: 3 },
+    { id: 'sft-branch', ...model, run: branch.runId, createdAt: 4 },
+  ])
+  const names = async (id: string) =>
+    (await checkpointsOf({ store }, id)).map(({ name }) => name).slice(1)
+  expect(await names(branch.runId)).toEqual(['sft-branch', `${branch.runId} 2/ppo-3`])
+  expect(await names(trained.runId)).toEqual(['sft-loop'])
+})

@@ -71,7 +71,7 @@ test('before and after have their intervals on the page, what was tested both p 
 
 test('of several policies the headline is the first row; what is of none comes last', () => {
   const figures = [
-    { figure: 'classifier error, class, en', ...interval },
+    { figure: 'classifier error on starter answers, class, en', ...interval },
     { figure: 'a: safe and helpful', policy: 'a', ...interval },
     { figure: 'b: safe and helpful', policy: 'b', ...interval },
   ]
@@ -79,7 +79,7 @@ test('of several policies the headline is the first row; what is of none comes l
   expect(told).toEqual([
     ['a', 'safe and helpful'],
     ['b', 'safe and helpful'],
-    [null, 'classifier error, class, en'],
+    [null, 'classifier error on starter answers, class, en'],
   ])
 })
 

@@ -4,7 +4,7 @@ import type { z } from 'zod'
 import type { Completion, GenerateRequest } from '../../engine/engine.ts'
 import { ChatReply, ChatRequest } from '../../schemas/openai.ts'
 import { sampleBestOf } from '../../services/best-of.ts'
-import { filesOf, findModel } from '../../services/catalog.ts'
+import { filesOf, findPolicy } from '../../services/catalog.ts'
 import { newId } from '../../services/runs.ts'
 import type { Services } from '../../services/services.ts'
 import { route } from '../contract.ts'
@@ -57,7 +57,7 @@ export const chatRoutes = (services: Services): Route[] => [
 ]
 
 async function requestOf({ store }: Services, body: Request): Promise<GenerateRequest> {
-  const model = filesOf(await findModel(store, body.model))
+  const model = filesOf(await findPolicy(store, body.model, 'model'))
   const stop = typeof body.stop === 'string' ? [body.stop] : body.stop
   const maxTokens = body.max_completion_tokens ?? body.max_tokens
   const { temperature, top_p: topP, seed } = body

@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { LibraError } from '../../errors.ts'
+import { LibraError, unknownCursor } from '../../errors.ts'
 import { Page } from '../../schemas/http.ts'
 import { JobEventList, JobList, JobReply, JobRequest } from '../../schemas/openai.ts'
 import { RunRequest } from '../../schemas/run.ts'
@@ -74,7 +74,9 @@ export const fineTuningRoutes = (services: Services): Route[] => [
     async ({ id, query }) => {
       const run = await findRun(services.store, id)
       const events = (await services.store.events(run.id, 0)).reverse()
-      const from = events.findIndex(({ seq }) => eventId(run.id, seq) === query.after) + 1
+      const { after } = query
+      const from = events.findIndex(({ seq }) => eventId(run.id, seq) === after) + 1
+      if (after !== undefined && from === 0) throw unknownCursor(after)
       const page = events.slice(from, from + query.limit).map(({ seq, at, type, data }) => ({
         id: eventId(run.id, seq),
         object: 'fine_tuning.job.event',
