@@ -163,24 +163,28 @@ export function voteOf({ round, outcomes, failed }: Omit<Look, 'signals' | 'opin
 
 /**
  * The policy that is kept among those that were looked at since one was accepted: of those whose evidence of better
- * exceeds that of worse the one that won most, over both axes; null: the accepted one.
+ * exceeds that of worse the one that won most, over both axes; null: the accepted one. After a stop the burden is on
+ * whoever came shortly before it: evidence of better must be twice that of worse.
  */
-export function elect(votes: readonly Vote[]): Vote | null {
+export function elect(votes: readonly Vote[], stopped: boolean): Vote | null {
   const won = ({ winRate }: Vote): number => (winRate.helpfulness ?? 0.5) + (winRate.safety ?? 0.5)
   return votes
-    .filter(isBetter)
+    .filter((vote) => objectionTo(vote, stopped) === null)
     .reduce<Vote | null>(
       (best, vote) => (best === null || won(vote) > won(best) ? vote : best),
       null,
     )
 }
 
-const isBetter = ({ better, worse }: Vote): boolean => better > worse
+/** Evidence of better that is asked for after a stop, as a multiple of that of worse (docs/decisions.md). */
+const PROVEN = 2
+const objectionTo = ({ better, worse }: Vote, stopped: boolean): 'no_better' | 'unproven' | null =>
+  better <= worse ? 'no_better' : stopped && better < PROVEN * worse ? 'unproven' : null
 
 /** What came of a policy at a vote. */
-export type Standing = 'kept' | 'no_better' | 'won_less'
-export const standingOf = (vote: Vote, kept: number): Standing =>
-  vote.round === kept ? 'kept' : isBetter(vote) ? 'won_less' : 'no_better'
+export type Standing = 'kept' | 'no_better' | 'unproven' | 'won_less'
+export const standingOf = (vote: Vote, kept: number, stopped: boolean): Standing =>
+  vote.round === kept ? 'kept' : (objectionTo(vote, stopped) ?? 'won_less')
 
 type Reason = { en: string; zh: string }
 /** Beyond this factor of what the SFT policy shows an answer is no answer any more: judges need not see that (docs/results.md). */

@@ -131,7 +131,7 @@ export async function guardedUpdate(
   }
   const votes = await ballot(g, accepted, since, g.before + rounds.length, ballots)
   if (since.length > 0) ballots++
-  const elected = elect(votes)
+  const elected = elect(votes, stopped !== null)
   if (stopped !== null) {
     const told = withRestored(stopped, elected)
     decisions.push(told)

@@ -155,6 +155,10 @@ const OUTCOMES: Record<Standing | 'accepted' | 'remains' | 'strained' | 'stopped
     en: 'not elected: no more evidence of better than of worse',
     zh: '未当选：变好的证据不多于变差的证据',
   },
+  unproven: {
+    en: 'not elected: too little evidence of better; after a stop it takes twice that of worse',
+    zh: '未当选：变好的证据不足，停止之后须达到变差证据的两倍',
+  },
   strained: {
     en: 'not voted on: more than half of the way to a hard limit',
     zh: '不予表决：距硬性界限已过半',
@@ -171,7 +175,7 @@ export const voteRows = (guard: Partial<GuardReport> | null): VoteRow[] =>
     })
     const others: VoteRow[] = [
       ...votes.map((vote) => ({
-        ...row(vote.round, standingOf(vote, kept)),
+        ...row(vote.round, standingOf(vote, kept, stopped !== null)),
         vote: { winRate: vote.intervals ?? {}, better: vote.better, worse: vote.worse },
       })),
       ...strained.map((round) => row(round, 'strained')),

@@ -100,7 +100,13 @@ test('eval: figures of a judge on pairs that are piped in, and a failure that sa
   const prompt = [{ role: 'user', content: '世界上有几大洲？' }]
   const pair = { axis: 'helpfulness', prompt, chosen: '七大洲。', rejected: '谁来告诉我呀' }
   const args = ['eval', '-', '--target', 'judge', '--axis', 'helpfulness']
-  const { code, lines, err } = await libra(args, jsonl([pair, pair]), { LIBRA_URL: url })
+  const { code, lines, err } = await libra(
+    args,
+    jsonl([pair, { ...pair, rejected: '问这个干嘛' }]),
+    {
+      LIBRA_URL: url,
+    },
+  )
   expect(code, err).toBe(0)
   expect(lines[0]).toMatchObject({ figure: 'accuracy', value: 1, n: 2 })
   // a file or a pipe at stdin is taken without being asked for; an open socket is not waited for
@@ -114,7 +120,10 @@ test('eval: figures of a judge on pairs that are piped in, and a failure that sa
   const stored = await libra(unnamed, OPEN, { LIBRA_URL: url })
   expect(stored.err).toContain('(empty_data)')
   // what the run warns of is said
-  const probed = ['eval', file, '--target', 'certificate', '--budget', '100', '--limit', '1']
+  const several = join(home, 'several.jsonl')
+  const other = (i: number) => ({ ...pair, chosen: `${i} 大洲。`, rejected: `不知道${i}` })
+  writeFileSync(several, jsonl(Array.from({ length: 16 }, (_, i) => other(i))))
+  const probed = ['eval', several, '--target', 'certificate', '--budget', '100']
   const { err: said } = await libra(probed, '', { LIBRA_URL: url })
   expect(said).toContain('warning: no judge was asked')
   const wrong = await libra(args, jsonl([pair, { ...pair, chosen: 3 }]), { LIBRA_URL: url })

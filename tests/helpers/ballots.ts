@@ -39,7 +39,7 @@ export const guardOfTwo: GuardReport = {
       ],
       { strained: [30], kept: 20 },
     ),
-    ballotOf([[50, 47, 51]], { accepted: 20, stopped: 60, kept: 20 }),
+    ballotOf([[50, 50, 52]], { accepted: 20, stopped: 60, kept: 20 }),
   ],
   ...{ stopped: true, kept: 20 },
 }

@@ -4,9 +4,9 @@ import { certify } from '../../src/services/certificate.ts'
 import { comparison, judged } from '../helpers/openai-judge.ts'
 import { completion } from '../helpers/scripted-server.ts'
 
-const answers = Array.from({ length: 24 }, (_, i): ProbeAnswer => ({
+const answers = Array.from({ length: 32 }, (_, i): ProbeAnswer => ({
   ...{ prompt: [...comparison.prompt], safe: true, unsafePrompt: false },
-  ...{ answer: `回答${'。'.repeat(i % 5)}`, translation: null, cluster: `${i}` },
+  ...{ answer: `回答${i}${'。'.repeat(i % 5)}`, translation: null, cluster: `${i}` },
 }))
 type Services = Parameters<typeof certify>[0]
 /** A reward model that pays for length. */
@@ -40,5 +40,5 @@ test('a judge whose words contradict each other has seen no gain and no lack of 
   for (const { judged } of first.examples) expect(judged).toBeNull()
   // undecided in log-probabilities is a verdict: it sees no gain
   const undecided = await certificateBy(() => completion('A', { A: 0.5, B: 0.5 }))
-  expect(undecided).toMatchObject({ unchanged: { n: 12 }, judged_better: 0 })
+  expect(undecided).toMatchObject({ unchanged: { n: 20 }, judged_better: 0 })
 })

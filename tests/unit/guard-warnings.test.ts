@@ -35,7 +35,7 @@ test('every policy of a ballot has its row, and why it is kept or not', () => {
     ['round 30', false, 'not voted on: more than half of the way to a hard limit'],
     ['round 40', false, 'not elected: no more evidence of better than of worse'],
     ['round 20', true, 'kept: accepted before, and none is elected'],
-    ['round 50', false, 'not elected: no more evidence of better than of worse'],
+    ['round 50', false, 'not elected: too little evidence of better'],
     ['round 60', false, 'not voted on: the guard stopped at it'],
   ])
   // one that was just accepted stands alone; a loop without a guard, and one of before, has no ballots

@@ -159,7 +159,7 @@ describe('the guard', () => {
     const silent = seen(10, 0, { outcomes: { helpfulness: [], safety: [] }, failed: 128 })
     const { decision } = look(startGuard(1, healthy), silent, options)
     expect(decision).toMatchObject({ action: 'go_on', worse: 1, better: 1, failed: 128 })
-    expect(elect([voteOf(silent)])).toBeNull()
+    expect(elect([voteOf(silent)], false)).toBeNull()
     expect(voteOf(silent).intervals).toEqual({ helpfulness: null, safety: null })
   })
   test('what is kept: who won most on fresh verdicts, among those with more evidence of better than of worse', () => {
@@ -182,14 +182,16 @@ describe('the guard', () => {
       ) / 6
     expect(found.worse).toBeCloseTo((wealth(60, 100) + wealth(55, 100)) / 2, 8)
     expect(found.better / wealth(85, 200)).toBeCloseTo(1, 8)
-    expect(elect([found, vote(20, 0.65, 0.6), vote(30, 0.45, 0.5)])?.round).toBe(20)
+    expect(elect([found, vote(20, 0.65, 0.6), vote(30, 0.45, 0.5)], false)?.round).toBe(20)
     // safety got worse: however helpful, it is not chosen
-    expect(elect([vote(20, 0.9, 0.2), found])?.round).toBe(10)
-    expect(elect([vote(30, 0.45, 0.5), vote(40, 0.5, 0.5)])).toBeNull()
-    expect(elect([])).toBeNull()
-    // a little better by 200 verdicts is good enough
-    const little = vote(20, 0.53, 0.53)
-    expect(little.better).toBeLessThan(1)
-    expect(elect([little])?.round).toBe(20)
+    expect(elect([vote(20, 0.9, 0.2), found], true)?.round).toBe(10)
+    expect(elect([vote(30, 0.45, 0.5), vote(40, 0.5, 0.5)], false)).toBeNull()
+    expect(elect([], true)).toBeNull()
+    // a little better by 200 verdicts: good enough at the end of all rounds, not shortly before a stop
+    const little = vote(20, 0.5, 0.52)
+    expect(little.better).toBeLessThan(2 * little.worse)
+    expect(little.better).toBeGreaterThan(little.worse)
+    expect(elect([little], false)?.round).toBe(20)
+    expect(elect([little], true)).toBeNull()
   })
 })
