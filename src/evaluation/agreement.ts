@@ -1,3 +1,5 @@
+import { ROUNDING } from './statistics.ts'
+
 /** Two raters' categories of one thing, as places on a scale 0…q−1. */
 export type Rating = readonly [number, number]
 
@@ -13,14 +15,12 @@ function shares(ratings: readonly Rating[], q: number) {
   return { table, first, second }
 }
 
-/** Closer to 1 than this, agreement by chance is 1 but for rounding, and κ would be 0/0. */
-const ROUNDING = 1e-9
-
 /** Cohen's κ = (p_a − p_e)/(1 − p_e), p_e = Σ_k p_k+ · p_+k (Cohen 1960). NaN where p_e is 1. ratings [n] of q categories. */
 export function cohensKappa(ratings: readonly Rating[], q: number): number {
   const { table, first, second } = shares(ratings, q)
   const agreed = table.reduce((sum, row, k) => sum + (row[k] ?? 0), 0)
   const chance = first.reduce((sum, p, k) => sum + p * (second[k] ?? 0), 0)
+  // agreement by chance that is 1 but for rounding makes it 0/0
   return 1 - chance < ROUNDING ? NaN : (agreed - chance) / (1 - chance)
 }
 

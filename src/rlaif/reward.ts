@@ -2,7 +2,7 @@ import { cp } from 'node:fs/promises'
 import { fitPlatt, fitTemperature, sigmoid } from '../evaluation/calibration.ts'
 import { chooseGate, gateWithIntervals, reliabilityOf } from '../evaluation/reliability.ts'
 import type { Forecast } from '../evaluation/reliability.ts'
-import { clusteredMean } from '../evaluation/statistics.ts'
+import { clusteredMean, grouped } from '../evaluation/statistics.ts'
 import { permutation, uniform } from '../random.ts'
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
@@ -31,15 +31,9 @@ export function splitForCalibration(
   pairs: readonly PreferenceRow[],
   seed: number,
 ): { training: PreferenceRow[]; held: PreferenceRow[]; shared: boolean } {
-  const conversations = new Map<string, PreferenceRow[]>()
-  for (const pair of pairs) {
-    const key = conversationKey(pair)
-    const own = conversations.get(key) ?? []
-    own.push(pair)
-    conversations.set(key, own)
-  }
-  const shared = conversations.size < LEAST_CONVERSATIONS
-  const groups = shared ? pairs.map((pair) => [pair]) : [...conversations.values()]
+  const conversations = grouped(pairs, conversationKey)
+  const shared = conversations.length < LEAST_CONVERSATIONS
+  const groups = shared ? pairs.map((pair) => [pair]) : conversations
   const cut = Math.floor(groups.length * (1 - CALIBRATION_SHARE))
   const order = Array.from(permutation(groups.length, seed, 41))
   const pick = (indices: readonly number[]): PreferenceRow[] =>

@@ -142,7 +142,7 @@ export type TeachingData = { training: PreferenceRow[]; held: PreferenceRow[] }
 /**
  * The pairs of an axis, oldest iteration first, as data of its newest reward model: the new ones, cut for calibration;
  * `replay` times as many of what earlier iterations trained on, drawn from the seed; and counterfactual pairs. What
- * calibrates this model or an earlier one trains none, nor does another pair of the same conversation.
+ * calibrated an earlier model trains none, nor does any pair of a conversation that calibrates this one.
  */
 export function trainingPairs(
   labelled: readonly (readonly PreferenceRow[])[],

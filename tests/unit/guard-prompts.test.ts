@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { Engine, GenerateRequest } from '../../src/engine/engine.ts'
 import type { Judge } from '../../src/judging/judge.ts'
 import { guardedUpdate, startWatch } from '../../src/rlaif/guarded.ts'
-import type { Watch } from '../../src/rlaif/guarded.ts'
+import type { GuardReport, Watch } from '../../src/rlaif/guarded.ts'
 import { GuardOptions } from '../../src/schemas/rlaif.ts'
 
 const sft = { base: 'sft', adapters: [] }
@@ -14,11 +14,13 @@ const only = <T extends object>(given: Partial<T>): T =>
     },
   })
 
-/** Iterations of some rounds each, where the judge can't tell policies apart: what was asked under each note. */
-async function askedBy(
+/** Iterations of some rounds each, by a judge that says the same of all pairs: what was asked under each note. */
+async function watched(
   iterations: readonly number[],
   prompts: number,
-): Promise<Map<string, string[]>> {
+  probability = 0.5,
+): Promise<{ asked: Map<string, string[]>; guards: GuardReport[] }> {
+  const guards: GuardReport[] = []
   const asked = new Map<string, string[]>()
   let note = ''
   const serving = only<Engine>({
@@ -35,7 +37,7 @@ async function askedBy(
     compare: (pairs) =>
       Promise.resolve(
         pairs.map(() => ({
-          ...{ ok: true, probability: 0.5, orders: [0.5, 0.5], consistent: true },
+          ...{ ok: true, probability, orders: [probability, probability], consistent: true },
           ...{ strength: 'negligibly_better', soft: true, cached: false },
         })),
       ),
@@ -67,10 +69,13 @@ async function askedBy(
         }),
     })
     watch = updated.watch
+    guards.push(updated.guard)
     before += rounds
   }
-  return asked
+  return { asked, guards }
 }
+const askedBy = async (iterations: readonly number[], prompts: number) =>
+  (await watched(iterations, prompts)).asked
 const shared = (lists: readonly (readonly string[])[]): string[] =>
   lists.flat().filter((text, i, all) => all.indexOf(text) !== i)
 
@@ -99,4 +104,17 @@ test('no prompt comes twice where iterations end between two looks', async () =>
   ])
   expect(votes.map(({ length }) => length)).toEqual([256, 256, 256])
   expect(shared([...looks.map((name) => asked.get(name) ?? []), ...votes])).toEqual([])
+})
+
+test.each([
+  [0.401, 0.5],
+  [0.599, 0.5],
+  [0.601, 1],
+  [0.399, 0],
+])('a verdict of %f counts %f: negligibly better is a tie', async (probability, outcome) => {
+  const { guards } = await watched([10], 808, probability)
+  const [{ decisions = [] } = {}] = guards
+  expect(decisions.map(({ winRate }) => winRate)).toEqual([
+    { helpfulness: outcome, safety: outcome },
+  ])
 })
