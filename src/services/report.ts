@@ -85,7 +85,9 @@ export async function writeReport(
   runId: string,
   parts: ReportParts,
 ): Promise<string> {
-  const report = reportOf(await findRun(store, runId), parts)
+  const { provenance, ...told } = reportOf(await findRun(store, runId), parts)
+  // the run is about to end and its row says "running": how it ended is told where the row is read as well
+  const report: Report = { ...told, provenance: { ...provenance, state: null } }
   const folder = folderOf(dataDir, runId)
   await mkdir(folder, { recursive: true })
   await writeFile(join(folder, 'report.json'), JSON.stringify(report))

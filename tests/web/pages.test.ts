@@ -1,11 +1,11 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Hono } from 'hono'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { LibraError } from '../../src/errors.ts'
 import { renderHtml } from '../../src/evaluation/report.ts'
-import { readReport } from '../../src/services/report.ts'
+import { readReport, writeReport } from '../../src/services/report.ts'
 import { recordRun } from '../../src/services/runs.ts'
 import { createServices } from '../../src/services/services.ts'
 import type { Services } from '../../src/services/services.ts'
@@ -215,6 +215,17 @@ test('a loop that failed has a report: how it ended first, then what was done', 
   expect(report.warnings[1]).toContain('1/ppo-2 (succeeded)')
   expect(report.curves[0]?.curves[0]).toMatchObject({ name: 'objective/kl', values: [1] })
   expect(renderHtml(report)).toContain('nobody &lt;answers&gt;')
+})
+
+test('the page that a run leaves does not say that it still runs, and the service says how it ended', async () => {
+  const run = { kind: 'rlaif' as const, config: {}, seed: 1 }
+  const { runId, report } = await recordRun(services.store, run, async ({ id }) => ({
+    report: await writeReport(services, id, {}),
+  }))
+  const page = readFileSync(report, 'utf8')
+  expect(page).toContain(runId)
+  expect(page).not.toContain('running')
+  expect((await readReport(services, runId)).provenance).toMatchObject({ state: 'succeeded' })
 })
 
 test('runs are found by words and tags, and what is not there is said', async () => {
