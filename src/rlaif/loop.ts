@@ -10,7 +10,7 @@ import type { GuardReport, Watch } from './guarded.ts'
 import { addFigures, noFigures } from './label.ts'
 import { trainPart } from './parts.ts'
 import { writeRows } from './rows.ts'
-import { labelAnswers, trainReward, trainingPairs } from './teachers.ts'
+import { labelAnswers, teachBoth, trainReward, trainingPairs } from './teachers.ts'
 import type { LoopInput, LoopResult, LoopWorld, RewardModels } from './world.ts'
 
 /**
@@ -44,15 +44,12 @@ export async function alignByAiFeedback(
     )
     labelled.push(pairs)
     // 2. two reward models from the same start, each calibrated on new pairs that it did not train on
-    const teach = (axis: Axis, start: ModelFiles, twin: boolean) => {
-      const own = labelled.map((each) => each[axis])
-      const data = { ...trainingPairs(own, axis, iteration, options), references }
-      return trainReward(world, folder, iteration, start, { axis, twin }, data, options)
-    }
-    const both = async (start: ModelFiles, twin: boolean): Promise<RewardModels> => ({
-      helpfulness: await teach('helpfulness', start, twin),
-      safety: await teach('safety', start, twin),
-    })
+    const both = (start: ModelFiles, twin: boolean): Promise<RewardModels> =>
+      teachBoth(world, twin ? 'twins' : 'reward models', (axis, within) => {
+        const own = labelled.map((each) => each[axis])
+        const data = { ...trainingPairs(own, axis, iteration, options), references }
+        return trainReward(within, folder, iteration, start, { axis, twin }, data, options)
+      })
     models = await both(sft, false)
     const { calibration } = models.helpfulness
     // a score of one iteration means what it means in another

@@ -22,7 +22,7 @@ import type { AnsweredTwice, LabelFigures } from './label.ts'
 import { trainPart } from './parts.ts'
 import { calibrateReward, splitForCalibration } from './reward.ts'
 import { writeRows } from './rows.ts'
-import type { LoopInput, LoopWorld, RewardModel } from './world.ts'
+import type { LoopInput, LoopWorld, RewardModel, RewardModels } from './world.ts'
 
 /** What an iteration teaches the policy with: labels on its own answers, and the reward models that learn from them. */
 
@@ -216,4 +216,42 @@ export async function trainReward(
       return { files: withCheckpoint(start, output, lora), ...fitted }
     },
   )
+}
+
+type Teach = (axis: Axis, world: LoopWorld) => Promise<RewardModel>
+
+/**
+ * The reward models of both axes, which know nothing of each other: one after the other, or side by side where the
+ * world allows it, under one line of progress. Where one fails the other is still trained to its end, so that it is
+ * there when the loop goes on.
+ */
+export async function teachBoth(
+  world: LoopWorld,
+  stage: string,
+  teach: Teach,
+): Promise<RewardModels> {
+  if (world.sideBySide !== true)
+    return {
+      helpfulness: await teach('helpfulness', world),
+      safety: await teach('safety', world),
+    }
+  const shared = { ...world, progress: joined(world.progress, stage) }
+  const [helpfulness, safety] = await Promise.allSettled([
+    teach('helpfulness', shared),
+    teach('safety', shared),
+  ])
+  if (helpfulness.status === 'rejected') throw helpfulness.reason
+  if (safety.status === 'rejected') throw safety.reason
+  return { helpfulness: helpfulness.value, safety: safety.value }
+}
+
+/** Several stages as one: steps done and planned are those of all that have begun. */
+function joined(progress: LoopWorld['progress'], stage: string): LoopWorld['progress'] {
+  const begun = new Map<string, { done: number; total: number }>()
+  return (part, done, total, note) => {
+    begun.set(part, { done, total })
+    const all = [...begun.values()]
+    const sum = (of: 'done' | 'total'): number => all.reduce((total, each) => total + each[of], 0)
+    progress(stage, sum('done'), sum('total'), note && `${part}: ${note}`)
+  }
 }

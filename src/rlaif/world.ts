@@ -39,6 +39,8 @@ export type LoopWorld = {
   ): Promise<Approval>
   /** without one the guard has nothing to go by, and all rounds are done */
   audit?: Audit
+  /** both reward models may be trained at once; default: one after the other */
+  sideBySide?: boolean
   /** hears what the guard decides */
   tell?(iteration: number, decision: Decision): Promise<void>
   /** hears what came of an iteration before the next begins; what it throws ends the loop there */

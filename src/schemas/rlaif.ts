@@ -47,8 +47,10 @@ export const RlaifOptions = z.strictObject({
       'pairs of earlier iterations that reward models learn again, as a multiple of the new ones (Llama 2 keeps all of them)',
     ),
   evaluation_prompts: count(1e5)
-    .default(400)
-    .describe('held-out prompts answered before and after'),
+    .nullish()
+    .describe(
+      'held-out prompts answered before and after; default: 400, on the starter world, where gold costs nothing, 1,600',
+    ),
   people: z
     .number()
     .min(0)

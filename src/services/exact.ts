@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { Engine } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { follow } from '../rlaif/follow.ts'
 import type { Emit } from '../rlaif/follow.ts'
 import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
 import type { RunEvent } from '../store/store.ts'
+import type { Lend } from './engines.ts'
 import { metricsOf } from './run-records.ts'
 import type { RunContext } from './runs.ts'
 import { withTraining } from './services.ts'
@@ -56,37 +56,20 @@ async function* rewound(
   }
 }
 
-/** What a process that was killed had begun to write. */
-async function removePartial(folder: string): Promise<void> {
-  for (const name of await readdir(folder))
-    if (name.startsWith('.') && name.endsWith('.partial'))
+/** What a process that is no more had begun to write: another training of a loop may be writing there now. */
+export async function removePartial(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const [, writer] = /^\..*\.(\d+)\.partial$/.exec(name) ?? []
+    if (writer !== undefined && !isRunning(Number(writer)))
       await rm(join(folder, name), { recursive: true, force: true })
+  }
 }
 
-/** Lends a training engine to some work. */
-export type Lend = <T>(work: (engine: Engine) => Promise<T>) => Promise<T>
-
-/** An engine that is started once for many pieces of work, and again after it was lost. */
-export function keepEngine({ startTraining }: Pick<Services, 'startTraining'>): {
-  lend: Lend
-  close(): Promise<void>
-} {
-  let engine: Engine | null = null
-  const close = async (): Promise<void> => {
-    await engine?.close().catch(() => {}) // it may be gone already
-    engine = null
-  }
-  return {
-    close,
-    async lend(work) {
-      engine ??= await startTraining()
-      try {
-        return await work(engine)
-      } catch (error) {
-        if (error instanceof LibraError && error.code === 'engine_lost') await close()
-        throw error
-      }
-    },
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM' // somebody else's
   }
 }
 

@@ -39,10 +39,11 @@ import {
 } from './human-models.ts'
 import type { HumanLoopSizes, HumanWorld } from './human-models.ts'
 import { guardWarnings, voteRows } from './guard.ts'
-import { keepEngine } from './exact.ts'
+import { keepEngines } from './engines.ts'
 import { recordedParts } from './loop-parts.ts'
 import { merge } from './merge.ts'
 import { answersOf, probeFigures, probeInLoop } from './probes.ts'
+import { EVALUATED } from './loop-evaluation.ts'
 import type { LoopProgress } from './loop-evaluation.ts'
 import type { RunContext } from './runs.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
@@ -81,9 +82,9 @@ export async function runHumanLoop(
   checkPolicyOptions(options.ppo, { at: 'ppo.' })
   const folder = join(services.dataDir, 'runs', context.id)
   await mkdir(folder, { recursive: true })
-  const engine = keepEngine(services)
+  const engines = keepEngines(services)
   try {
-    const parts = await recordedParts(services, context, { seed: options.seed, lend: engine.lend })
+    const parts = await recordedParts(services, context, { seed: options.seed, lend: engines.lend })
     const world = { services, parts, folder, context, options, sizes, progress }
     // 1. a base that has read the text there, but no answer that is judged later
     const base = input.base ?? (await pretrainBase(world, data))
@@ -136,7 +137,10 @@ export async function runHumanLoop(
         helpfulness: aligned.rewardModels.helpfulness.files,
         safety: aligned.rewardModels.safety.files,
       },
-      prompts: (await askable(base, data.dev, options)).slice(0, options.evaluation_prompts),
+      prompts: (await askable(base, data.dev, options)).slice(
+        0,
+        options.evaluation_prompts ?? EVALUATED,
+      ),
       options: {
         ...{ seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
         ...{ samples: 1, threshold: options.ppo.gate_threshold },
@@ -181,7 +185,7 @@ export async function runHumanLoop(
       ...{ report, warnings, labels: aligned.judge },
     }
   } finally {
-    await engine.close()
+    await engines.close()
   }
 }
 

@@ -30,6 +30,11 @@ export type Evaluated = {
   graded?: GradedPair
 }
 
+/** Prompts that are answered before and after, where nothing else was asked for. */
+export const EVALUATED = 400
+/** On the starter world nobody has to be asked: what 400 answers leave open is more than the loop changes. */
+const GRADED_PROMPTS = 1600
+
 /**
  * The starter world knows the truth: both policies answer its test prompts and gold grades them. `known`: what the SFT
  * policy's answers were, where they were asked for before.
@@ -41,7 +46,8 @@ export async function evaluateStarter(
   progress: LoopProgress,
   known: Graded[] | undefined,
 ): Promise<Evaluated> {
-  const test = starterPrompts('test', options.seed, options.evaluation_prompts)
+  const count = options.evaluation_prompts ?? GRADED_PROMPTS
+  const test = starterPrompts('test', options.seed, count)
   const grade = (name: string, model: typeof sft) =>
     answerAndGrade(
       ...([serving, model, test, options.ppo.max_new_tokens, options.seed * 7919] as const),
@@ -51,7 +57,7 @@ export async function evaluateStarter(
   const after = await grade('policy', policy)
   return {
     figures: compareGraded(before, after, options.seed),
-    samples: test.map((prompt, i) => ({
+    samples: test.slice(0, EVALUATED).map((prompt, i) => ({
       prompt: prompt.text,
       answers: [named('before 之前', before[i]), named('after 之后', after[i])],
     })),
@@ -85,7 +91,7 @@ export async function evaluateGiven(
       { name: 'after 之后', files: policy },
     ],
     ...{ judge, rewards },
-    prompts: prompts.slice(0, options.evaluation_prompts),
+    prompts: prompts.slice(0, options.evaluation_prompts ?? EVALUATED),
     options: {
       ...{ seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
       ...{ samples: 1, threshold: options.ppo.gate_threshold },

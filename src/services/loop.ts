@@ -18,8 +18,8 @@ import { requireAudits } from './audit.ts'
 import { findBase } from './catalog.ts'
 import { openData, openPromptSets } from './data.ts'
 import type { DrawnSets } from './data.ts'
-import { keepEngine } from './exact.ts'
-import type { Lend } from './exact.ts'
+import { gainsSideBySide, keepEngines } from './engines.ts'
+import type { Lend } from './engines.ts'
 import { refuseBelow, STALENESS } from './freshness.ts'
 import { guardPrompts, openTwins } from './guard.ts'
 import { evaluateGiven, evaluateStarter } from './loop-evaluation.ts'
@@ -129,10 +129,10 @@ export async function planLoop(
     ...(dataHash === null ? {} : { dataHash }),
     async work(context) {
       await sayResumed(opened, context)
-      const engine = keepEngine(services)
+      const engines = keepEngines(services)
       try {
         const evaluations: Evaluated[] = []
-        const world = await worldOf(opened, context, engine.lend, evaluations)
+        const world = await worldOf(opened, context, engines.lend, evaluations)
         const options = plans.map((each) => each.options)
         const result = await alignByAiFeedback(
           world,
@@ -145,7 +145,7 @@ export async function planLoop(
           audits: opened.audits,
         })
       } finally {
-        await engine.close()
+        await engines.close()
       }
     },
   }
@@ -166,6 +166,7 @@ async function worldOf(
   const parts = await recordedParts(services, context, { seed, lend, grade, branch })
   return {
     ...{ serving, parts, progress, signal: context.signal },
+    sideBySide: await gainsSideBySide(services, opened.base),
     ...(auditor === null ? {} : { audit: { judge: auditor, prompts: looked } }),
     folder: join(dataDir, 'runs', context.id),
     judge: (iteration) => judgeOf(opened, iteration),
@@ -208,7 +209,7 @@ function comparingJudge(opened: Opened, iteration: number): { judge: Judge; name
 }
 
 /**
- * A loop that goes on says so, with how many parts it has behind it and how many steps of the one that it is in: the
+ * A loop that goes on says so, with how many parts it has behind it and how many steps of those that it is in: the
  * same number again and again is a crash loop.
  */
 async function sayResumed(
@@ -220,8 +221,9 @@ async function sayResumed(
     return emit({ type: 'started' })
   }
   const done = (await partsDone(store, id)).length
-  const open = (await store.partsOf(id)).find(({ state }) => state !== 'succeeded')
-  const steps = open === undefined ? 0 : (await store.metricEvents(open.id)).length
+  let steps = 0
+  for (const open of await store.partsOf(id))
+    if (open.state !== 'succeeded') steps += (await store.metricEvents(open.id)).length
   await emit({ type: 'resumed', step: done + steps })
 }
 

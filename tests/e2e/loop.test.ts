@@ -14,7 +14,7 @@ import { RlaifOptions } from '../../src/schemas/rlaif.ts'
 import { PpoOptions } from '../../src/schemas/policy-options.ts'
 import { RewardModelOptions, SftOptions } from '../../src/schemas/training-options.ts'
 import type { TrainSpec } from '../../src/schemas/training.ts'
-import { keepEngine } from '../../src/services/exact.ts'
+import { keepEngines } from '../../src/services/engines.ts'
 import { recordedParts } from '../../src/services/loop-parts.ts'
 import { recordRun } from '../../src/services/runs.ts'
 import { createServices } from '../../src/services/services.ts'
@@ -52,7 +52,7 @@ test('the whole loop, small: lineage recorded, the base untouched, no tensor lef
     ppo: { rounds: 2, prompts_per_round: 16, mini_batch_size: 8 },
     guard: { every: 1, prompts: 8 },
   })
-  const { lend, close } = keepEngine(services)
+  const { lend, close } = keepEngines(services)
   const { runId } = await recordRun(store, { kind: 'rlaif', config: {}, seed: 1 }, async (loop) => {
     const judge = createLocalJudge(engine, roles.judge, 'j', { by: 'score' })
     const result = await alignByAiFeedback(
