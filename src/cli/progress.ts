@@ -45,6 +45,7 @@ export function createProgress(): {
       const known = pace.items > 0 && Number.isFinite(speed)
       const rate = known ? speed.toFixed(1) : '?'
       const left = known ? `${Math.round((total - done) / speed)} s` : '?'
+      bar?.setTotal(total) // another part of the stage may have begun
       bar?.update(done, { stage: name, rate, left, note })
       if (bar === null && (done === total || now - said > 2000)) {
         said = now
