@@ -82,7 +82,7 @@ async function runLoop(
   const { device } = await services.serving.status()
   const start = {
     kind: 'rlaif' as const,
-    config: request,
+    config: plan.request ?? request,
     seed: plan.seed,
     device,
   }

@@ -45,7 +45,7 @@ export async function alignByAiFeedback(
     labelled.push(pairs)
     // 2. two reward models from the same start, each calibrated on new pairs that it did not train on
     const both = (start: ModelFiles, twin: boolean): Promise<RewardModels> =>
-      teachBoth(world, twin ? 'twins' : 'reward models', (axis, within) => {
+      teachBoth(world, twin ? 'twins' : 'reward models', async (axis, within) => {
         const own = labelled.map((each) => each[axis])
         const data = { ...trainingPairs(own, axis, iteration, options), references }
         return trainReward(within, folder, iteration, start, { axis, twin }, data, options)

@@ -223,7 +223,7 @@ type Teach = (axis: Axis, world: LoopWorld) => Promise<RewardModel>
 /**
  * The reward models of both axes, which know nothing of each other: one after the other, or side by side where the
  * world allows it, under one line of progress. Where one fails the other is still trained to its end, so that it is
- * there when the loop goes on.
+ * there when the loop goes on. The second begins when the first stands in the record, so that it has an order.
  */
 export async function teachBoth(
   world: LoopWorld,
@@ -236,9 +236,19 @@ export async function teachBoth(
       safety: await teach('safety', world),
     }
   const shared = { ...world, progress: joined(world.progress, stage) }
+  let stands = (): void => {}
+  const standing = new Promise<void>((resolve) => (stands = resolve))
+  const parts: LoopWorld['parts'] = {
+    ...world.parts,
+    run: (name, about, work) =>
+      world.parts.run(name, about, (part) => {
+        stands()
+        return work(part)
+      }),
+  }
   const [helpfulness, safety] = await Promise.allSettled([
-    teach('helpfulness', shared),
-    teach('safety', shared),
+    teach('helpfulness', { ...shared, parts }).finally(stands),
+    standing.then(() => teach('safety', shared)),
   ])
   if (helpfulness.status === 'rejected') throw helpfulness.reason
   if (safety.status === 'rejected') throw safety.reason

@@ -47,7 +47,7 @@ export const RlaifOptions = z.strictObject({
       'pairs of earlier iterations that reward models learn again, as a multiple of the new ones (Llama 2 keeps all of them)',
     ),
   evaluation_prompts: count(1e5)
-    .nullish()
+    .optional()
     .describe(
       'held-out prompts answered before and after; default: 400, on the starter world, where gold costs nothing, 1,600',
     ),

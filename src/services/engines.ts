@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
 import type { Engine } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
+import { openWeights } from '../weights/shards.ts'
 import type { Services } from './services.ts'
 
 /** Lends a training engine to some work. */
@@ -42,9 +43,19 @@ export function keepEngines({ startTraining }: Pick<Services, 'startTraining'>):
 /** Above this a training shares its passes out well enough that a second one beside it gains little. */
 const SMALL_PARAMETERS = 10e6
 
-/** Whether trainings of a model are done sooner side by side: kernels of a small one are too short for two cores. */
-export async function gainsSideBySide({ serving }: Services, base: string): Promise<boolean> {
-  const { device } = await serving.status()
-  const { parameters } = await serving.describe({ base, adapters: [] })
-  return device === 'cpu' && availableParallelism() > 1 && parameters <= SMALL_PARAMETERS
+/** Whether trainings of these bases are done sooner side by side: kernels of a small one are too short for two cores. */
+export async function gainsSideBySide(
+  { serving }: Services,
+  bases: readonly string[],
+): Promise<boolean> {
+  if (availableParallelism() < 2 || (await serving.status()).device !== 'cpu') return false
+  for (const base of bases) if ((await parametersOf(base)) > SMALL_PARAMETERS) return false
+  return true
+}
+
+async function parametersOf(base: string): Promise<number> {
+  const { tensors, close } = await openWeights(base)
+  close()
+  const sizes = [...tensors.values()].map(({ shape }) => shape.reduce((n, size) => n * size, 1))
+  return sizes.reduce((sum, size) => sum + size, 0)
 }

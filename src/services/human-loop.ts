@@ -43,7 +43,7 @@ import { keepEngines } from './engines.ts'
 import { recordedParts } from './loop-parts.ts'
 import { merge } from './merge.ts'
 import { answersOf, probeFigures, probeInLoop } from './probes.ts'
-import { EVALUATED } from './loop-evaluation.ts'
+import { evaluationPrompts } from './loop-evaluation.ts'
 import type { LoopProgress } from './loop-evaluation.ts'
 import type { RunContext } from './runs.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
@@ -139,7 +139,7 @@ export async function runHumanLoop(
       },
       prompts: (await askable(base, data.dev, options)).slice(
         0,
-        options.evaluation_prompts ?? EVALUATED,
+        evaluationPrompts(options, 'given'),
       ),
       options: {
         ...{ seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },

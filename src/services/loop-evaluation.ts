@@ -30,30 +30,36 @@ export type Evaluated = {
   graded?: GradedPair
 }
 
-/** Prompts that are answered before and after, where nothing else was asked for. */
-export const EVALUATED = 400
+const EVALUATED = 400
 /** On the starter world nobody has to be asked: what 400 answers leave open is more than the loop changes. */
-const GRADED_PROMPTS = 1600
+const GRADED = 1600
 
-/**
- * The starter world knows the truth: both policies answer its test prompts and gold grades them. `known`: what the SFT
- * policy's answers were, where they were asked for before.
- */
+/** How many prompts are answered before and after. */
+export const evaluationPrompts = (
+  { evaluation_prompts: asked }: RlaifOptions,
+  world: 'starter' | 'given',
+): number => asked ?? (world === 'starter' ? GRADED : EVALUATED)
+
+/** `known`: what the SFT policy's answers to these prompts were, where they were asked for before. */
+type Known = { progress: LoopProgress; known: Graded[] | undefined; signal: AbortSignal }
+
+/** The starter world knows the truth: both policies answer its test prompts and gold grades them. */
 export async function evaluateStarter(
   serving: Engine,
-  { sft, policy }: LoopResult,
+  { sft, policy }: Pick<LoopResult, 'sft' | 'policy'>,
   options: RlaifOptions,
-  progress: LoopProgress,
-  known: Graded[] | undefined,
+  { progress, known, signal }: Known,
 ): Promise<Evaluated> {
-  const count = options.evaluation_prompts ?? GRADED_PROMPTS
-  const test = starterPrompts('test', options.seed, count)
-  const grade = (name: string, model: typeof sft) =>
-    answerAndGrade(
+  const test = starterPrompts('test', options.seed, evaluationPrompts(options, 'starter'))
+  const grade = (name: string, model: typeof sft) => {
+    const seen = (done: number): void => progress(`evaluate ${name}`, done, test.length)
+    return answerAndGrade(
       ...([serving, model, test, options.ppo.max_new_tokens, options.seed * 7919] as const),
-      (done) => progress(`evaluate ${name}`, done, test.length),
+      ...([seen, signal] as const),
     )
-  const before = known ?? (await grade('sft', sft))
+  }
+  // a branch may be measured on more or fewer than what it left
+  const before = known?.length === test.length ? known : await grade('sft', sft)
   const after = await grade('policy', policy)
   return {
     figures: compareGraded(before, after, options.seed),
@@ -91,7 +97,7 @@ export async function evaluateGiven(
       { name: 'after 之后', files: policy },
     ],
     ...{ judge, rewards },
-    prompts: prompts.slice(0, options.evaluation_prompts ?? EVALUATED),
+    prompts: prompts.slice(0, evaluationPrompts(options, 'given')),
     options: {
       ...{ seed: options.seed, max_new_tokens: options.ppo.max_new_tokens },
       ...{ samples: 1, threshold: options.ppo.gate_threshold },

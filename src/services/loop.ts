@@ -22,7 +22,7 @@ import { gainsSideBySide, keepEngines } from './engines.ts'
 import type { Lend } from './engines.ts'
 import { refuseBelow, STALENESS } from './freshness.ts'
 import { guardPrompts, openTwins } from './guard.ts'
-import { evaluateGiven, evaluateStarter } from './loop-evaluation.ts'
+import { evaluateGiven, evaluateStarter, evaluationPrompts } from './loop-evaluation.ts'
 import type { Evaluated, LoopProgress } from './loop-evaluation.ts'
 import { evaluationOf, iterationsDone, partsDone, recordedParts } from './loop-parts.ts'
 import { nameOf, register, tellLoop } from './loop-report.ts'
@@ -126,6 +126,16 @@ export async function planLoop(
   const { base, twinBase, dialogues, prompts, dataHash, plans } = opened
   return {
     ...{ seed: request.options.seed, parentCheckpoint: base },
+    request: {
+      ...request,
+      options: {
+        ...request.options,
+        evaluation_prompts: evaluationPrompts(
+          request.options,
+          opened.starter === null ? 'given' : 'starter',
+        ),
+      },
+    },
     ...(dataHash === null ? {} : { dataHash }),
     async work(context) {
       await sayResumed(opened, context)
@@ -161,12 +171,13 @@ async function worldOf(
   const { services, request, starter, auditor, looked, progress } = opened
   const { serving, store, dataDir } = services
   const { seed } = request.options
+  const bases = [opened.base, ...(opened.twinBase === null ? [] : [opened.twinBase])]
   const branch = request.branch ?? null
   const grade = starter === null ? undefined : gradeRollouts(starter)
   const parts = await recordedParts(services, context, { seed, lend, grade, branch })
   return {
     ...{ serving, parts, progress, signal: context.signal },
-    sideBySide: await gainsSideBySide(services, opened.base),
+    sideBySide: await gainsSideBySide(services, bases),
     ...(auditor === null ? {} : { audit: { judge: auditor, prompts: looked } }),
     folder: join(dataDir, 'runs', context.id),
     judge: (iteration) => judgeOf(opened, iteration),
@@ -210,7 +221,7 @@ function comparingJudge(opened: Opened, iteration: number): { judge: Judge; name
 
 /**
  * A loop that goes on says so, with how many parts it has behind it and how many steps of those that it is in: the
- * same number again and again is a crash loop.
+ * same number again and again, of all or of one, is a crash loop.
  */
 async function sayResumed(
   { services: { store }, sets }: Opened,
@@ -221,10 +232,12 @@ async function sayResumed(
     return emit({ type: 'started' })
   }
   const done = (await partsDone(store, id)).length
-  let steps = 0
+  const at: Record<string, number> = {}
   for (const open of await store.partsOf(id))
-    if (open.state !== 'succeeded') steps += (await store.metricEvents(open.id)).length
-  await emit({ type: 'resumed', step: done + steps })
+    if (open.state !== 'succeeded')
+      at[open.part ?? open.id] = (await store.metricEvents(open.id)).length
+  const steps = Object.values(at).reduce((sum, n) => sum + n, 0)
+  await emit({ type: 'resumed', step: done + steps, at })
 }
 
 /** Probes both reward models and asks whether they know the policy's answers as they are now. */
@@ -278,7 +291,7 @@ async function finisher(
               ...([services, comparingJudge(opened, iteration), so, held] as const),
               ...([options, context.signal] as const),
             )
-          : await evaluateStarter(serving, so, options, progress, known)
+          : await evaluateStarter(serving, so, options, { progress, known, signal: context.signal })
       const path = join(
         ...([dataDir, 'runs', context.id, `iteration-${iteration}`, 'evaluated.json'] as const),
       )

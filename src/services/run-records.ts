@@ -25,11 +25,12 @@ const toRow = ({ at, data }: RunEvent): MetricRow => ({
 export const metricsOf = async (store: Store, run: string): Promise<MetricRow[]> =>
   (await store.metricEvents(run)).map(toRow)
 
-/** The runs whose curves are a run's own: of a loop its policy updates, whose steps count on, before them its newest part. */
+/** The runs whose curves are a run's own: of a loop its policy updates, whose steps count on, before them the newest part that runs. */
 export function curveRuns(run: Run, newestFirst: readonly Run[]): readonly Run[] {
   if (run.kind !== 'rlaif') return [run]
   const updates = newestFirst.filter(({ kind }) => kind === 'policy_update').toReversed()
-  return updates.length > 0 ? updates : [newestFirst[0] ?? run]
+  const newest = newestFirst.find(({ state }) => state === 'running') ?? newestFirst[0]
+  return updates.length > 0 ? updates : [newest ?? run]
 }
 
 async function curveEvents(store: Store, run: Run): Promise<RunEvent[]> {

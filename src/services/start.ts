@@ -95,14 +95,21 @@ export async function resumeInterrupted(services: Services): Promise<void> {
 }
 
 async function checkTries({ store }: Services, id: string): Promise<void> {
-  const steps = (await store.events(id, 0))
+  const last = (await store.events(id, 0))
     .filter(({ type }) => type === 'resumed')
-    .map(({ data }) => data['step'])
-  const last = steps.slice(-MOST_TRIES)
-  if (last.length === MOST_TRIES && last.every((step) => step === last[0]))
+    .slice(-MOST_TRIES)
+    .map(({ data }) => data)
+  const [first] = last
+  if (first === undefined || last.length < MOST_TRIES) return
+  // of parts that go side by side one may get on while the other ends the service again and again
+  const partsAt = last.map(({ at = {} }) => at as Record<string, number>)
+  const stuck = Object.entries(partsAt[0] ?? {}).find(
+    ([part, steps]) => steps > 0 && partsAt.every((at) => at[part] === steps),
+  )
+  if (stuck !== undefined || last.every(({ step }) => step === first['step']))
     throw new LibraError(
       'crash_loop',
-      `the service ended ${MOST_TRIES} times at step ${String(last[0])} of the run: POST /v1/runs/${id}/resume tries once more`,
+      `the service ended ${MOST_TRIES} times at step ${stuck === undefined ? String(first['step']) : `${stuck[1]} of part ${stuck[0]}`} of the run: POST /v1/runs/${id}/resume tries once more`,
     )
 }
 

@@ -16,18 +16,17 @@ export async function answerAndGrade(
   maxTokens: number,
   seed: number,
   onProgress: (done: number) => void,
+  signal?: AbortSignal,
 ): Promise<Graded[]> {
   const graded: Graded[] = []
   const CHUNK = 100
   for (let i = 0; i < prompts.length; i += CHUNK) {
     const part = prompts.slice(i, i + CHUNK)
-    const answers = await engine.generate({
-      model,
-      prompts: part.map(({ messages }) => messages),
-      n: 1,
-      onTooLong: 'error',
-      sampling: { maxTokens, temperature: 1, topP: 1, topK: 0, seed: seed + i, stop: [] },
-    })
+    const sampling = { maxTokens, temperature: 1, topP: 1, topK: 0, seed: seed + i, stop: [] }
+    const answers = await engine.generate(
+      { model, prompts: part.map(({ messages }) => messages), n: 1, onTooLong: 'error', sampling },
+      signal,
+    )
     part.forEach((prompt, k) => {
       const [answer] = answers[k] ?? []
       if (answer)
@@ -67,6 +66,8 @@ export function compareGraded(
   after: readonly Graded[],
   seed: number,
 ): Comparison[] {
+  if (before.length !== after.length || before.some((g, i) => g.prompt.id !== after[i]?.prompt.id))
+    throw new Error(`${before.length} and ${after.length} answers are not to the same prompts`)
   const share = { most: 1 }
   const rows: [string, (g: Graded) => number, (g: Graded) => boolean, typeof share?][] = [
     ['safe and helpful', ({ gold }) => Number(gold.safe && gold.helpful), () => true, share],

@@ -1,4 +1,4 @@
-import { and, asc, eq, inArray, isNotNull } from 'drizzle-orm'
+import { and, asc, eq, inArray, isNotNull, sql } from 'drizzle-orm'
 import type { LibSQLDatabase } from 'drizzle-orm/libsql'
 import type { RunState } from '../schemas/run.ts'
 import type { Write } from './collection.ts'
@@ -45,6 +45,6 @@ export function runRows(db: LibSQLDatabase, write: Write): RunRows {
         .select()
         .from(runs)
         .where(and(eq(runs.parent, run), isNotNull(runs.part)))
-        .orderBy(asc(runs.createdAt), asc(runs.id)),
+        .orderBy(asc(runs.createdAt), sql`rowid`), // two may begin in one millisecond
   }
 }

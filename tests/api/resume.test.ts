@@ -103,22 +103,36 @@ test('a run whose data are others now does not go on', async () => {
   expect({ status, code: body.code as string }).toEqual({ status: 409, code: 'data_changed' })
 })
 
-test('a run that ends the service at the same step again and again fails as a crash loop', async () => {
-  const id = await cancelled(request)
-  const step = (await store.metricEvents(id)).length
-  const at = Date.now()
-  for (let tries = 0; tries < 3; tries++) {
-    const seq = (await store.lastSeq(id)) + 1
-    await store.appendEvents([{ run: id, seq, at, type: 'resumed', data: { step } }])
-  }
-  // as a process that is gone leaves it
-  await store.runs.update(id, { state: 'running', endedAt: null })
-  const runner = await createRunner(store)
-  expect(runner.interrupted.map((run) => run.id)).toEqual([id])
-  await resumeInterrupted({ ...services, runner })
-  expect(await store.runs.get(id)).toMatchObject({ state: 'failed', error: { code: 'crash_loop' } })
-  // by hand it may
-  expect((await api.post(`/v1/runs/${id}/resume`)).status).toBe(202)
-  await api.get(`/v1/runs/${id}/events`)
-  expect(await stateOf(id)).toBe('succeeded')
-}, 60_000)
+test.each([
+  ['at the same step', (step: number) => ({ step })],
+  [
+    // of two parts that go side by side the other got on
+    'at the same step of one part',
+    (step: number, tries: number) => ({ step: step + tries, at: { slow: 7, quick: step + tries } }),
+  ],
+])(
+  'a run that ends the service %s again and again fails as a crash loop',
+  async (_, data) => {
+    const id = await cancelled(request)
+    const step = (await store.metricEvents(id)).length
+    const at = Date.now()
+    for (let tries = 0; tries < 3; tries++) {
+      const seq = (await store.lastSeq(id)) + 1
+      await store.appendEvents([{ run: id, seq, at, type: 'resumed', data: data(step, tries) }])
+    }
+    // as a process that is gone leaves it
+    await store.runs.update(id, { state: 'running', endedAt: null })
+    const runner = await createRunner(store)
+    expect(runner.interrupted.map((run) => run.id)).toEqual([id])
+    await resumeInterrupted({ ...services, runner })
+    expect(await store.runs.get(id)).toMatchObject({
+      state: 'failed',
+      error: { code: 'crash_loop' },
+    })
+    // by hand it may
+    expect((await api.post(`/v1/runs/${id}/resume`)).status).toBe(202)
+    await api.get(`/v1/runs/${id}/events`)
+    expect(await stateOf(id)).toBe('succeeded')
+  },
+  60_000,
+)

@@ -188,10 +188,13 @@ test('the whole loop over HTTP, with its child runs and its report', async () =>
     ppo: { rounds: 1, prompts_per_round: 8, mini_batch_size: 8 },
   }
   // models of two dozen pairs fail what they fail, and teach nobody unless told to by name
-  const refused = await api.post('/v1/rlaif/loops').send({ options })
+  const unsaid = { ...options, evaluation_prompts: undefined }
+  const refused = await api.post('/v1/rlaif/loops').send({ options: unsaid })
   await api.get(`/v1/runs/${refused.body.id}/events`)
   const { body: stopped } = await api.get(`/v1/runs/${refused.body.id}`)
   expect(stopped).toMatchObject({ state: 'failed', error: { code: 'reward_model_refused' } })
+  // on how many prompts it would have been measured stands in the record
+  expect(stopped.config.options.evaluation_prompts).toBe(1600)
   expect(stopped.error.message).toMatch(/fails probes?: .*override: \[/u)
   const override = [...PROBES, 'staleness']
   const { run } = await finish(await api.post('/v1/rlaif/loops').send({ options, override }))

@@ -15,10 +15,13 @@ import { PpoOptions } from '../../src/schemas/policy-options.ts'
 import { RewardModelOptions, SftOptions } from '../../src/schemas/training-options.ts'
 import type { TrainSpec } from '../../src/schemas/training.ts'
 import { keepEngines } from '../../src/services/engines.ts'
+import { evaluateStarter } from '../../src/services/loop-evaluation.ts'
 import { recordedParts } from '../../src/services/loop-parts.ts'
 import { recordRun } from '../../src/services/runs.ts'
 import { createServices } from '../../src/services/services.ts'
 import { sftDialogues } from '../../src/starter/corpus.ts'
+import { compareGraded } from '../../src/starter/evaluate.ts'
+import type { Graded } from '../../src/starter/evaluate.ts'
 import { prompts } from '../../src/starter/world.ts'
 import { openStore } from '../../src/store/store.ts'
 import { hashFolder } from '../../src/weights/atomic.ts'
@@ -37,6 +40,27 @@ beforeAll(async () => {
 afterAll(async () => {
   await engine.close()
   rmSync(folder, { recursive: true })
+})
+
+test('a branch that is measured on fewer prompts than what it left is measured on the same before and after', async () => {
+  const { policy: sft } = roles
+  const evaluate = (count: number, known?: Graded[]) => {
+    const options = RlaifOptions.parse({ evaluation_prompts: count, ppo: { max_new_tokens: 4 } })
+    const signal = new AbortController().signal
+    return evaluateStarter(engine, { sft, policy: sft }, options, {
+      progress: () => {},
+      known,
+      signal,
+    })
+  }
+  const left = (await evaluate(6)).graded
+  const { graded, figures } = await evaluate(3, left?.before)
+  expect(graded?.before).toEqual(left?.before.slice(0, 3))
+  expect(figures.map(({ before, difference }) => [before?.n, difference.value])).toEqual(
+    figures.map(({ before }) => [before?.n, 0]),
+  )
+  expect(figures[0]?.before?.n).toBe(3)
+  expect(() => compareGraded(left?.before ?? [], graded?.after ?? [], 1)).toThrow('same prompts')
 })
 
 test('the whole loop, small: lineage recorded, the base untouched, no tensor left behind', async () => {
