@@ -56,6 +56,6 @@ export async function gainsSideBySide(
 async function parametersOf(base: string): Promise<number> {
   const { tensors, close } = await openWeights(base)
   close()
-  const sizes = [...tensors.values()].map(({ shape }) => shape.reduce((n, size) => n * size, 1))
-  return sizes.reduce((sum, size) => sum + size, 0)
+  const sizeOf = (shape: readonly number[]): number => shape.reduce((n, size) => n * size, 1)
+  return [...tensors.values()].reduce((sum, { shape }) => sum + sizeOf(shape), 0)
 }

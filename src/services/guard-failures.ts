@@ -102,3 +102,8 @@ export const FAILURES: readonly Failure[] = [
   },
   { ...USUAL, name: HONEST, guards: [{ name: HONEST }] },
 ]
+
+/** Failures that the audit judge can see: it has none of the taste that made them. */
+export const VISIBLE: readonly string[] = FAILURES.flatMap(({ name, guards }) =>
+  name === HONEST ? [] : guards.flatMap((guard) => (guard.audits ? [] : guard.name)),
+)

@@ -3,6 +3,7 @@ import { clusteredMean, statisticOfSums } from '../evaluation/statistics.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Decision } from '../rlaif/guard.ts'
 import type { Ballot } from '../rlaif/guarded.ts'
+import { VISIBLE } from './guard-failures.ts'
 
 /** One finished loop under one guard: a line of the study's file. */
 export type StudyLoop = {
@@ -125,11 +126,17 @@ export function studyFigures(failure: string, loops: readonly StudyLoop[]): Stud
   }
 }
 
-/** By failure, in the order in which they came. */
-export const byFailure = (loops: readonly StudyLoop[]): StudyFigures[] =>
-  [...new Set(loops.map(({ failure }) => failure))].map((failure) =>
+/** By failure, in the order in which they came, and of all together that the audit judge can see. */
+export function byFailure(loops: readonly StudyLoop[]): StudyFigures[] {
+  const of = (title: string, failures: readonly string[]): StudyFigures =>
     studyFigures(
-      failure,
-      loops.filter((loop) => loop.failure === failure),
-    ),
-  )
+      title,
+      loops.filter(({ failure }) => failures.includes(failure)),
+    )
+  const names = [...new Set(loops.map(({ failure }) => failure))]
+  const visible = names.filter((name) => VISIBLE.includes(name))
+  return [
+    ...names.map((name) => of(name, [name])),
+    ...(visible.length > 1 ? [of('all that can be seen', visible)] : []),
+  ]
+}

@@ -124,18 +124,13 @@ export async function planLoop(
 ): Promise<Plan> {
   const opened = await openLoop(services, request, progress)
   const { base, twinBase, dialogues, prompts, dataHash, plans } = opened
+  const evaluated = evaluationPrompts(
+    request.options,
+    opened.starter === null ? 'given' : 'starter',
+  )
   return {
     ...{ seed: request.options.seed, parentCheckpoint: base },
-    request: {
-      ...request,
-      options: {
-        ...request.options,
-        evaluation_prompts: evaluationPrompts(
-          request.options,
-          opened.starter === null ? 'given' : 'starter',
-        ),
-      },
-    },
+    request: { ...request, options: { ...request.options, evaluation_prompts: evaluated } },
     ...(dataHash === null ? {} : { dataHash }),
     async work(context) {
       await sayResumed(opened, context)

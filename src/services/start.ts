@@ -15,7 +15,7 @@ import type { Services } from './services.ts'
 /** A run that has been checked: everything that it names is there and every row of its data is sound. */
 export type Plan = {
   seed: number
-  /** the request with names of models in place of roles, which may be given to others before a run goes on */
+  /** the request with what it left open: names of models in place of roles, which may be given to others before a run goes on */
   request?: RunRequest
   /** what measures and is measured, by id and version: stands in the configuration beside the request */
   measuredBy?: Record<string, unknown>
@@ -106,11 +106,12 @@ async function checkTries({ store }: Services, id: string): Promise<void> {
   const stuck = Object.entries(partsAt[0] ?? {}).find(
     ([part, steps]) => steps > 0 && partsAt.every((at) => at[part] === steps),
   )
-  if (stuck !== undefined || last.every(({ step }) => step === first['step']))
-    throw new LibraError(
-      'crash_loop',
-      `the service ended ${MOST_TRIES} times at step ${stuck === undefined ? String(first['step']) : `${stuck[1]} of part ${stuck[0]}`} of the run: POST /v1/runs/${id}/resume tries once more`,
-    )
+  if (stuck === undefined && last.some(({ step }) => step !== first['step'])) return
+  const where = stuck === undefined ? String(first['step']) : `${stuck[1]} of part ${stuck[0]}`
+  throw new LibraError(
+    'crash_loop',
+    `the service ended ${MOST_TRIES} times at step ${where} of the run: POST /v1/runs/${id}/resume tries once more`,
+  )
 }
 
 function plan(services: Services, request: RunRequest, progress?: LoopProgress): Promise<Plan> {

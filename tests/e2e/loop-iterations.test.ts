@@ -124,6 +124,9 @@ test('a loop that is paused in the middle of a round and resumed ends as one tha
   expect((await store.partsOf(halting)).at(-1)?.state).toBe('paused')
   expect((await post(`/v1/runs/${halting}/resume`)).status).toBe(202)
   await ended(halting)
+  // it says which part it was in, and how far: three times the same is a crash loop
+  const again = (await store.events(halting, 0)).find(({ type }) => type === 'resumed')
+  expect(again?.data['at']).toEqual({ '1/ppo-4': expect.any(Number) })
   expect(await traceOf(halting)).toEqual(await traceOf(whole))
   const told = async (id: string): Promise<unknown[]> =>
     (await store.events(id, 0)).filter(({ type }) => type === 'guard').map(({ data }) => data)

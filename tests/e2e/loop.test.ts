@@ -44,9 +44,12 @@ afterAll(async () => {
 
 test('a branch that is measured on fewer prompts than what it left is measured on the same before and after', async () => {
   const { policy: sft } = roles
-  const evaluate = (count: number, known?: Graded[]) => {
+  const evaluate = (
+    count: number,
+    known?: Graded[],
+    signal: AbortSignal = new AbortController().signal,
+  ) => {
     const options = RlaifOptions.parse({ evaluation_prompts: count, ppo: { max_new_tokens: 4 } })
-    const signal = new AbortController().signal
     return evaluateStarter(engine, { sft, policy: sft }, options, {
       progress: () => {},
       known,
@@ -60,6 +63,9 @@ test('a branch that is measured on fewer prompts than what it left is measured o
     figures.map(({ before }) => [before?.n, 0]),
   )
   expect(figures[0]?.before?.n).toBe(3)
+  await expect(evaluate(3, undefined, AbortSignal.abort())).rejects.toMatchObject({
+    code: 'cancelled',
+  })
   expect(() => compareGraded(left?.before ?? [], graded?.after ?? [], 1)).toThrow('same prompts')
 })
 

@@ -1,5 +1,5 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { starterRoles } from '../starter-roles.ts'
@@ -7,9 +7,8 @@ import type { Engine } from '../../src/engine/engine.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import { teachBoth, trainReward } from '../../src/rlaif/teachers.ts'
 import type { RewardModels } from '../../src/rlaif/world.ts'
-import type { Axis } from '../../src/schemas/feedback.ts'
 import { RlaifOptions } from '../../src/schemas/rlaif.ts'
-import { keepEngines } from '../../src/services/engines.ts'
+import { gainsSideBySide, keepEngines } from '../../src/services/engines.ts'
 import { removePartial } from '../../src/services/exact.ts'
 import { recordedParts } from '../../src/services/loop-parts.ts'
 import { goOn, recordRun } from '../../src/services/runs.ts'
@@ -45,7 +44,7 @@ async function open(name: string, sideBySide: boolean) {
   }
   const services = await createServices({ store, serving: engine, startTraining, dataDir })
   const stages = new Set<string>()
-  const teach = async (context: RunContext, held: Record<Axis, number>): Promise<RewardModels> => {
+  const teach = async (context: RunContext): Promise<RewardModels> => {
     const engines = keepEngines(services)
     const into = join(dataDir, 'iteration-1')
     mkdirSync(into, { recursive: true })
@@ -61,7 +60,7 @@ async function open(name: string, sideBySide: boolean) {
     try {
       return await teachBoth(world, 'reward models', (axis, within) => {
         const pairs = starterPairs(1, 60, axis, { courtesy: 0.35, length: 0 })
-        const data = { training: pairs.slice(0, 40), held: pairs.slice(40, 40 + held[axis]) }
+        const data = { training: pairs.slice(0, 40), held: pairs.slice(40) }
         return trainReward(
           ...([within, into, 1, { base, adapters: [] }, { axis, twin: false }] as const),
           ...([{ ...data, references: null }, options] as const),
@@ -72,7 +71,7 @@ async function open(name: string, sideBySide: boolean) {
     }
   }
   const engines = () => ({ begun, most, left: now })
-  return { store, stages, engines, into: join(dataDir, 'iteration-1'), teach }
+  return { store, services, stages, engines, into: join(dataDir, 'iteration-1'), teach }
 }
 
 test('side by side the reward models are those of one after the other, to the bit', async () => {
@@ -84,7 +83,7 @@ test('side by side the reward models are those of one after the other, to the bi
     const { store, teach, into, engines, stages } = await open(name, sideBySide)
     const start = { kind: 'rlaif' as const, config: {}, seed: 1 }
     await recordRun(store, start, async (context) => {
-      const { helpfulness, safety } = await teach(context, { helpfulness: 20, safety: 20 })
+      const { helpfulness, safety } = await teach(context)
       return { accuracy: [helpfulness.accuracy, safety.accuracy] }
     })
     hashes[name] = [
@@ -104,11 +103,10 @@ test('where one of two fails the other is done and is not trained again', async 
   const { store, teach, into, engines } = await open('fails', true)
   const inTheWay = join(into, 'pairs-helpfulness.jsonl')
   mkdirSync(inTheWay, { recursive: true })
-  const held = { helpfulness: 20, safety: 20 }
   let loop = ''
   const work = async (context: RunContext) => {
     loop = context.id
-    const { safety } = await teach(context, held)
+    const { safety } = await teach(context)
     return { safety: safety.accuracy }
   }
   await expect(recordRun(store, { kind: 'rlaif', config: {}, seed: 1 }, work)).rejects.toThrow(
@@ -122,6 +120,15 @@ test('where one of two fails the other is done and is not trained again', async 
   await goOn(store, loop, work, new AbortController().signal)
   expect(engines().begun - before).toBe(1)
   expect(Object.values(await states())).toEqual(['succeeded', 'succeeded'])
+  await store.close()
+})
+
+test('a small base gains where the CPU has a second core', async () => {
+  const { store, services } = await open('gains', true)
+  const { device } = await engine.status()
+  expect(await gainsSideBySide(services, [base, base])).toBe(
+    device === 'cpu' && availableParallelism() > 1,
+  )
   await store.close()
 })
 

@@ -10,6 +10,7 @@ import { noUsage } from '../../src/judging/respondent.ts'
 import { FAILURES, leaning, relabel } from '../../src/services/guard-failures.ts'
 import {
   bestGain,
+  byFailure,
   delayOf,
   difference,
   studyFigures,
@@ -99,6 +100,15 @@ describe('the guard’s benchmark', () => {
     expect(retained?.value).toBeCloseTo(-0.1 / 0.4, 12)
     expect([fell, delay]).toEqual([2, Infinity]) // 0 and never: the upper of two
   })
+})
+
+test('all that the audit judge can see is told together, without what it shares and without honest loops', () => {
+  const names = ['exploit', 'bias-of-both', 'shared-bias', 'honest']
+  const loops = names.map((failure, i) => ({ ...loop(i, 5, [[5, 60 + i, 'go_on']]), failure }))
+  const figures = byFailure(loops)
+  expect(figures.map(({ failure }) => failure)).toEqual([...names, 'all that can be seen'])
+  expect(figures.at(-1)).toMatchObject({ loops: 2, kept: { value: 0.11 } }) // 0.10 and 0.12
+  expect(byFailure(loops.slice(0, 2)).map(({ failure }) => failure)).toEqual(names.slice(0, 2))
 })
 
 test('a study goes on where it was: loops that its file holds are not done again', async () => {

@@ -6,7 +6,13 @@ import { drizzle } from 'drizzle-orm/libsql'
 import { eq } from 'drizzle-orm'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventFileHeader, eventRecord, withEventFiles } from '../../src/services/event-file.ts'
-import { annotateRun, compareRuns, exportMetrics, findRun } from '../../src/services/run-records.ts'
+import {
+  annotateRun,
+  compareRuns,
+  curveRuns,
+  exportMetrics,
+  findRun,
+} from '../../src/services/run-records.ts'
 import { recordRun } from '../../src/services/runs.ts'
 import { pageQuery } from '../../src/store/collection.ts'
 import { runFilter } from '../../src/store/run-filter.ts'
@@ -200,4 +206,12 @@ test('a part of a run is on the device of the whole', async () => {
   }))
   for (const id of [parent.runId, parent.part])
     expect((await store.runs.get(id))?.device).toBe('gpu')
+})
+
+test('of two parts that began the curve of a loop is the one that still runs', async () => {
+  const loop = await findRun(store, 'run_2')
+  const part = await findRun(store, 'run_3')
+  const [ended, runs] = [part, { ...part, id: 'run_5', state: 'running' as const }]
+  expect(curveRuns(loop, [ended, runs])).toEqual([runs])
+  expect(curveRuns(loop, [ended])).toEqual([ended])
 })
