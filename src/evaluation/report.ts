@@ -54,6 +54,8 @@ export type Report = {
   /** plots of curves, each with a title */
   curves: { title: string; curves: Curve[] }[]
   samples: ReportSample[]
+  /** how many there were, where not all of them are here */
+  samples_in_all?: number
   config: unknown
 }
 
@@ -125,7 +127,7 @@ ${section('Figures 指标', figureTables(figures))}
 ${section('Trade-off 权衡', frontOf(plane) + scatter(samples))}
 ${section('Votes on what is kept 对保留哪个策略的表决', votes.length === 0 ? '' : votesPlot(votes, BOTH) + wide('votes 表决', votesTable(votes, BOTH)))}
 ${section('Curves 曲线', curves.length === 0 ? '' : `<div class="charts">${curves.map((plot) => lineChart(plot.title, plot.curves)).join('')}</div>`)}
-${section('Samples 样例', sampleTables(samples))}
+${section('Samples 样例', shownOf(report) + sampleTables(samples))}
 ${section('Lineage 谱系', lineage.length === 0 ? '' : `<ul>${lineage.map((line) => `<li>${escape(line)}</li>`).join('')}</ul>`)}
 ${section('Configuration 配置', `<pre tabindex="0" role="region" aria-label="configuration 配置">${escape(JSON.stringify(config, null, 1))}</pre>`)}
 </main></body></html>`
@@ -235,6 +237,13 @@ const notes = (known: readonly (string | null | undefined)[]): string =>
     .filter((each) => each != null)
     .map((each) => ` <small>${escape(each.replaceAll('_', ' '))}</small>`)
     .join('')
+
+function shownOf({ samples, samples_in_all: all = samples.length }: Report): string {
+  const shown = samples.length
+  return shown === all
+    ? ''
+    : `<p>${shown} of ${all} are here, and in the scatter plot. 共 ${all} 条，此处与散点图中有 ${shown} 条。</p>`
+}
 
 function sampleTables(samples: readonly ReportSample[]): string {
   if (samples.length === 0) return ''

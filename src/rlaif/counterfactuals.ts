@@ -11,17 +11,20 @@ const CLOSINGS: Record<Language, readonly string[]> = {
  * P(the answer as it was is better). A hard label makes the reward model look for nothing else: it then takes 3 to 5
  * deviations off for anything behind the first full stop, and agrees less with gold (docs/decisions.md).
  */
-const PLAINLY = 0.6
-const MOST_REPEATS = 3
+const BETTER = { thanClosing: 0.6, thanRepeating: 0.75 }
+/** Words that are said again, at most, where they are fewer than the answer has. */
+const MOST_WORDS = 8
 
-const joined = (language: Language, parts: readonly string[]): string =>
-  parts.join(language === 'zh' ? '' : ' ')
-const sentences = (text: string): string[] => text.split(/(?<=[。.，,!?！？])\s*/u).filter(Boolean)
+const SEGMENTERS: Record<Language, Intl.Segmenter> = {
+  zh: new Intl.Segmenter('zh', { granularity: 'word' }),
+  en: new Intl.Segmenter('en', { granularity: 'word' }),
+}
 
 /**
  * Pairs of an answer and an edit of it, `share` times as many as `pairs`, that tell a helpfulness model what no judge
- * was asked: closing words, and saying all or the last of it again, are worth a little less than nothing. After the
- * counterfactual pairs of RRM (Liu et al. 2024, section 3.3), with edits in place of other prompts' answers.
+ * was asked: closing words are worth a little less than nothing, saying the end of it again, from the last word to all
+ * of it, less. After the counterfactual pairs of RRM (Liu et al. 2024, section 3.3), with edits in place of other
+ * prompts' answers.
  */
 export function counterfactualPairs(
   pairs: readonly PreferenceRow[],
@@ -32,19 +35,29 @@ export function counterfactualPairs(
   const n = Math.round(share * pairs.length)
   return Array.from({ length: n }, (_, i) => i).flatMap((i): PreferenceRow[] => {
     const pair = pairs[order[i % pairs.length] ?? 0]
-    const draw = (what: number, n: number): number => Math.floor(uniform(seed, 44, what, i) * n)
-    const answer = draw(0, 2) === 0 ? pair?.chosen : pair?.rejected
+    const draw = (what: number): number => uniform(seed, 44, what, i)
+    const answer = draw(0) < 0.5 ? pair?.chosen : pair?.rejected
     if (pair === undefined || answer === undefined || answer === '') return []
     const language = /\p{Script=Han}/u.test(answer) ? 'zh' : 'en'
-    const closing = CLOSINGS[language][draw(1, CLOSINGS[language].length)] ?? ''
-    const last = sentences(answer).at(-1) ?? answer
-    const again = i % 4 === 1 ? [answer] : new Array<string>(1 + draw(2, MOST_REPEATS)).fill(last)
+    const closings = CLOSINGS[language]
+    const closes = i % 2 === 0
+    const added = closes
+      ? [closings[Math.floor(draw(1) * closings.length)] ?? '']
+      : endAgain(answer, language, [draw(2), draw(3)])
     return [
       {
         ...{ axis: pair.axis, prompt: pair.prompt, chosen: answer, source: 'counterfactual' },
-        rejected: joined(language, [answer, ...(i % 2 === 0 ? [closing] : again)]),
-        probability: PLAINLY,
+        rejected: [answer, ...added].join(language === 'zh' ? '' : ' '),
+        probability: closes ? BETTER.thanClosing : BETTER.thanRepeating,
       },
     ]
   })
+}
+
+/** The last words of an answer, as often as two draws in [0, 1) say; few of them more often than many. */
+function endAgain(answer: string, language: Language, [few, many]: [number, number]): string[] {
+  const words = [...SEGMENTERS[language].segment(answer)].filter(({ isWordLike }) => isWordLike)
+  const n = 1 + Math.floor(few ** 2 * words.length)
+  const times = Math.max(1, Math.round((1 + many * (MOST_WORDS - 1)) / n))
+  return new Array<string>(times).fill(answer.slice(words.at(-n)?.index ?? 0))
 }

@@ -67,7 +67,7 @@ export const RlaifOptions = z.strictObject({
     .number()
     .min(0)
     .max(10)
-    .default(0.3)
+    .default(0.6)
     .describe(
       'pairs of an answer and an idle edit of it that the helpfulness model learns too, as a share of its pairs (docs/decisions.md)',
     ),

@@ -24,6 +24,8 @@ export type GradedPair = { before: Graded[]; after: Graded[] }
 export type Evaluated = {
   figures: LoopFigure[]
   samples: ReportSample[]
+  /** prompts that were answered, where `samples` are some of them */
+  asked?: number
   plane?: Report['plane']
   curves?: Report['curves']
   warnings?: string[]
@@ -31,6 +33,8 @@ export type Evaluated = {
 }
 
 const EVALUATED = 400
+/** A page of more would be slow to open, and nobody would read them. */
+const SHOWN = 400
 /** On the starter world nobody has to be asked: what 400 answers leave open is more than the loop changes. */
 const GRADED = 1600
 
@@ -63,7 +67,8 @@ export async function evaluateStarter(
   const after = await grade('policy', policy)
   return {
     figures: compareGraded(before, after, options.seed),
-    samples: test.slice(0, EVALUATED).map((prompt, i) => ({
+    asked: test.length,
+    samples: test.slice(0, SHOWN).map((prompt, i) => ({
       prompt: prompt.text,
       answers: [named('before 之前', before[i]), named('after 之后', after[i])],
     })),

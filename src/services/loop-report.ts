@@ -33,7 +33,7 @@ export async function tellLoop(
   evaluations: readonly Evaluated[],
   { options, audits, planned }: Asked,
 ): Promise<Record<string, unknown>> {
-  const last = evaluations.at(-1) ?? { figures: [], samples: [] }
+  const last: Evaluated = evaluations.at(-1) ?? { figures: [], samples: [] }
   const gao = gaoOf(result, evaluations.length)
   const warnings = [...guardWarnings(options, result.guard), ...(last.warnings ?? [])]
   const report = await writeReport(services, context.id, {
@@ -46,6 +46,7 @@ export async function tellLoop(
       ...iterationPlots(evaluations),
     ],
     samples: last.samples,
+    ...(last.asked === undefined ? {} : { samples_in_all: last.asked }),
     warnings,
   })
   if (last.graded !== undefined) {

@@ -42,7 +42,10 @@ export function plotsOf(rows: readonly MetricRow[]): Report['curves'] {
 }
 
 export type ReportParts = Partial<
-  Pick<Report, 'figures' | 'plane' | 'votes' | 'lineage' | 'curves' | 'samples' | 'warnings'>
+  Pick<
+    Report,
+    'figures' | 'plane' | 'votes' | 'lineage' | 'curves' | 'samples' | 'samples_in_all' | 'warnings'
+  >
 >
 
 const minute = (at: number): string =>

@@ -122,18 +122,28 @@ test('counterfactual pairs: the plain answer is better, but not by much; drawn b
     ...{ axis: 'helpfulness', prompt: [{ role: 'user', content: `${i}` }] },
     ...{ chosen: `好，第${i}。`, rejected: `Bad ${i}. No.` },
   }))
-  const made = counterfactualPairs(pairs, 4, 1)
-  expect(made).toEqual(counterfactualPairs(pairs, 4, 1))
-  expect(made).toHaveLength(80)
+  const made = counterfactualPairs(pairs, 20, 1)
+  expect(made).toEqual(counterfactualPairs(pairs, 20, 1))
+  expect(made).toHaveLength(400)
   const own = pairs.flatMap(({ chosen, rejected }) => [chosen, rejected])
   for (const { chosen, rejected, probability } of made) {
     expect(own).toContain(chosen)
     expect(rejected.startsWith(chosen)).toBe(true)
     expect(rejected.length).toBeGreaterThan(chosen.length)
     expect(probability).toBeGreaterThan(0.5)
-    expect(probability).toBeLessThan(0.7)
+    expect(probability).toBeLessThan(0.8)
   }
-  expect(made.some(({ rejected }) => /谢谢您|Thank you/u.test(rejected))).toBe(true)
-  expect(made.some(({ chosen, rejected }) => rejected === chosen + chosen)).toBe(true)
+  const [closed, again] = [0, 1].map((half) => made.filter((_, i) => i % 2 === half))
+  expect(closed?.some(({ rejected }) => /谢谢您|Thank you/u.test(rejected))).toBe(true)
+  const added = again?.map(({ chosen, rejected }) => rejected.slice(chosen.length)) ?? []
+  // from the last word, many times, to all of it, once
+  expect(added).toContain(' No. No. No. No. No. No. No.')
+  expect(added).toContain(' Bad 7. No.')
+  expect(added).toContain('好，第7。')
+  expect(
+    added.every((text) =>
+      /^( ?(No\.|\d+\. No\.|Bad \d+\. No\.))+$|^((好，)?第?\d+。)+$/u.test(text),
+    ),
+  ).toBe(true)
   expect(counterfactualPairs([], 0.3, 1)).toEqual([])
 })

@@ -49,6 +49,12 @@ test('a point of the trade-off opens its answer, also behind the fold', () => {
   expect(html).toContain('<summary>6 more')
 })
 
+test('where not all samples are on the page, it says how many there are', () => {
+  expect(renderHtml({ ...report, samples_in_all: 1600 })).toContain('30 of 1600 are here')
+  expect(renderHtml({ ...report, samples_in_all: 30 })).not.toContain('are here')
+  expect(renderHtml(report)).not.toContain('are here')
+})
+
 test('as Markdown: the figures as a table whose cells no text breaks', () => {
   const text = renderMarkdown(report)
   const table = text.split('\n').filter((line) => line.startsWith('| '))
