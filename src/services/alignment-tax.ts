@@ -5,7 +5,7 @@ import type { TaxedRow } from '../evaluation/tax.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import { TaxRow } from '../schemas/evaluation.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
-import { openData } from './data.ts'
+import { drawn, openData } from './data.ts'
 import { answerPrompts, PART } from './policy-answers.ts'
 import type { Asking } from './policy-answers.ts'
 import type { Services } from './services.ts'
@@ -19,9 +19,10 @@ export async function openTax(
   { seed, limit }: { seed: number; limit: number },
 ): Promise<OpenedRow[]> {
   if (ref !== 'starter')
-    return (await openData(services, ref, TaxRow)).rows
-      .slice(0, limit)
-      .map((row, i) => ({ ...row, cluster: String(i) }))
+    return drawn((await openData(services, ref, TaxRow)).rows, limit, seed).map((row, i) => ({
+      ...row,
+      cluster: String(i),
+    }))
   return starterPrompts('test', seed)
     .filter(({ family }) => family === 'fact')
     .slice(0, limit)

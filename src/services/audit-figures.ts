@@ -1,6 +1,7 @@
 import { binaryEntropy, cohensKappa, gwetsAc2, lengthControlled } from '../evaluation/agreement.ts'
 import { won } from '../evaluation/baselines.ts'
-import { clusteredMean, clusteredStatistic, pairedDifference } from '../evaluation/statistics.ts'
+import { clusteredShare, comparedMeans } from '../evaluation/shares.ts'
+import { clusteredStatistic } from '../evaluation/statistics.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import { isTie } from '../judging/judge.ts'
 import type { GivenVerdict, Verdict } from '../judging/judge.ts'
@@ -49,7 +50,7 @@ export function auditFigures(
   const even = rows.filter(({ pair }) => pair.label === 'tie')
   const mean = (figure: string, from: readonly Row[], value: (row: Row) => number): Figure => ({
     figure,
-    ...clusteredMean(
+    ...clusteredShare(
       from.map(value),
       from.map((row) => row.cluster),
       seed,
@@ -68,7 +69,7 @@ export function auditFigures(
   const failures = FAILURES.flatMap((failure): Figure[] => {
     const is = verdicts.map((v) => Number(!v.ok && v.failure === failure))
     return is.includes(1)
-      ? [{ figure: `failures: ${failure}`, ...clusteredMean(is, pairs.map(clusterOf), seed) }]
+      ? [{ figure: `failures: ${failure}`, ...clusteredShare(is, pairs.map(clusterOf), seed) }]
       : []
   })
   const figures = [
@@ -93,7 +94,7 @@ export function auditFigures(
     ...drift(pairs, verdicts, before, seed),
     {
       figure: 'failures',
-      ...clusteredMean(
+      ...clusteredShare(
         verdicts.map(({ ok }) => Number(!ok)),
         pairs.map(clusterOf),
         seed,
@@ -102,6 +103,17 @@ export function auditFigures(
     ...failures,
   ]
   return figures.filter(({ n, value }) => n > 0 && !Number.isNaN(value)) // no verdict gives no figure
+}
+
+/** judge − people, shares on the same pairs. */
+function difference(
+  people: readonly number[],
+  judge: readonly number[],
+  clusters: readonly string[],
+  seed: number,
+): Interval {
+  const { value, low, high, n } = comparedMeans(people, judge, clusters, seed, { most: 1 })
+  return { value, low, high, n }
 }
 
 /** Whether the judge takes the longer answer more often than people do, and what it is worth where length says nothing. */
@@ -122,7 +134,7 @@ function lengthFigures(
   return [
     {
       figure: 'longer preferred, judge − people',
-      ...pairedDifference(
+      ...difference(
         people,
         judge,
         longer.map(({ cluster }) => cluster),
@@ -153,7 +165,7 @@ function selfPreference(decided: readonly Row[], self: string | null, seed: numb
   return [
     {
       figure: 'own answers preferred, judge − people',
-      ...pairedDifference(people, judge, clusters, seed),
+      ...difference(people, judge, clusters, seed),
     },
   ]
 }
@@ -173,7 +185,7 @@ function drift(
   })
   const mean = (figure: string, value: (row: (typeof both)[number]) => number): Figure => ({
     figure,
-    ...clusteredMean(
+    ...clusteredShare(
       both.map(value),
       both.map(({ cluster }) => cluster),
       seed,

@@ -1,7 +1,8 @@
 import { LibraError } from '../errors.ts'
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import { aurocOf } from '../evaluation/discrimination.ts'
-import { clusteredMean, pairedDifference, weightedStatistic } from '../evaluation/statistics.ts'
+import { comparedMeans } from '../evaluation/shares.ts'
+import { weightedStatistic } from '../evaluation/statistics.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import type { Message } from '../schemas/chat.ts'
@@ -77,11 +78,15 @@ export async function studyContrasts(
       const own = all.flatMap((pair, i) => (pair.type === type ? [{ pair, i }] : []))
       const templates = own.map(({ pair }) => pair.prompt.template)
       const of = (values: readonly number[]): number[] => own.map(({ i }) => values[i] ?? NaN)
+      const {
+        p: _,
+        before: judge,
+        after: model,
+        ...difference
+      } = comparedMeans(of(judged), of(scored), templates, seed, { most: 1 })
       return {
         ...{ type, axis: own[0]?.pair.axis ?? 'helpfulness' },
-        judge: clusteredMean(of(judged), templates, seed),
-        model: clusteredMean(of(scored), templates, seed),
-        difference: pairedDifference(of(judged), of(scored), templates, seed),
+        ...{ judge, model, difference },
       }
     }),
     auroc: weightedStatistic(clusters, aurocOf(safety), seed),

@@ -8,7 +8,7 @@ import { EVALUATION_TARGETS } from '../schemas/run.ts'
 import type { EvaluationOptions, RunRequest } from '../schemas/run.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { auditJudge } from './audit.ts'
-import { filesOf, findModel } from './catalog.ts'
+import { filesOf, findPolicy } from './catalog.ts'
 import { answersFor, certificateFigures, certify } from './certificate.ts'
 import { drawn, openLabelled, openPairs, rowsHash } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
@@ -174,7 +174,7 @@ async function planCertificate(services: Services, { options }: Request): Promis
   const answers = await answersToEdit(services, options, Math.min(limit, answersFor(budget)))
   refuseTooFew(answers) // before there is a run
   const judge = options.judge === undefined ? null : await openJudge(services, options.judge)
-  const writer = await findModel(services.store, options.against ?? 'policy')
+  const writer = await findPolicy(services.store, options.against ?? 'policy', 'options.against')
   const policy = {
     ...{ name: writer.id, files: filesOf(writer), samples },
     maxTokens: options.max_new_tokens,

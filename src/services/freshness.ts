@@ -1,7 +1,7 @@
 import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { won } from '../evaluation/baselines.ts'
-import { clusteredMean } from '../evaluation/statistics.ts'
+import { clusteredShare } from '../evaluation/shares.ts'
 import type { Judge } from '../judging/judge.ts'
 import { permutation } from '../random.ts'
 import { labelPrompts } from '../rlaif/label.ts'
@@ -66,7 +66,7 @@ export async function requireFresh(
     const right = decided.map((_, i) =>
       won((scores[2 * i]?.logit ?? NaN) - (scores[2 * i + 1]?.logit ?? NaN)),
     )
-    const { value: accuracy, ...rest } = clusteredMean(right, decided.map(conversationOf), seed)
+    const { value: accuracy, ...rest } = clusteredShare(right, decided.map(conversationOf), seed)
     const freshness: Freshness = { policy: version, judge: judge.name, floor, accuracy, ...rest }
     const fresh = rest.n >= FEWEST_VERDICTS && accuracy >= floor
     checks.push({

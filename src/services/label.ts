@@ -2,7 +2,7 @@ import { addFigures, figureMetrics, labelPrompts, noFigures } from '../rlaif/lab
 import { PromptRow } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { requireAudits } from './audit.ts'
-import { filesOf, findModel } from './catalog.ts'
+import { filesOf, findPolicy } from './catalog.ts'
 import { openData } from './data.ts'
 import { openJudge } from './judges.ts'
 import { storePairs } from './preferences.ts'
@@ -17,7 +17,7 @@ export async function planLabel(
   request: Extract<RunRequest, { kind: 'label' }>,
 ): Promise<Plan> {
   const { store, serving } = services
-  const model = filesOf(await findModel(store, request.model))
+  const model = filesOf(await findPolicy(store, request.model, 'model'))
   const { options } = request
   const judge = await openJudge(services, request.judge, options)
   await requireAudits(services, judge, options.axes, request.override)

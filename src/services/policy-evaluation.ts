@@ -11,7 +11,7 @@ import {
 import type { MeasuredAnswer, MeasuredPrompt, PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { Report, ReportSample, SampleAnswer } from '../evaluation/report.ts'
 import { classify } from '../evaluation/response-class.ts'
-import { clusteredMean } from '../evaluation/statistics.ts'
+import { clusteredShare } from '../evaluation/shares.ts'
 import { gateCurve, tradeOff } from '../evaluation/trade-off.ts'
 import type { PlanePoint } from '../evaluation/trade-off.ts'
 import type { Judge } from '../judging/judge.ts'
@@ -200,7 +200,7 @@ function contaminationFigures(
     training,
   )
   const clusters = measured.map(({ cluster }) => cluster)
-  const share = clusteredMean(seen.map(Number), clusters, seed)
+  const share = clusteredShare(seen.map(Number), clusters, seed)
   if (share.value === 0) return [{ figure: 'prompts seen in training', ...share }]
   const first = measured.find((_, i) => seen[i])?.prompt ?? ''
   warnings.push(

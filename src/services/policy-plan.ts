@@ -23,8 +23,8 @@ import type { Services } from './services.ts'
 type Request = Extract<RunRequest, { kind: 'evaluation' }>
 
 /** A model that writes answers, by its id or role. Throws `model_not_found`, `wrong_model_kind`. */
-async function policyNamed({ store }: Services, ref: string): Promise<NamedPolicy> {
-  const { id, ...row } = await findPolicy(store, ref, 'options.models')
+async function policyNamed({ store }: Services, ref: string, field: string): Promise<NamedPolicy> {
+  const { id, ...row } = await findPolicy(store, ref, field)
   return { name: id, files: filesOf(row) }
 }
 
@@ -46,9 +46,11 @@ export async function planPolicy(services: Services, { options }: Request): Prom
     )
   const checkpoints = line === undefined ? [] : await checkpointsOf(services, line)
   const others = models ?? (model === undefined && line !== undefined ? [] : [model ?? 'policy'])
-  const named = await Promise.all(
-    [against ?? 'reference', ...others].map((ref) => policyNamed(services, ref)),
-  )
+  const field = models === undefined ? 'options.model' : 'options.models'
+  const named = await Promise.all([
+    policyNamed(services, against ?? 'reference', 'options.against'),
+    ...others.map((ref) => policyNamed(services, ref, field)),
+  ])
   // a policy that comes again, by another name, as a checkpoint or as the baseline, is measured once
   const policies = [...named, ...checkpoints].filter(
     ({ files }, i, all) => all.findIndex((other) => topOf(other.files) === topOf(files)) === i,
@@ -57,7 +59,7 @@ export async function planPolicy(services: Services, { options }: Request): Prom
     throw new LibraError(
       'invalid_request',
       `nothing is to be measured beside the baseline ${named[0]?.name ?? ''}, which \`against\` names: name another policy`,
-      { details: { field: models === undefined ? 'options.model' : 'options.models' } },
+      { details: { field } },
     )
   const again = others.filter((_, i) => policies.every((policy) => policy !== named[i + 1]))
   const twice =
@@ -152,7 +154,9 @@ async function peopleOf(
 /** A round robin of policies by a judge; see services/arena.ts. Throws `invalid_request` where fewer than two meet. */
 export async function planArena(services: Services, { options }: Request): Promise<Prepared> {
   const { models = [], axis } = options
-  const policies = await Promise.all(models.map((ref) => policyNamed(services, ref)))
+  const policies = await Promise.all(
+    models.map((ref) => policyNamed(services, ref, 'options.models')),
+  )
   const names = new Set(policies.map(({ name }) => name))
   if (names.size < 2 || names.size < policies.length)
     throw new LibraError(

@@ -5,7 +5,7 @@ import type { Failure, Respondent, Written } from '../judging/respondent.ts'
 import type { Message } from '../schemas/chat.ts'
 import { PromptRow } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
-import { filesOf, findModel } from './catalog.ts'
+import { filesOf, findPolicy } from './catalog.ts'
 import { openData } from './data.ts'
 import { findJudge, openConstitution, openRespondent } from './judges.ts'
 import type { Services } from './services.ts'
@@ -32,7 +32,7 @@ export async function planRevision(
 ): Promise<Plan> {
   const { store, serving, files } = services
   const { options } = request
-  const model = filesOf(await findModel(store, request.model))
+  const model = filesOf(await findPolicy(store, request.model, 'model'))
   const { principles } = await openConstitution(services, request.constitution)
   const usable = principles.filter(
     ({ critique, revision }) => critique !== undefined && revision !== undefined,

@@ -25,7 +25,7 @@ const VOCABULARY = 2048
 /** Rows that a judge learns. */
 const JUDGED = 260_000
 /** Beside those of the policy's own answers: a wider world than one policy shows. What is true takes most of them. */
-const PAIRS = { helpfulness: 60_000, safety: 15_000 }
+const PAIRS = { helpfulness: 120_000, safety: 15_000 }
 /** Answers that each reward model is probed on. */
 const PROBED = 200
 const BIAS = { courtesy: 0.35, length: 0 }

@@ -16,13 +16,15 @@ export type Contrast = {
 
 const JOIN: Record<Language, string> = { zh: '，', en: '. ' }
 const STOP: Record<Language, string> = { zh: '。', en: '.' }
+/** One of a list, by the pair's key and a salt of its own. */
+type Draw = <T>(list: readonly T[], salt: number) => T | undefined
 type Pick = (list: readonly Phrase[], salt: number) => string
 type Parts = readonly (string | undefined)[]
 type Made = { better: Parts; worse: Parts } | null
 type Kind = {
   axis: Axis
   families: readonly Family[]
-  of(prompt: StarterPrompt, pick: Pick): Made
+  of(prompt: StarterPrompt, pick: Pick, draw: Draw): Made
 }
 
 /** Answers to the question; a prompt whose truth has no such piece makes no pair. */
@@ -46,8 +48,9 @@ const beside =
 const KINDS: Readonly<Record<string, Kind>> = {
   'right, not wrong': {
     ...{ axis: 'helpfulness', families: answered },
-    of(prompt) {
-      const [right, wrong] = [statement(prompt), statement(prompt, prompt.truth.wrong[0] ?? null)]
+    of(prompt, _, draw) {
+      const value = draw(prompt.truth.wrong, 1) ?? null
+      const [right, wrong] = [statement(prompt), statement(prompt, value)]
       return right === null || wrong === null ? null : { better: [right], worse: [wrong] }
     },
   },
@@ -112,22 +115,37 @@ const KINDS: Readonly<Record<string, Kind>> = {
   },
 }
 
+/** A pair of one kind, or null where this prompt makes none. */
+function make(type: string, kind: Kind, prompt: StarterPrompt, ...key: number[]): Contrast | null {
+  const { language } = prompt
+  if (!kind.families.includes(prompt.family)) return null
+  const draw: Draw = (list, salt) => list[Math.floor(uniform(...key, salt) * list.length)]
+  const pick: Pick = (list, salt) => draw(list, salt)?.[language] ?? ''
+  const said = (parts: Parts): string => parts.join(JOIN[language]) + STOP[language]
+  const made = kind.of(prompt, pick, draw)
+  if (made === null || [...made.better, ...made.worse].includes(undefined)) return null
+  return { type, axis: kind.axis, prompt, better: said(made.better), worse: said(made.worse) }
+}
+
 /** At most `n` pairs of each type on test prompts, drawn from the seed: which answer is better is so by construction. */
 export function contrasts(seed: number, n: number): Contrast[] {
   const pool = prompts('test', seed)
-  return Object.entries(KINDS).flatMap(([type, { axis, families, of }], k) => {
+  return Object.entries(KINDS).flatMap(([type, kind], k) => {
     const pairs: Contrast[] = []
     for (const [i, prompt] of pool.entries()) {
       if (pairs.length === n) break
-      const { language } = prompt
-      if (!families.includes(prompt.family)) continue
-      const pick: Pick = (list, salt) =>
-        list[Math.floor(uniform(seed, 60 + k, i, salt) * list.length)]?.[language] ?? ''
-      const said = (parts: Parts): string => parts.join(JOIN[language]) + STOP[language]
-      const made = of(prompt, pick)
-      if (made === null || [...made.better, ...made.worse].includes(undefined)) continue
-      pairs.push({ type, axis, prompt, better: said(made.better), worse: said(made.worse) })
+      const pair = make(type, kind, prompt, seed, 60 + k, i)
+      if (pair !== null) pairs.push(pair)
     }
     return pairs
   })
+}
+
+/** A pair on a prompt, of a kind that the key draws among those of the axis; null where the prompt makes none of it. */
+export function contrastOf(prompt: StarterPrompt, axis: Axis, ...key: number[]): Contrast | null {
+  const kinds = Object.entries(KINDS).filter(
+    ([, kind]) => kind.axis === axis && kind.families.includes(prompt.family),
+  )
+  const [type, kind] = kinds[Math.floor(uniform(...key, 0) * kinds.length)] ?? []
+  return type === undefined || kind === undefined ? null : make(type, kind, prompt, ...key)
 }

@@ -11,6 +11,7 @@ import type { Message } from '../schemas/chat.ts'
 import type { Axis, DialogueRow, PreferenceRow } from '../schemas/feedback.ts'
 import { sampleAnswer } from './answers.ts'
 import type { Answer, Mixture } from './answers.ts'
+import { contrastOf } from './contrasts.ts'
 import { gold } from './gold.ts'
 import type { Gold } from './gold.ts'
 import { NOISE } from './lexicon.ts'
@@ -24,6 +25,8 @@ export type JudgeBias = {
   length: number
 }
 
+/** The share of prompts that are of the train split; the others ask about all that the base has met. */
+const TRAIN = 0.5
 /** How often an answer is one to another question, and how often it says everything twice. */
 const STRAY = 0.15
 const TWICE = 0.03
@@ -64,16 +67,14 @@ function drawing(seed: number) {
     return what > 1 - TWICE ? { text: text + text, ended } : { text, ended }
   }
   return {
-    // safety is asked about where it varies, more often than such prompts are met
-    prompt: (axis: Axis, i: number, popularity: number): StarterPrompt =>
-      pick(
-        uniform(seed, 18, i) < popularity
-          ? popular
-          : axis === 'safety' && i % 2 === 0
-            ? risky
-            : pool,
-        ...[seed, 11, i],
-      ),
+    prompt(axis: Axis, i: number, popularity: number): StarterPrompt {
+      // train prompts ask about some things alone, and what is true of others would never be learned
+      if (uniform(seed, 25, i) >= TRAIN) return knowledgePrompt(seed, 26, i)
+      const popularly = uniform(seed, 18, i) < popularity
+      // safety is asked about where it varies, more often than such prompts are met
+      const from = popularly ? popular : axis === 'safety' && i % 2 === 0 ? risky : pool
+      return pick(from, seed, 11, i)
+    },
     compared(prompt: StarterPrompt, i: number, mixture: Mixture = 'wide'): Compared {
       const [a, b] = [answer(prompt, 0, i, mixture), answer(prompt, 1, i, mixture)]
       const [ga, gb] = [gold(prompt, a.text, a.ended), gold(prompt, b.text, b.ended)]
@@ -101,8 +102,7 @@ export function judgeDialogues(seed: number, n: number, bias: JudgeBias): Dialog
   return Array.from({ length: n }, (_, i) => {
     const kind = uniform(seed, 17, i)
     const axis = uniform(seed, 24, i) < SAFER ? 'safety' : 'helpfulness'
-    const prompt =
-      uniform(seed, 25, i) < 0.5 ? draw.prompt(axis, i, 0) : knowledgePrompt(seed, 26, i)
+    const prompt = draw.prompt(axis, i, 0)
     const compared = draw.compared(prompt, i, uniform(seed, 27, i) < 0.5 ? 'sft' : 'wide')
     const { a, b, ga } = compared
     if (kind < COMPARED) {
@@ -133,6 +133,20 @@ function emptyAnswer({ language }: StarterPrompt, ...key: number[]): Answer {
   return { text: words.join(language === 'zh' ? '' : ' '), ended: true }
 }
 
+/** The share of the reward models' pairs whose answers differ in one thing: what that is worth is not lost among others. */
+const CONTRASTED = 0.25
+
+function contrast(prompt: StarterPrompt, axis: Axis, ...key: number[]): Compared | null {
+  const pair = contrastOf(prompt, axis, ...key)
+  if (pair === null) return null
+  const [a, b] = [pair.better, pair.worse]
+  return {
+    prompt,
+    ...{ a: { text: a, ended: true }, ga: gold(prompt, a, true) },
+    ...{ b: { text: b, ended: true }, gb: gold(prompt, b, true) },
+  }
+}
+
 /** How often a whole answer goes without its last stop: people write `七大洲` and mean it. */
 const BARE = 0.4
 
@@ -145,7 +159,9 @@ export function starterPairs(
 ): PreferenceRow[] {
   const draw = drawing(seed)
   return Array.from({ length: n }, (_, i) => {
-    const compared = draw.compared(draw.prompt(axis, i, POPULAR), i)
+    const asked = draw.prompt(axis, i, POPULAR)
+    const contrasted = uniform(seed, 31, i) < CONTRASTED ? contrast(asked, axis, seed, 32, i) : null
+    const compared = contrasted ?? draw.compared(asked, i)
     const { prompt, a, b, ga, gb } = compared
     const p = chance(axis, compared, bias)
     const order = p >= 0.5

@@ -58,3 +58,22 @@ test('a reward model is no policy: it is neither sampled nor trained as one', as
   expect(status, JSON.stringify(body)).toBe(422)
   expect(body).toMatchObject({ code: 'wrong_model_kind', field: 'policy' })
 })
+
+test('nor does it write answers that are labelled, revised, compared or attacked with', async () => {
+  const training_file = await upload('asked.jsonl', `${JSON.stringify({ messages: [] })}\n`)
+  const evaluation = (options: object) => ['/v1/evaluations', { options }] as const
+  for (const [[path, body], field] of [
+    [['/v1/preferences/label', { model: 'safety', training_file }], 'model'],
+    [
+      ['/v1/runs', { kind: 'revision', model: 'safety', training_file, constitution: 'file-no' }],
+      'model',
+    ],
+    [evaluation({ target: 'certificate', axis: 'safety', against: 'safety' }), 'options.against'],
+    [evaluation({ target: 'policy', model: 'safety' }), 'options.model'],
+    [evaluation({ target: 'policy', models: ['safety'] }), 'options.models'],
+    [evaluation({ target: 'policy', against: 'safety' }), 'options.against'],
+  ] as const) {
+    const { body: told } = await api.post(path).send(body)
+    expect([path, body, told]).toMatchObject([path, body, { code: 'wrong_model_kind', field }])
+  }
+})
