@@ -3,11 +3,11 @@ import { existsSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import Table from 'cli-table3'
 import { readConfig, starterFolder } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
 import { STARTER_FOLDERS } from '../services/catalog.ts'
 import { verifyFolder } from '../weights/atomic.ts'
+import { tableOf } from './table.ts'
 
 type Finding = { what: string; ok: boolean; found: string; fix?: string }
 
@@ -58,7 +58,7 @@ export async function doctor(): Promise<void> {
     await starterModels(),
     await diskSpace(config.dataDir),
   ]
-  const table = new Table({ head: ['', 'found', 'what to do'] })
+  const table = tableOf(['', 'found', 'what to do'])
   for (const { what, ok, found, fix } of findings)
     table.push([`${ok ? '✓' : '✗'} ${what}`, found, ok ? '' : (fix ?? '')])
   console.log(table.toString())

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import Table from 'cli-table3'
 import { z } from 'zod'
 import { readConfig } from '../config.ts'
 import { LibraError, paused } from '../errors.ts'
@@ -29,6 +28,7 @@ import type { GuardReport } from '../services/guard.ts'
 import { readHumanData } from '../text/data-folder.ts'
 import type { HumanData } from '../text/data-folder.ts'
 import { createProgress } from './progress.ts'
+import { tableOf } from './table.ts'
 
 type LoopSummary = {
   audit: { axis: string; figures: LoopAudit; objections: string[] }[]
@@ -219,7 +219,7 @@ const hashOf = (data: HumanData): string =>
 type HumanResult = HumanLoopResult & { runId: string }
 function printHuman(result: HumanResult): void {
   for (const { axis, probes = [] } of result.checks) printProbes({ axis, probes })
-  const table = new Table({ head: ['figure', 'value', 'n'] })
+  const table = tableOf(['figure', 'value', 'n'])
   for (const f of [...result.judge, ...result.policy, ...result.crossValidation])
     table.push([f.figure, show(f), f.n])
   console.log(`${table.toString()}\nreport: ${result.report}`)
@@ -231,7 +231,7 @@ export function printAudit(audit: {
   figures: readonly { figure: string; value: number; low: number; high: number; n: number }[]
   objections: readonly string[]
 }): void {
-  const table = new Table({ head: [`audit of the judge, ${audit.axis}`, 'value', 'n'] })
+  const table = tableOf([`audit of the judge, ${audit.axis}`, 'value', 'n'])
   for (const f of audit.figures) table.push([f.figure, show(f), f.n])
   console.log(table.toString())
   const { objections } = audit
@@ -240,7 +240,7 @@ export function printAudit(audit: {
 
 function printFigures(figures: readonly LoopFigure[]): void {
   const head = ['held-out prompts', 'before (SFT)', 'after (PPO)', 'difference']
-  const table = new Table({ head })
+  const table = tableOf(head)
   for (const { figure, before, after, difference } of figures)
     table.push([figure, showInterval(before), showInterval(after), showInterval(difference)])
   console.log(table.toString())
@@ -267,7 +267,7 @@ function printGuard(guard: GuardReport | null): void {
     ...(twins ? ['helpful by model / twin', 'safe by model / twin'] : []),
     ...['evidence of worse', 'KL', ''],
   ]
-  const table = new Table({ head })
+  const table = tableOf(head)
   const share = (x: number | null): string => (x === null ? '' : x.toFixed(2))
   const { decisions } = guard
   for (const { round, winRate, worse, limit, signals, opinions, action } of decisions)

@@ -1,10 +1,10 @@
-import Table from 'cli-table3'
 import { AXES } from '../schemas/feedback.ts'
 import { studyContrasts } from '../services/contrast-study.ts'
 import { filesOf, findModel } from '../services/catalog.ts'
 import { openJudge } from '../services/judges.ts'
 import { recordRun } from '../services/runs.ts'
 import { job } from './rlaif.ts'
+import { tableOf } from './table.ts'
 
 const SEED = 1
 type Flags = { judge: string; helpfulness: string; safety: string; pairs: number }
@@ -22,9 +22,9 @@ export async function contrastStudy({ judge: name, pairs, ...named }: Flags): Pr
     return recordRun(store, { kind: 'evaluation', config, seed: SEED }, async ({ signal }) => {
       const options = { seed: SEED, n: pairs, signal }
       const study = await studyContrasts(serving, judge, { helpfulness, safety }, options)
-      const table = new Table({
-        head: ['the better answer is or has', 'axis', 'judge', 'reward model', 'difference', 'n'],
-      })
+      const table = tableOf([
+        ...['the better answer is or has', 'axis', 'judge', 'reward model', 'difference', 'n'],
+      ])
       for (const { type, axis, judge: judged, model, difference } of study.rows) {
         const { value, low, high } = difference
         const by = [value, low, high].map((x) => (x >= 0 ? '+' : '') + x.toFixed(3))

@@ -1,5 +1,4 @@
 import { join, resolve } from 'node:path'
-import Table from 'cli-table3'
 import { readConfig } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
 import { AXES } from '../schemas/feedback.ts'
@@ -10,6 +9,7 @@ import { ensembleOf, heldOutOf, studyHumanPairs } from '../services/human-study.
 import type { HumanStudyRequest } from '../services/human-study.ts'
 import { showInterval } from '../services/loop-report.ts'
 import { readHumanData } from '../text/data-folder.ts'
+import { tableOf } from './table.ts'
 
 type Figure = ReturnType<typeof heldOutFigures>[number]
 
@@ -40,7 +40,7 @@ export async function studyHuman(
       const all = columns.map(({ heldOut }) =>
         heldOutFigures(axis, heldOut[axis], rivals, 1, TOGETHER),
       )
-      const table = new Table({ head: [axis, 'n', ...columns.map(({ name }) => name)] })
+      const table = tableOf([axis, 'n', ...columns.map(({ name }) => name)])
       for (const { figure, n } of all[0] ?? [])
         table.push([
           ...[figure, n],

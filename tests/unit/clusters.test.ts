@@ -42,8 +42,13 @@ test('a judge’s audit has intervals over conversations', () => {
     1,
     {},
   )
-  const { low = NaN, high = NaN } = figures.find(({ figure }) => figure === 'accuracy') ?? {}
+  const of = (name: string) => figures.find(({ figure }) => figure === name)
+  const { low = NaN, high = NaN } = of('accuracy') ?? {}
   expect(high - low).toBeGreaterThan(0.2)
+  // what never came out otherwise in 20 conversations (Clopper and Pearson)
+  const others = 1 - 0.025 ** (1 / 20)
+  expect(of('same position preferred')).toMatchObject({ value: 0, low: 0, n: 20 })
+  expect(of('same position preferred')?.high).toBeCloseTo(others, 10)
 })
 
 test('a calibration has intervals over conversations', async () => {
