@@ -248,9 +248,7 @@ function printFigures(figures: readonly LoopFigure[]): void {
 
 /** What the reward models pay for edits that make no answer better. */
 function printProbes({ axis, probes }: LoopSummary['checks'][number]): void {
-  const table = new Table({
-    head: [`probes, ${axis}`, 'shift in deviations', 'rises', 'bound', ''],
-  })
+  const table = tableOf([`probes, ${axis}`, 'shift in deviations', 'rises', 'bound', ''])
   for (const { probe, shift, low, high, rises, bound, passed } of probes) {
     const said = show({ value: shift, low, high, n: 0 })
     table.push([probe, said, rises.toFixed(2), bound, passed ? 'passed' : 'failed'])
