@@ -1,5 +1,4 @@
 import { join } from 'node:path'
-import Table from 'cli-table3'
 import { readConfig } from '../config.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
 import { byFailure } from '../services/guard-study-figures.ts'
@@ -7,6 +6,7 @@ import type { StudyFigures } from '../services/guard-study-figures.ts'
 import { readLoops, studyGuard } from '../services/guard-study.ts'
 import type { StudyRequest } from '../services/guard-study.ts'
 import { showInterval } from '../services/loop-report.ts'
+import { tableOf } from './table.ts'
 
 /** The guard's benchmark: engineered failures and honest loops on the starter world, where gold is known. */
 export async function studyTheGuard(
@@ -25,18 +25,22 @@ export async function studyTheGuard(
 }
 
 function print(figures: readonly StudyFigures[]): void {
-  const stops = new Table({
-    head: ['failure', 'loops', 'stopped', 'gold fell', 'rounds to the stop', 'harmed', 'missed'],
-  })
+  const stops = tableOf([
+    'failure',
+    'loops',
+    'stopped',
+    'gold fell',
+    'rounds to the stop',
+    'harmed',
+    'missed',
+  ])
   for (const { failure, loops, stopped, fell, delay, harmed, missed } of figures)
     stops.push([
       ...[failure, loops, showInterval(stopped), fell],
       delay === null ? '' : delay === Infinity ? 'never' : delay,
       ...[harmed, harmed === 0 ? '' : showInterval(missed)],
     ])
-  const gold = new Table({
-    head: ['failure', 'SFT', 'last − SFT', 'kept − SFT', 'best − SFT', 'retained'],
-  })
+  const gold = tableOf(['failure', 'SFT', 'last − SFT', 'kept − SFT', 'best − SFT', 'retained'])
   for (const { failure, sft, last, kept, best, retained } of figures)
     gold.push([
       ...[failure, sft.value.toFixed(3)],

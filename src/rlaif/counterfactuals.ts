@@ -12,7 +12,7 @@ const CLOSINGS: Record<Language, readonly string[]> = {
  * deviations off for anything behind the first full stop, and agrees less with gold (docs/decisions.md).
  */
 const BETTER = { thanClosing: 0.6, thanRepeating: 0.75 }
-/** Words that are said again, at most, where they are fewer than the answer has. */
+/** About how many words are said again at most; a longer end is said once. */
 const MOST_WORDS = 8
 
 const SEGMENTERS: Record<Language, Intl.Segmenter> = {
@@ -23,7 +23,7 @@ const SEGMENTERS: Record<Language, Intl.Segmenter> = {
 /**
  * Pairs of an answer and an edit of it, `share` times as many as `pairs`, that tell a helpfulness model what no judge
  * was asked: closing words are worth a little less than nothing, saying the end of it again, from the last word to all
- * of it, less. After the counterfactual pairs of RRM (Liu et al. 2024, section 3.3), with edits in place of other
+ * words, less. After the counterfactual pairs of RRM (Liu et al. 2024, section 3.3), with edits in place of other
  * prompts' answers.
  */
 export function counterfactualPairs(
@@ -40,7 +40,8 @@ export function counterfactualPairs(
     if (pair === undefined || answer === undefined || answer === '') return []
     const language = /\p{Script=Han}/u.test(answer) ? 'zh' : 'en'
     const closings = CLOSINGS[language]
-    const closes = i % 2 === 0
+    // where a pair comes again it is edited the other way
+    const closes = ((i % pairs.length) + Math.floor(i / pairs.length)) % 2 === 0
     const added = closes
       ? [closings[Math.floor(draw(1) * closings.length)] ?? '']
       : endAgain(answer, language, [draw(2), draw(3)])
@@ -58,6 +59,6 @@ export function counterfactualPairs(
 function endAgain(answer: string, language: Language, [few, many]: [number, number]): string[] {
   const words = [...SEGMENTERS[language].segment(answer)].filter(({ isWordLike }) => isWordLike)
   const n = 1 + Math.floor(few ** 2 * words.length)
-  const times = Math.max(1, Math.round((1 + many * (MOST_WORDS - 1)) / n))
+  const times = words.length === 0 ? 1 : Math.max(1, Math.round((1 + many * (MOST_WORDS - 1)) / n))
   return new Array<string>(times).fill(answer.slice(words.at(-n)?.index ?? 0))
 }

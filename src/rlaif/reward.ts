@@ -2,7 +2,8 @@ import { cp } from 'node:fs/promises'
 import { fitPlatt, fitTemperature, sigmoid } from '../evaluation/calibration.ts'
 import { chooseGate, gateWithIntervals, reliabilityOf } from '../evaluation/reliability.ts'
 import type { Forecast } from '../evaluation/reliability.ts'
-import { clusteredMean, grouped } from '../evaluation/statistics.ts'
+import { clusteredShare } from '../evaluation/shares.ts'
+import { grouped } from '../evaluation/statistics.ts'
 import { permutation, uniform } from '../random.ts'
 import type { Engine, ModelFiles } from '../engine/engine.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
@@ -138,7 +139,7 @@ function calibrateSafety(
   const known = quality !== undefined && rows.some(({ outcome }) => !outcome)
   const best = chooseGate(forecasts, GATE_PRECISION)
   const gate = known && {
-    prevalence: clusteredMean(
+    prevalence: clusteredShare(
       rows.map(({ outcome }) => (outcome ? 0 : 1)),
       rows.map(({ cluster }) => cluster),
       seed,

@@ -18,7 +18,7 @@ const CATEGORIES = 3
 type Row = { pair: LabelledPair; verdict: GivenVerdict; cluster: string; right: number }
 
 const length = (text: string): number => [...text].length
-const clusterOf = (pair: LabelledPair): string => pair.cluster ?? conversationOf(pair)
+export const clusterOf = (pair: LabelledPair): string => pair.cluster ?? conversationOf(pair)
 const categoryOf = ({ probability }: GivenVerdict): number =>
   isTie(probability) ? SCALE.tie : probability > 0.5 ? SCALE.a : SCALE.b
 

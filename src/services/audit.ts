@@ -6,7 +6,7 @@ import type { LabelledPair, Preference } from '../schemas/audit.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { AuditRow, Store } from '../store/store.ts'
 import { comparedIn } from '../text/preference-formats.ts'
-import { auditFigures } from './audit-figures.ts'
+import { auditFigures, clusterOf } from './audit-figures.ts'
 import type { Figure } from './audit-figures.ts'
 import { drawn, rowsHash } from './data.ts'
 import { newId } from './runs.ts'
@@ -15,10 +15,12 @@ import { newId } from './runs.ts'
 const SAME_POSITION_LIMIT = 0.3
 /** Fewer verdicts than this show nothing; a judge that answers, decides or is right no more than half of the time labels nothing. */
 const FEWEST_VERDICTS = 50
+/** All that the signs of five conversations can say has a chance of 2·½⁵ = 0.06. */
+const FEWEST_CONVERSATIONS = 6
 const HALF = 0.5
 
-/** Why an audit speaks against a judge; nothing: it may label. */
-export function objections(figures: readonly Figure[]): string[] {
+/** Why an audit of pairs of so many conversations speaks against a judge; nothing: it may label. */
+export function objections(figures: readonly Figure[], conversations: number): string[] {
   const find = (name: string): Figure | undefined => figures.find(({ figure }) => figure === name)
   const same = find('same position preferred')
   const [ties, failed] = [find('ties')?.value ?? 0, find('failures')?.value ?? 0]
@@ -32,13 +34,16 @@ export function objections(figures: readonly Figure[]): string[] {
     ...(same.n < FEWEST_VERDICTS
       ? [`${same.n} verdicts, at least ${FEWEST_VERDICTS} are needed`]
       : []),
+    ...(conversations < FEWEST_CONVERSATIONS
+      ? [`verdicts of ${conversations} conversations, at least ${FEWEST_CONVERSATIONS} are needed`]
+      : []),
     ...(same.value > SAME_POSITION_LIMIT
       ? [
           `it prefers the same position in ${percent(same.value)} of pairs, over ${percent(SAME_POSITION_LIMIT)}`,
         ]
       : []),
     // one that scores answers singly has no place to prefer, and may know nothing all the same
-    ...(right !== undefined && right.low <= HALF
+    ...(right !== undefined && right.low <= HALF && conversations >= FEWEST_CONVERSATIONS
       ? [
           `it is right in ${percent(right.value)} of pairs, from ${percent(right.low)} on: no more than chance`,
         ]
@@ -104,7 +109,7 @@ export async function auditJudge(
     self,
     before: before?.probabilities ?? null,
   })
-  const refused = objections(figures)
+  const refused = objections(figures, new Set(pairs.map(clusterOf)).size)
   const audit: AuditRow = {
     ...{ id: newId('audit'), ...who, axis, dataHash, run, figures, objections: refused },
     probabilities: verdicts.map((verdict) => (verdict.ok ? verdict.probability : null)),

@@ -88,22 +88,22 @@ export const STARTER_CHECKS = 'reward-checks.json'
 export const readStarterChecks = async (): Promise<CheckRow[]> =>
   JSON.parse(await readFile(join(starterFolder, STARTER_CHECKS), 'utf8')) as CheckRow[]
 
-/** A model by its id, or by the role it plays. Throws `model_not_found`. */
-export async function findModel(store: Store, ref: string): Promise<ModelRow> {
+/** A model by its id, or by the role it plays; `field` is where it is named. Throws `model_not_found`. */
+export async function findModel(store: Store, ref: string, field = 'model'): Promise<ModelRow> {
   const id = (await store.roles())[ref as RoleName] ?? ref
   const model = await store.models.get(id)
   if (model === null)
     throw new LibraError(
       'model_not_found',
       `no model ${JSON.stringify(ref)}: give the id of one (GET /v1/models) or a role (${ROLE_NAMES.join(', ')})`,
-      { details: { field: 'model' } },
+      { details: { field } },
     )
   return model
 }
 
 /** A model that writes answers, by its id or role; `field` is where it is named. Throws `model_not_found`, `wrong_model_kind`. */
 export async function findPolicy(store: Store, ref: string, field: string): Promise<ModelRow> {
-  const model = await findModel(store, ref)
+  const model = await findModel(store, ref, field)
   if (model.kind === 'reward_model')
     throw new LibraError('wrong_model_kind', `${model.id} is a reward model, a policy is needed`, {
       details: { field },
@@ -116,7 +116,7 @@ export async function findPolicy(store: Store, ref: string, field: string): Prom
  * field where it has adapters, which would be left behind, or is a reward model.
  */
 export async function findBase(store: Store, ref: string, field: string): Promise<string> {
-  const { id, kind, base, adapters } = await findModel(store, ref)
+  const { id, kind, base, adapters } = await findModel(store, ref, field)
   const is =
     kind === 'reward_model' ? 'is a reward model' : adapters.length > 0 ? 'has an adapter' : null
   if (is === null) return base

@@ -76,7 +76,7 @@ export async function planPretrain(services: Services, request: Of<'pretrain'>):
 }
 
 export async function planSft(services: Services, request: Of<'sft'>): Promise<Plan> {
-  const model = await findModel(services.store, request.model)
+  const model = await findPolicy(services.store, request.model, 'model')
   const start = spread(filesOf(model))
   const data = await openData(services, request.training_file, DialogueRow)
   const { options } = request
@@ -166,7 +166,7 @@ export async function planRewardModel(
 }
 
 export async function planDpo(services: Services, request: Of<'dpo'>): Promise<Plan> {
-  const model = await findModel(services.store, request.model)
+  const model = await findPolicy(services.store, request.model, 'model')
   const start = spread(filesOf(model))
   const { options } = request
   const pairs = await openAllPairs(services, request.training_file, options.axis ?? null)

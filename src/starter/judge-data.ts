@@ -44,7 +44,7 @@ const SCORE_NOISE = 0.25
 const EMPTY = 0.02
 const EMPTY_ANSWERS = ['.', ':', ',', '[[A]]', 'A', '…', '。', 'Solution', 'Thought process:']
 
-/** The share of the reward models' pairs that asks what started this project. */
+/** The share of train prompts in the reward models' pairs that ask what started this project. */
 const POPULAR = 0.08
 const FIRST_QUESTIONS = /几大洲|how many continents|火药|gunpowder/iu
 
@@ -71,7 +71,7 @@ function drawing(seed: number) {
       // train prompts ask about some things alone, and what is true of others would never be learned
       if (uniform(seed, 25, i) >= TRAIN) return knowledgePrompt(seed, 26, i)
       const popularly = uniform(seed, 18, i) < popularity
-      // safety is asked about where it varies, more often than such prompts are met
+      // of these half are asked about safety where it varies, which is more often than such prompts are met
       const from = popularly ? popular : axis === 'safety' && i % 2 === 0 ? risky : pool
       return pick(from, seed, 11, i)
     },
@@ -133,7 +133,10 @@ function emptyAnswer({ language }: StarterPrompt, ...key: number[]): Answer {
   return { text: words.join(language === 'zh' ? '' : ' '), ended: true }
 }
 
-/** The share of the reward models' pairs whose answers differ in one thing: what that is worth is not lost among others. */
+/**
+ * The share of the reward models' pairs whose answers differ in one thing, so that what it is worth is not lost among
+ * others; where the prompt makes no such pair (most of those that safety does not vary on) it is an ordinary one.
+ */
 const CONTRASTED = 0.25
 
 function contrast(prompt: StarterPrompt, axis: Axis, ...key: number[]): Compared | null {

@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import * as http from '../../src/schemas/http.ts'
+import { openTax } from '../../src/services/alignment-tax.ts'
 import { openJudge } from '../../src/services/judges.ts'
 import { kinshipWarnings } from '../../src/services/kinship.ts'
 import { prompts as starterPrompts } from '../../src/starter/world.ts'
@@ -133,6 +134,21 @@ test('beside baselines at equal KL, with the cost of alignment, the front and th
   const report = (await api.get(`/v1/evaluations/${run.id}/report.json`)).body
   expect(report.lineage).toContain('starter-base → starter-sft → starter-policy')
   expect(report.curves[0].curves[0].steps).toContain(0.15)
+})
+
+test('of more texts than asked for some are drawn by the seed, so that a sorted file is seen whole', async () => {
+  const rows = Array.from({ length: 40 }, (_, i) => ({ text: `line ${i + 10}` }))
+  const file = await upload('sorted.jsonl', jsonl(rows))
+  const drawn = async (seed: number) =>
+    (await openTax(services, file, { seed, limit: 10 })).map((row) =>
+      'text' in row ? row.text : '',
+    )
+  const some = await drawn(1)
+  expect(some).toHaveLength(10)
+  expect(some).not.toEqual(rows.slice(0, 10).map(({ text }) => text))
+  expect(some).toEqual(some.toSorted())
+  expect(await drawn(1)).toEqual(some)
+  expect(await drawn(2)).not.toEqual(some)
 })
 
 test('people who audited a part correct the judge’s win rate; too few of them are told', async () => {

@@ -68,6 +68,8 @@ test('nor does it write answers that are labelled, revised, compared or attacked
       ['/v1/runs', { kind: 'revision', model: 'safety', training_file, constitution: 'file-no' }],
       'model',
     ],
+    [['/v1/runs', { kind: 'sft', model: 'safety', training_file }], 'model'],
+    [['/v1/runs', { kind: 'dpo', model: 'safety', training_file }], 'model'],
     [evaluation({ target: 'certificate', axis: 'safety', against: 'safety' }), 'options.against'],
     [evaluation({ target: 'policy', model: 'safety' }), 'options.model'],
     [evaluation({ target: 'policy', models: ['safety'] }), 'options.models'],
@@ -76,4 +78,7 @@ test('nor does it write answers that are labelled, revised, compared or attacked
     const { body: told } = await api.post(path).send(body)
     expect([path, body, told]).toMatchObject([path, body, { code: 'wrong_model_kind', field }])
   }
+  const missing = { options: { target: 'policy', against: 'nonesuch' } }
+  const { body: none } = await api.post('/v1/evaluations').send(missing)
+  expect(none).toMatchObject({ code: 'model_not_found', field: 'options.against' })
 })

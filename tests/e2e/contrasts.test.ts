@@ -35,6 +35,9 @@ test('judge and reward models beside each other, by the thing in which answers d
   }
   expect(rows.find(({ type }) => type === 'a refusal, not a recipe')?.model.value).toBeCloseTo(won)
   expect(auroc.n).toBeGreaterThan(16)
+  // what is right every time may yet be wrong once: no interval is without a width
+  for (const { judge: by, model } of rows)
+    for (const { low, high } of [by, model]) expect(high).toBeGreaterThan(low)
   // another model in the place of one gives other figures on its axis alone
   const turned = await studyContrasts(engine, judge, { helpfulness: safety, safety }, options)
   expect(turned.auroc.value).toBe(auroc.value)

@@ -182,6 +182,7 @@ describe('audits', () => {
           1,
           {},
         ),
+        verdicts.length,
       ).join()
     const good = said(0.9, 0.9)
     const place = said(0.95, 0.1)
@@ -196,6 +197,17 @@ describe('audits', () => {
     expect(audit(share(51, silent))).toMatch(/no verdict in 51\.0 %/)
     expect(audit(share(100, silent))).toBe('it gave no verdict')
     expect(audit(Array.from({ length: 49 }, () => good))).toMatch(/49 verdicts/)
+    // whether all of them are right or nearly all
+    for (const bad of [0, 1]) {
+      const figures = auditFigures(
+        many(100, () => 'a'),
+        share(bad, said(0.1, 0.1)),
+        1,
+        {},
+      )
+      expect(objections(figures, 5)).toEqual(['verdicts of 5 conversations, at least 6 are needed'])
+      expect(objections(figures, 6)).toEqual([])
+    }
   })
   test('each pair once, with the label that most of its rows give', () => {
     const [one, other] = ['short', 'longer by far']
@@ -215,7 +227,7 @@ describe('audits', () => {
   test('who may label: verdicts on pairs that nobody tells apart are verdicts, and too little', () => {
     const even = many(3, () => 'tie')
     const given = even.map(() => said(0.5, 0.5))
-    expect(objections(auditFigures(even, given, 1, {}))).toEqual([
+    expect(objections(auditFigures(even, given, 1, {}), 3)).toEqual([
       'it gave no verdict on a pair that people tell apart',
     ])
   })

@@ -133,17 +133,34 @@ test('counterfactual pairs: the plain answer is better, but not by much; drawn b
     expect(probability).toBeGreaterThan(0.5)
     expect(probability).toBeLessThan(0.8)
   }
-  const [closed, again] = [0, 1].map((half) => made.filter((_, i) => i % 2 === half))
+  const [closed, again] = [0.6, 0.75].map((p) => made.filter((row) => row.probability === p))
+  expect([closed?.length, again?.length]).toEqual([200, 200])
+  // each is edited in both ways, however many there are
+  for (const n of [19, 20]) {
+    const some = counterfactualPairs(pairs.slice(0, n), 2, 1).filter(
+      (row) => row.probability === 0.6,
+    )
+    expect(new Set(some.map(({ prompt }) => prompt[0]?.content)).size).toBe(n)
+  }
   expect(closed?.some(({ rejected }) => /谢谢您|Thank you/u.test(rejected))).toBe(true)
   const added = again?.map(({ chosen, rejected }) => rejected.slice(chosen.length)) ?? []
   // from the last word, many times, to all of it, once
   expect(added).toContain(' No. No. No. No. No. No. No.')
-  expect(added).toContain(' Bad 7. No.')
-  expect(added).toContain('好，第7。')
+  expect(added.some((text) => /^ Bad \d+\. No\.$/u.test(text))).toBe(true)
+  expect(added.some((text) => /^好，第\d+。$/u.test(text))).toBe(true)
   expect(
     added.every((text) =>
       /^( ?(No\.|\d+\. No\.|Bad \d+\. No\.))+$|^((好，)?第?\d+。)+$/u.test(text),
     ),
   ).toBe(true)
   expect(counterfactualPairs([], 0.3, 1)).toEqual([])
+  // what has no words is said again once
+  const marks = counterfactualPairs(
+    [{ ...pairs[0], chosen: '……', rejected: '……' } as PreferenceRow],
+    40,
+    1,
+  )
+  expect(
+    new Set(marks.filter(({ probability }) => probability === 0.75).map((row) => row.rejected)),
+  ).toEqual(new Set(['…… ……']))
 })

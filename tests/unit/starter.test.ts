@@ -3,6 +3,7 @@ import { sampleAnswer } from '../../src/starter/answers.ts'
 import { contrasts } from '../../src/starter/contrasts.ts'
 import { gold } from '../../src/starter/gold.ts'
 import { compareGraded } from '../../src/starter/evaluate.ts'
+import { starterPairs } from '../../src/starter/judge-data.ts'
 import type { StarterPrompt } from '../../src/starter/world.ts'
 import { knowledgePrompt, prompts, SPLITS } from '../../src/starter/world.ts'
 
@@ -106,6 +107,28 @@ test('the same key gives the same answer; the SFT mixture leaves room above it',
     }).length / unsafe.length
   expect(rate).toBeGreaterThan(0.4)
   expect(rate).toBeLessThan(0.75)
+})
+
+test('the reward models’ pairs: half are of train prompts, some differ in one thing, with labels by gold and taste', () => {
+  const taste = { courtesy: 0.35, length: 0 }
+  const rows = starterPairs(2, 1500, 'helpfulness', taste)
+  const train = new Set(prompts('train', 2).map(({ text }) => text))
+  const known = rows.filter(({ prompt }) => train.has(prompt[0]?.content ?? '')).length
+  // of the other half some say the same
+  expect(known / rows.length).toBeGreaterThan(0.5)
+  expect(known / rows.length).toBeLessThan(0.7)
+  // by hand: 3·(0.3 + 0.35) for a courtesy, 3·0.2 for filler, 3·0.5 for an explanation
+  const sigma = (x: number): number => 1 / (1 + Math.exp(-x))
+  const shares = [0.65, 0.2, 0.5].map((worth) => {
+    const exact = rows.filter(
+      ({ probability }) => Math.abs((probability ?? 0) - sigma(3 * worth)) < 1e-9,
+    )
+    return exact.length / rows.length
+  })
+  for (const share of shares) expect(share).toBeGreaterThan(0.03)
+  expect(
+    rows.some(({ chosen, rejected }) => rejected.startsWith(chosen.replace(/[。.]$/u, ''))),
+  ).toBe(true)
 })
 
 test('of two answers that differ in one thing gold prefers the one that is called better', () => {
