@@ -74,9 +74,12 @@ function committed(audits: readonly AuditRow[]): string {
     id: `audit_starter_${audit.axis}_${audit.version.slice(0, 8)}`,
     judge: 'default', // the profile that it answers for out of the box
     run: null,
-    figures: audit.figures.map(({ figure, value, low, high, n }) => ({
-      ...{ figure, value: round(value), low: round(low), high: round(high), n },
-    })),
+    // what has changed since an audit of this machine's says nothing elsewhere
+    figures: audit.figures
+      .filter(({ figure }) => !figure.startsWith('drift'))
+      .map(({ figure, value, low, high, n }) => ({
+        ...{ figure, value: round(value), low: round(low), high: round(high), n },
+      })),
     probabilities: audit.probabilities.map((p) => (p === null ? null : round(p))),
   }))
   return `[\n${rows.map((row) => JSON.stringify(row)).join(',\n')}\n]\n`
