@@ -83,7 +83,7 @@ program
   .option('--judge <profile>', 'whom the reward models learned from', 'default')
   .option('--helpfulness <model>', 'model or role', 'helpfulness')
   .option('--safety <model>', 'model or role', 'safety')
-  .option('--pairs <number>', 'of each kind', count, 200)
+  .option('--pairs <number>', 'of each kind at most', count, 1000)
   .action(async (flags: { judge: string; helpfulness: string; safety: string; pairs: number }) => {
     const { contrastStudy } = await import('./cli/study-contrasts.ts')
     await contrastStudy(flags)
