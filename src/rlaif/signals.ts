@@ -75,7 +75,12 @@ export async function opinionsOf(
     const score = (answers: readonly Answer[]) =>
       serving.score({ model, conversations: texts(answers), onTooLong: 'truncate' })
     const [newer, older] = [await score(now), await score(before)]
-    const won = newer.map(({ logit }, i) => (1 + Math.sign(logit - (older[i]?.logit ?? NaN))) / 2)
+    // equal answers in two places of two passes are rounded each its own way
+    const won = newer.map(({ logit }, i) =>
+      now[i]?.text === before[i]?.text
+        ? 0.5
+        : (1 + Math.sign(logit - (older[i]?.logit ?? NaN))) / 2,
+    )
     return won.length === 0 ? null : won.reduce((sum, x) => sum + x, 0) / won.length
   }
   const both = async ({ helpfulness, safety }: Record<Axis, ModelFiles>) => ({

@@ -45,11 +45,11 @@ const deviation = (values: readonly number[]): number =>
   Math.sqrt(mean(values.map((x) => (x - mean(values)) ** 2)))
 
 test('a score of helpfulness means the same in the next version, whose logits lie elsewhere', async () => {
-  const first = await trainOn(helpful(1, 400), { axis: 'helpfulness', epochs: 4 })
+  const first = await trainOn(helpful(1, 800), { axis: 'helpfulness', epochs: 2 })
   const old = await scores(first.model)
   // other pairs, another seed, and margins that spread the logits
-  const next = { axis: 'helpfulness', seed: 5, epochs: 6, margin: 'large' }
-  const second = await trainOn(helpful(2, 400), next)
+  const next = { axis: 'helpfulness', seed: 5, epochs: 3, margin: 'large' }
+  const second = await trainOn(helpful(2, 800), next)
   const now = await scores(second.model)
   const [a, b] = [first.calibration, second.calibration]
   if (a.kind !== 'win_rate' || b.kind !== 'win_rate') throw new Error('no win rates')

@@ -78,6 +78,9 @@ test('a loop whose reward models pay for what is worse is stopped, and the SFT p
   )
 }, 600_000)
 
+/** Prompts of a look. */
+const LOOK = 24
+
 test('what comes out is chosen on fresh verdicts: a good policy between an accepted and a worse one, with each vote noted once', async () => {
   const { policy, base, helpfulness, safety } = starterRoles()
   const sft = { base: policy.base, adapters: policy.adapters.slice(0, 1) }
@@ -90,7 +93,7 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
   const noted: string[] = []
   const asked = new Map<string, string[]>() // who answered what under which name
   const said = new Map<string, string[][]>() // each policy's answers of a look
-  // all but the good policy answer every second question with what they say to the one before it; the first answer of each look
+  // all but the good policy answer every fourth question with what they say to the one before it; the first answer of each look
   // has more tokens than the context when it is read again
   const staged: Engine = {
     ...engine,
@@ -101,7 +104,7 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
       const given = await engine.generate(request)
       const good = request.model.adapters.length === policy.adapters.length
       const mixed = given.map((answers, i) =>
-        good || i % 2 === 0 ? answers : (given[i - 1] ?? []),
+        good || i % 4 !== 1 ? answers : (given[i - 1] ?? []),
       )
       const [[first, ...answers] = [], ...rest] = mixed
       const all = [first ? [{ ...first, text: 'qz'.repeat(2000) }, ...answers] : answers, ...rest]
@@ -117,7 +120,7 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
   )
   const updated = await guardedUpdate(sft, sft, startWatch(), {
     ...{ serving: staged, rounds: 2, before: 0, progress: () => {} },
-    options: GuardOptions.parse({ every: 1, prompts: 24 }),
+    options: GuardOptions.parse({ every: 1, prompts: LOOK }),
     audit: { judge, prompts: harmless.map(({ id, messages }) => ({ id, messages })) },
     sampling: { maxNewTokens: 32, seed: 1 },
     signal: new AbortController().signal,
@@ -164,8 +167,8 @@ test('what comes out is chosen on fresh verdicts: a good policy between an accep
   const [looks, voted] = ['look', 'ballot'].map(
     (kind) => new Set([...asked].flatMap(([name, texts]) => (name.startsWith(kind) ? texts : []))),
   )
-  expect(looks?.size).toBeGreaterThanOrEqual(2 * 24)
-  expect(voted?.size).toBe(4 * 24)
+  expect(looks?.size).toBeGreaterThanOrEqual(2 * LOOK)
+  expect(voted?.size).toBe(4 * LOOK)
   expect([...(voted ?? [])].filter((text) => looks?.has(text))).toEqual([])
   for (const { signals } of decisions) expect(signals.surprise).toBeGreaterThan(0)
 }, 120_000)

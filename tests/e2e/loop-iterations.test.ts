@@ -86,9 +86,9 @@ test('a loop that is paused in the middle of a round and resumed ends as one tha
   expect(await partNames(whole)).toEqual(all)
   expect(run.summary).toMatchObject({ iterations: { done: 2, planned: 2 } })
   // here all prompts that were answered are shown
-  const told = (await api.get(`/v1/runs/${whole}/report.json`)).body as Json
-  expect(told['samples']).toHaveLength(12)
-  expect(told['samples_in_all']).toBe(12)
+  const report = (await api.get(`/v1/runs/${whole}/report.json`)).body as Json
+  expect(report['samples']).toHaveLength(12)
+  expect(report['samples_in_all']).toBe(12)
   // every policy that the guard looked at is measured, those in the catalogue under their names
   const looked = await post('/v1/evaluations', {
     options: { target: 'policy', checkpoints_of: whole, limit: 4, max_new_tokens: 4 },
