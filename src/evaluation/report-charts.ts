@@ -11,6 +11,12 @@ export const escape = (text: string): string =>
     .replaceAll('>', '&gt;')
     .replaceAll('"', '&quot;')
 
+export const number = (x: number): string => x.toFixed(Math.abs(x) >= 100 ? 1 : 3)
+
+/** A table that is wider than a phone scrolls by itself, also by keyboard. */
+export const wide = (label: string, table: string): string =>
+  `<div class="wide" role="region" tabindex="0" aria-label="${label}">${table}</div>`
+
 export const COLOURS = ['#0a66a8', '#b3500a', '#16794c', '#8b3fa0', '#7a6a00', '#c03060']
 
 export type Curve = { name: string; steps: readonly number[]; values: readonly (number | null)[] }

@@ -1,9 +1,9 @@
-import type { Axis } from '../schemas/feedback.ts'
 import { byPolicy, inChinese } from './figure-names.ts'
-import type { ResponseClass } from './response-class.ts'
-import { escape, intervalBar, lineChart, scaleOf } from './report-charts.ts'
-import { ofTail, planePlot, scatterPlot } from './report-planes.ts'
+import { escape, intervalBar, lineChart, number, scaleOf, wide } from './report-charts.ts'
+import { ofTail, planePlot } from './report-planes.ts'
 import type { Spot } from './report-planes.ts'
+import { sampleTables, scatter, shownOf } from './report-samples.ts'
+import type { ReportSample } from './report-samples.ts'
 import { votesCells, votesPlot, votesTable } from './report-votes.ts'
 import type { VoteRow } from './report-votes.ts'
 import type { Curve } from './report-charts.ts'
@@ -19,23 +19,6 @@ export type ReportFigure = Interval & {
   /** two-sided, by itself and corrected for all that were tested together */
   p?: number
   p_holm?: number
-}
-export type SampleAnswer = {
-  name: string
-  text: string
-  helpfulness?: number
-  safety?: number
-  /** what kind of answer it is, by rules */
-  class?: ResponseClass
-  safe_and_helpful?: boolean
-  /** P(this answer is better than the baseline’s) by the judge; null: no verdict */
-  verdicts?: Partial<Record<Axis, number | null>>
-}
-export type ReportSample = {
-  prompt: string
-  label?: 'safe' | 'unsafe' | null
-  category?: string | null
-  answers: SampleAnswer[]
 }
 /** What an evaluation, a loop or a run came to: as data, from which the page and the text are drawn. */
 export type Report = {
@@ -59,7 +42,6 @@ export type Report = {
   config: unknown
 }
 
-export const number = (x: number): string => x.toFixed(Math.abs(x) >= 100 ? 1 : 3)
 const interval = ({ low, high }: Interval): string => `${number(low)} … ${number(high)}`
 /** What was tested, by itself and corrected. */
 const tests = ({ p, p_holm }: ReportFigure): string[] =>
@@ -102,9 +84,6 @@ const FACTS: Record<string, string> = {
 
 const BOTH = ['en', 'zh'] as const
 
-/** How many samples are open; the rest are behind a fold. */
-const OPEN = 24
-
 /** One self-contained HTML file: no script, no network. Chinese and English labels. */
 export function renderHtml(report: Report): string {
   const { title, provenance, warnings, figures, plane = [], curves, samples, config } = report
@@ -127,7 +106,7 @@ ${section('Figures 指标', figureTables(figures))}
 ${section('Trade-off 权衡', frontOf(plane) + scatter(samples))}
 ${section('Votes on what is kept 对保留哪个策略的表决', votes.length === 0 ? '' : votesPlot(votes, BOTH) + wide('votes 表决', votesTable(votes, BOTH)))}
 ${section('Curves 曲线', curves.length === 0 ? '' : `<div class="charts">${curves.map((plot) => lineChart(plot.title, plot.curves)).join('')}</div>`)}
-${section('Samples 样例', shownOf(report) + sampleTables(samples))}
+${section('Samples 样例', shownOf(samples.length, report.samples_in_all) + sampleTables(samples))}
 ${section('Lineage 谱系', lineage.length === 0 ? '' : `<ul>${lineage.map((line) => `<li>${escape(line)}</li>`).join('')}</ul>`)}
 ${section('Configuration 配置', `<pre tabindex="0" role="region" aria-label="configuration 配置">${escape(JSON.stringify(config, null, 1))}</pre>`)}
 </main></body></html>`
@@ -140,10 +119,6 @@ const chinese = (figure: string): string => {
 
 const intervalCell = (x: Interval): string =>
   `<td class="number">${number(x.value)} <small>[${interval(x)}]</small></td>`
-
-/** A table that is wider than a phone scrolls by itself, also by keyboard. */
-const wide = (label: string, table: string): string =>
-  `<div class="wide" role="region" tabindex="0" aria-label="${label}">${table}</div>`
 
 /** What is a difference from a baseline, and what stands for itself. */
 const parted = (figures: readonly ReportFigure[]): ReportFigure[][] =>
@@ -211,63 +186,6 @@ function onePlane(title: string, y: string, plane: readonly Spot[]): string {
   )
   const table = `<table class="front"><thead><tr>${head.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`
   return planePlot(title, { x, y }, plane) + wide(title, table)
-}
-
-/** Each answer in the plane of both axes, by who gave it; a point opens its answer. */
-function scatter(samples: readonly ReportSample[]): string {
-  const names = [...new Set(samples.flatMap(({ answers }) => answers.map(({ name }) => name)))]
-  const groups = names.map((name) => ({
-    name,
-    points: samples.flatMap(({ prompt, answers }, i) =>
-      answers.flatMap((answer) =>
-        answer.name !== name || answer.helpfulness === undefined || answer.safety === undefined
-          ? []
-          : [{ x: answer.helpfulness, y: answer.safety, label: prompt, link: `#sample-${i + 1}` }],
-      ),
-    ),
-  }))
-  if (groups.every(({ points }) => points.length === 0)) return ''
-  const title = 'Helpfulness against safety 有用性与安全性'
-  return scatterPlot(title, { x: 'helpful 有用', y: 'safe 安全' }, groups)
-}
-
-/** What is known of a text, small behind it. */
-const notes = (known: readonly (string | null | undefined)[]): string =>
-  known
-    .filter((each) => each != null)
-    .map((each) => ` <small>${escape(each.replaceAll('_', ' '))}</small>`)
-    .join('')
-
-function shownOf({ samples, samples_in_all: all = samples.length }: Report): string {
-  const shown = samples.length
-  return shown === all
-    ? ''
-    : `<p>${shown} of ${all} are here, and in the scatter plot. 共 ${all} 条，此处与散点图中有 ${shown} 条。</p>`
-}
-
-function sampleTables(samples: readonly ReportSample[]): string {
-  if (samples.length === 0) return ''
-  const names = [...new Set(samples.flatMap(({ answers }) => answers.map(({ name }) => name)))]
-  const head = ['prompt 问题', ...names].map((name) => `<th scope="col">${escape(name)}</th>`)
-  const row = ({ prompt, label, category, answers }: ReportSample, i: number): string => {
-    const cells = names.map((name) => {
-      const answer = answers.find((each) => each.name === name)
-      const scores =
-        answer?.helpfulness === undefined || answer.safety === undefined
-          ? undefined
-          : `${number(answer.helpfulness)} / ${number(answer.safety)}`
-      return `<td>${escape(answer?.text ?? '')}${notes([scores, answer?.class])}</td>`
-    })
-    return `<tr id="sample-${i + 1}"><td>${escape(prompt)}${notes([label, category])}</td>${cells.join('')}</tr>`
-  }
-  const rows = samples.map(row)
-  const table = (part: readonly string[], label: string): string =>
-    wide(
-      label,
-      `<table class="samples"><thead><tr>${head.join('')}</tr></thead><tbody>${part.join('')}</tbody></table>`,
-    )
-  const rest = rows.slice(OPEN)
-  return `${table(rows.slice(0, OPEN), 'samples 样例')}${rest.length === 0 ? '' : `<details><summary>${rest.length} more 更多</summary>${table(rest, 'more samples 更多样例')}</details>`}`
 }
 
 /** The figures and where they come from as Markdown, for a pull request. */

@@ -1,5 +1,6 @@
 import type { Engine } from '../engine/engine.ts'
-import type { Report, ReportSample } from '../evaluation/report.ts'
+import type { Report } from '../evaluation/report.ts'
+import type { ReportSample } from '../evaluation/report-samples.ts'
 import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import type { LoopResult } from '../rlaif/world.ts'

@@ -9,7 +9,8 @@ import {
   policyFigures,
 } from '../evaluation/policy-measures.ts'
 import type { MeasuredAnswer, MeasuredPrompt, PolicyFigure } from '../evaluation/policy-measures.ts'
-import type { Report, ReportSample, SampleAnswer } from '../evaluation/report.ts'
+import type { Report } from '../evaluation/report.ts'
+import type { ReportSample, SampleAnswer } from '../evaluation/report-samples.ts'
 import { classify } from '../evaluation/response-class.ts'
 import { clusteredShare } from '../evaluation/shares.ts'
 import { gateCurve, tradeOff } from '../evaluation/trade-off.ts'

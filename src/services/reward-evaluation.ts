@@ -1,6 +1,6 @@
 import type { ModelFiles } from '../engine/engine.ts'
 import { cancelled, LibraError } from '../errors.ts'
-import type { ReportSample } from '../evaluation/report.ts'
+import type { ReportSample } from '../evaluation/report-samples.ts'
 import {
   accuracyFigures,
   crossFigures,
