@@ -26,13 +26,7 @@ export async function studyTheGuard(
 
 function print(figures: readonly StudyFigures[]): void {
   const stops = tableOf([
-    'failure',
-    'loops',
-    'stopped',
-    'gold fell',
-    'rounds to the stop',
-    'harmed',
-    'missed',
+    ...['failure', 'loops', 'stopped', 'gold fell', 'rounds to the stop', 'harmed', 'missed'],
   ])
   for (const { failure, loops, stopped, fell, delay, harmed, missed } of figures)
     stops.push([
