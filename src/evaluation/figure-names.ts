@@ -73,16 +73,21 @@ const named = (figure: string): string | undefined => {
   return several === undefined ? CHINESE[figure] : figure.replace(...several)
 }
 
-const CATEGORY = ', category '
+/** What a figure may be of alone, behind its name. */
+const OF_SOME: readonly (readonly [mark: string, name: (which: string) => string])[] = [
+  [', category ', (which) => `，类别 ${which}`],
+  [', turn ', (which) => `，第 ${which} 轮`],
+]
 
-/** A figure's name in Chinese, also behind the name of its policy and before that of a category; null where it has none. */
+/** A figure's name in Chinese, also behind the name of its policy and before that of a category or turn; null where it has none. */
 export function inChinese(figure: string): string | null {
   const whole = named(figure)
   if (whole !== undefined) return whole
-  const category = figure.indexOf(CATEGORY)
-  if (category >= 0) {
-    const name = inChinese(figure.slice(0, category))
-    return name === null ? null : `${name}，类别 ${figure.slice(category + CATEGORY.length)}`
+  for (const [mark, nameOf] of OF_SOME) {
+    const from = figure.indexOf(mark)
+    if (from < 0) continue
+    const name = inChinese(figure.slice(0, from))
+    return name === null ? null : `${name}${nameOf(figure.slice(from + mark.length))}`
   }
   const at = figure.indexOf(': ')
   const rest = at < 0 ? undefined : named(figure.slice(at + 2))

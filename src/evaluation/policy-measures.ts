@@ -27,6 +27,8 @@ export type MeasuredPrompt = {
   promptClass?: PromptClass | null
   category?: string | undefined
   cluster: string
+  /** of its conversation, from 1, where some prompts have several */
+  turn?: number
   answers: readonly (readonly MeasuredAnswer[])[]
 }
 
@@ -149,6 +151,7 @@ export async function policyFigures(
       () => discrimination(policy, at, prompts, seed),
       ...measures(samples).map((m) => () => compare(m, policy, at, prompts, seed, false)),
       ...categoriesOf(prompts).map((kind) => () => ofCategory(kind, policy, at, prompts, seed)),
+      ...turnsOf(prompts).map((turn) => () => ofTurn(turn, policy, at, prompts, seed)),
       () => languageGap(policy, at, prompts, seed),
       () => diversity(policy, at, prompts),
     ]
@@ -239,6 +242,22 @@ const ofCategory = (
 ): PolicyFigure[] =>
   jointRate({ figure: `safe and helpful, category ${kind}`, policy, at }, prompts, seed, {
     applies: ({ category }) => category === kind,
+  })
+
+/** The turns of conversations, where some have several. */
+export const turnsOf = (prompts: readonly MeasuredPrompt[]): number[] =>
+  [...new Set(prompts.flatMap(({ turn }) => turn ?? []))].sort((a, b) => a - b)
+
+/** The joint rate of one turn. */
+const ofTurn = (
+  turn: number,
+  policy: string,
+  at: number,
+  prompts: readonly MeasuredPrompt[],
+  seed: number,
+): PolicyFigure[] =>
+  jointRate({ figure: `safe and helpful, turn ${turn}`, policy, at }, prompts, seed, {
+    applies: (prompt) => prompt.turn === turn,
   })
 
 /** The joint rate of the policy at a place beside the baseline's, over the prompts that it applies to. */

@@ -20,6 +20,8 @@ export type ReportSample = {
   prompt: string
   label?: 'safe' | 'unsafe' | null
   category?: string | null
+  /** of its conversation, from 1, where some prompts have several */
+  turn?: number
   answers: SampleAnswer[]
 }
 
@@ -62,7 +64,7 @@ export function sampleTables(samples: readonly ReportSample[]): string {
   if (samples.length === 0) return ''
   const names = [...new Set(samples.flatMap(({ answers }) => answers.map(({ name }) => name)))]
   const head = ['prompt 问题', ...names].map((name) => `<th scope="col">${escape(name)}</th>`)
-  const row = ({ prompt, label, category, answers }: ReportSample, i: number): string => {
+  const row = ({ prompt, label, category, turn, answers }: ReportSample, i: number): string => {
     const cells = names.map((name) => {
       const answer = answers.find((each) => each.name === name)
       const scores =
@@ -71,7 +73,7 @@ export function sampleTables(samples: readonly ReportSample[]): string {
           : `${number(answer.helpfulness)} / ${number(answer.safety)}`
       return `<td>${escape(answer?.text ?? '')}${notes([scores, answer?.class])}</td>`
     })
-    return `<tr id="sample-${i + 1}"><td>${escape(prompt)}${notes([label, category])}</td>${cells.join('')}</tr>`
+    return `<tr id="sample-${i + 1}"><td>${escape(prompt)}${notes([label, category, turn === undefined ? null : `turn ${turn} 第 ${turn} 轮`])}</td>${cells.join('')}</tr>`
   }
   const rows = samples.map(row)
   const table = (part: readonly string[], label: string): string =>

@@ -8,11 +8,15 @@ import { compareAtOnce, compareByScores, compareInWriting, LETTERS, scoreAnswers
 import type { Answered } from './ways.ts'
 import type { Failed, Failure, Respondent, Usage, Watch } from './respondent.ts'
 
+/** An answer; where the conversations of the two have parted, the turns since they did, with the answer as the last one. */
+export type Said = string | readonly Message[]
+
 export type Comparison = {
   axis: Axis
+  /** what both answer, or, where their conversations have parted, as far as they are the same */
   prompt: readonly Message[]
-  a: string
-  b: string
+  a: Said
+  b: Said
   /** which answer is shown first; both in turn by default */
   order?: Order
   /** what to judge by instead of the axis in general; drawn where the judge has a constitution */
@@ -106,23 +110,11 @@ export type InWriting = { question: Message[]; said(text: string): Message; verd
 export type Wording = {
   /** changes with every word: labels of different versions are never mixed unseen */
   version: string
-  compare(
-    axis: Axis,
-    prompt: readonly Message[],
-    a: string,
-    b: string,
-    principle?: string,
-  ): Message[]
+  compare(axis: Axis, prompt: readonly Message[], a: Said, b: Said, principle?: string): Message[]
   /** `A` safe, `B` unsafe; null: this judge has learned comparisons alone */
   assess: ((prompt: readonly Message[], answer: string) => Message[]) | null
   /** a comparison answered in prose; what it said as a turn; the turn after it, answered with `A` or `B` */
-  explain(
-    axis: Axis,
-    prompt: readonly Message[],
-    a: string,
-    b: string,
-    principle?: string,
-  ): InWriting
+  explain(axis: Axis, prompt: readonly Message[], a: Said, b: Said, principle?: string): InWriting
   /** answered with `1` to `10` */
   score(aim: Aim, prompt: readonly Message[], answer: string): Message[]
   /** the same in prose first, as of a comparison */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Message } from '../schemas/chat.ts'
 import type { Axis } from '../schemas/feedback.ts'
-import type { Aim, InWriting, Wording } from './judge.ts'
+import type { Aim, InWriting, Said, Wording } from './judge.ts'
 import { languageOf } from './language.ts'
 import { OPENAI_WORDS as WORDS } from './openai-words.ts'
 
@@ -38,24 +38,40 @@ function fenced(document: unknown, ask: string): string {
 
 const turns = (messages: readonly Message[]): unknown[] =>
   messages.map(({ role, content }) => ({ role, content }))
+const shown = (said: Said): unknown => (typeof said === 'string' ? said : turns(said))
 const system = (content: string): Message => ({ role: 'system', content })
 const user = (content: string): Message => ({ role: 'user', content })
+
+/** What two answers are compared by, and the two fenced before the question that `ask` words. */
+function compared(
+  axis: Axis,
+  prompt: readonly Message[],
+  a: Said,
+  b: Said,
+  principle: string | undefined,
+) {
+  const words = WORDS[languageOf(prompt)]
+  const criterion = principle === undefined ? words.criterion[axis] : words.principle(principle)
+  const parted = typeof a === 'string' && typeof b === 'string' ? '' : ` ${words.parted}`
+  const document = { dialogue: turns(prompt), answer_A: shown(a), answer_B: shown(b) }
+  return {
+    words,
+    rules: `${words.compare}${parted} ${criterion}\n${words.rules}`,
+    which: principle === undefined ? words.which[axis] : words.whichByPrinciple,
+    before: (ask: string) => user(fenced(document, ask)),
+  }
+}
 
 /** Which of two answers is better on one axis: answered with `A` or `B`. For large instruction-tuned models. */
 export function openAiComparePrompt(
   axis: Axis,
   prompt: readonly Message[],
-  a: string,
-  b: string,
+  a: Said,
+  b: Said,
   principle?: string,
 ): Message[] {
-  const words = WORDS[languageOf(prompt)]
-  const criterion = principle === undefined ? words.criterion[axis] : words.principle(principle)
-  const which = principle === undefined ? words.which[axis] : words.whichByPrinciple
-  return [
-    system(`${words.compare} ${criterion}\n${words.rules}\n${words.letter}`),
-    user(fenced({ dialogue: turns(prompt), answer_A: a, answer_B: b }, which)),
-  ]
+  const { words, rules, which, before } = compared(axis, prompt, a, b, principle)
+  return [system(`${rules}\n${words.letter}`), before(which)]
 }
 
 /** Whether one answer is safe, absolutely: `A` yes, `B` no. */
@@ -71,18 +87,13 @@ export function openAiSafetyPrompt(prompt: readonly Message[], answer: string): 
 function explain(
   axis: Axis,
   prompt: readonly Message[],
-  a: string,
-  b: string,
+  a: Said,
+  b: Said,
   principle?: string,
 ): InWriting {
-  const words = WORDS[languageOf(prompt)]
-  const criterion = principle === undefined ? words.criterion[axis] : words.principle(principle)
-  const which = principle === undefined ? words.which[axis] : words.whichByPrinciple
+  const { words, rules, which, before } = compared(axis, prompt, a, b, principle)
   return {
-    question: [
-      system(`${words.compare} ${criterion}\n${words.rules}`),
-      user(fenced({ dialogue: turns(prompt), answer_A: a, answer_B: b }, words.explain)),
-    ],
+    question: [system(rules), before(words.explain)],
     // what a judge writes may repeat what it read
     said: (text) => ({ role: 'assistant', content: escaped(text) }),
     verdict: user(which),

@@ -1,6 +1,6 @@
 import type { Message } from '../schemas/chat.ts'
 import type { Axis } from '../schemas/feedback.ts'
-import type { Aim, Wording } from './judge.ts'
+import type { Aim, Said, Wording } from './judge.ts'
 
 const LOCAL_PROMPT_VERSION = 'local-3'
 
@@ -31,20 +31,27 @@ const flat = (text: string): string => text.replace(/\s*[\n\r\u0085\u2028\u2029]
 const transcript = (messages: readonly Message[]): string =>
   messages.map(({ content }) => flat(content)).join('\n')
 
+/** An answer on one line, of conversations that have parted with what was said since; of these the end counts. */
+function onOneLine(said: Said, clip: Clip | undefined): string {
+  const [line, keep] =
+    typeof said === 'string'
+      ? ([flat(said), 'start'] as const)
+      : ([flat(transcript(said)), 'end'] as const)
+  return clip === undefined ? line : clipText(line, clip.answer, keep)
+}
+
 /** Which of two answers is better on one axis: answered with `A` or `B`. Short, for local models of any size. */
 export function localJudgePrompt(
   axis: Axis,
   prompt: readonly Message[],
-  a: string,
-  b: string,
+  a: Said,
+  b: Said,
   clip?: Clip,
   principle?: string,
 ): Message[] {
   const dialogue = transcript(prompt)
   const asked = clip === undefined ? dialogue : clipText(dialogue, clip.prompt, 'end')
-  const [first, second] = [a, b].map((answer) =>
-    clip === undefined ? flat(answer) : clipText(flat(answer), clip.answer, 'start'),
-  )
+  const [first, second] = [a, b].map((said) => onOneLine(said, clip))
   const question = principle === undefined ? QUESTION[axis] : flat(principle)
   const content = `${question}\n${asked}\nA: ${first ?? ''}\nB: ${second ?? ''}`
   return [{ role: 'user', content }]
@@ -58,8 +65,7 @@ export function localSafetyPrompt(
 ): Message[] {
   const dialogue = transcript(prompt)
   const asked = clip === undefined ? dialogue : clipText(dialogue, clip.prompt, 'end')
-  const read = clip === undefined ? flat(answer) : clipText(flat(answer), clip.answer, 'start')
-  return [{ role: 'user', content: `${ABSOLUTE}\n${asked}\nA: ${read}` }]
+  return [{ role: 'user', content: `${ABSOLUTE}\n${asked}\nA: ${onOneLine(answer, clip)}` }]
 }
 
 export const scoreQuestion = ({ axis, criterion }: Aim): string =>

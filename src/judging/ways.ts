@@ -3,6 +3,7 @@ import type {
   InWriting,
   Order,
   Rationale,
+  Said,
   Scored,
   ScoreVerdict,
   Wording,
@@ -21,6 +22,15 @@ export type Answered = Choice & {
   scores?: readonly [number, number]
 }
 type Compare = (comparisons: readonly Comparison[], watch?: Watch) => Promise<Answered[][]>
+
+/** The answer itself. */
+export const answerOf = (said: Said): string =>
+  typeof said === 'string' ? said : (said.at(-1)?.content ?? '')
+/** What it answers, and the answer. */
+const dialogueOf = (prompt: readonly Message[], said: Said): [readonly Message[], string] => [
+  typeof said === 'string' ? prompt : [...prompt, ...said.slice(0, -1)],
+  answerOf(said),
+]
 
 /** What is of the two answers of a comparison, in each order that is asked. */
 function shown<T>(a: T, b: T, order: Order = 'both'): (readonly [T, T])[] {
@@ -116,8 +126,8 @@ export const compareByScores =
     // of many answers to one prompt each is in many pairs, and is asked about once
     const asked = new Map<string, { messages: Message[]; options: readonly string[] }>()
     const keys = comparisons.map(({ axis, prompt, a, b }) =>
-      [a, b].map((answer) => {
-        const messages = wording.score({ axis }, prompt, answer)
+      [a, b].map((said) => {
+        const messages = wording.score({ axis }, ...dialogueOf(prompt, said))
         const key = JSON.stringify(messages)
         asked.set(key, { messages, options: SCORES })
         return key

@@ -58,7 +58,9 @@ export const onRequest = {
       ...['bomb', 'explosive', 'gunpowder', 'poison', 'weapon', 'drug', 'kill', 'steal', 'hack'],
       ...['炸弹', '炸药', '火药', '毒', '武器', '杀', '偷', '黑客', '攻击'],
     ])
-    .describe('of the baseline `refuse_on_keyword`; letters of either case'),
+    .describe(
+      'of the baseline `refuse_on_keyword`: in anything the user says, letters of either case',
+    ),
   tax: z
     .union([z.literal('starter'), fileId])
     .optional()

@@ -5,10 +5,12 @@ import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import type { ReportSample } from '../evaluation/report-samples.ts'
 import type { Judge } from '../judging/judge.ts'
 import type { Axis } from '../schemas/feedback.ts'
-import { answerPrompts, clusterOf, oneCluster } from './policy-answers.ts'
-import type { Answer, Asking } from './policy-answers.ts'
+import { clusterOf, oneCluster } from './policy-answers.ts'
+import type { Asking } from './policy-answers.ts'
 import { askJudge } from './policy-judging.ts'
 import type { Services } from './services.ts'
+import { answerTurns, comparisonOf } from './turns.ts'
+import type { Conversed } from './turns.ts'
 
 type Input = Asking & {
   policies: readonly { name: string; files: ModelFiles }[]
@@ -29,22 +31,24 @@ export async function meet(
   warnings: string[]
   more: { axis: Axis; standings: Standing[]; circles: string[][] }
 }> {
-  const { prompts, options } = asking
-  const warnings = oneCluster(prompts)
+  const { options } = asking
+  const warnings = oneCluster(asking.prompts)
   // 1. everybody answers
-  const answered: Answer[][][] = []
-  for (const policy of policies) answered.push(await answerPrompts(services, policy, asking))
-  const textOf = (policy: number, prompt: number, sample: number): string =>
-    answered[policy]?.[prompt]?.[sample]?.text ?? ''
+  const answered: Conversed[] = []
+  for (const policy of policies) answered.push(await answerTurns(services, policy, asking))
+  const turns = answered[0]?.asked ?? []
+  const several = turns.some(({ turn }) => turn > 1)
   // 2. everybody meets everybody
   const names = policies.map(({ name }) => name)
   const pairs = pairings(names.length)
-  const verdicts: number[][][] = prompts.map(() => pairs.map(() => []))
+  const verdicts: number[][][] = turns.map(() => pairs.map(() => []))
   for (const [pair, [i, j]] of pairs.entries()) {
-    const comparisons = prompts.flatMap(({ messages: prompt }, p) =>
-      Array.from({ length: options.samples }, (_, s) => ({
-        ...{ axis, prompt, a: textOf(i, p, s), b: textOf(j, p, s) },
-      })),
+    const [a, b] = [answered[i], answered[j]]
+    if (a === undefined || b === undefined) continue
+    const comparisons = turns.flatMap((_, turn) =>
+      Array.from({ length: options.samples }, (_, sample) =>
+        comparisonOf(axis, a, b, { turn, sample }),
+      ),
     )
     const between = `${names[i] ?? ''} and ${names[j] ?? ''}`
     const given = await askJudge(judge, comparisons, `judge: ${between}`, asking)
@@ -56,9 +60,9 @@ export async function meet(
       warnings.push(`${between}: the judge gave no verdict on ${failed} of ${given.length}`)
   }
   // 3. what it comes to
-  const rounds = prompts.map((prompt, p) => ({
-    cluster: clusterOf(prompt),
-    verdicts: verdicts[p] ?? [],
+  const rounds = turns.map((asked, t) => ({
+    cluster: clusterOf(asked),
+    verdicts: verdicts[t] ?? [],
   }))
   const { figures, standings, circles } = arenaFigures(names, rounds, options.seed)
   for (const circle of circles)
@@ -67,9 +71,10 @@ export async function meet(
     )
   return {
     ...{ figures, warnings, more: { axis, standings, circles } },
-    samples: prompts.map(({ messages, label = null, category = null }, p) => ({
+    samples: turns.map(({ messages, label = null, category = null, turn }, t) => ({
       ...{ prompt: messages.at(-1)?.content ?? '', label, category },
-      answers: names.map((name, i) => ({ name, text: textOf(i, p, 0) })),
+      ...(several ? { turn } : {}),
+      answers: names.map((name, i) => ({ name, text: answered[i]?.answers[t]?.[0]?.text ?? '' })),
     })),
   }
 }

@@ -24,16 +24,10 @@ export async function askedPrompts(
           const row = rows[i]
           return row === undefined ? [] : [{ ...row, number: i + 1 }]
         })
-  const unasked = prompts.reduce((sum, { unasked: turns = 0 }) => sum + turns, 0)
   const warnings = [
     ...(prompts.length < rows.length
       ? [`${prompts.length} of ${rows.length} prompts were asked (options.limit)`]
       : []),
-    ...(unasked === 0
-      ? []
-      : [
-          `${unasked} later turns of ${prompts.length} questions were not asked: each is about the answer to the turn before it`,
-        ]),
     // in an arena nothing goes by pairs
     ...(target === 'arena' ? [] : withoutLookAlike(prompts)),
   ]

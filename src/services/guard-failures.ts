@@ -2,6 +2,7 @@ import { sigmoid } from '../evaluation/calibration.ts'
 import { classify, isRefusal } from '../evaluation/response-class.ts'
 import { orderedVerdict } from '../judging/judge.ts'
 import type { Judge } from '../judging/judge.ts'
+import { answerOf } from '../judging/ways.ts'
 import type { PreferenceRow } from '../schemas/feedback.ts'
 
 /** What a judge pays for beside what it was taught. */
@@ -28,7 +29,7 @@ export const leaning = (judge: Judge, { name, worth, safe }: Taste): Judge => ({
     return verdicts.map((verdict, i) => {
       const asked = comparisons[i]
       if (!verdict.ok || asked === undefined) return verdict
-      const by = worth(asked.a) - worth(asked.b)
+      const by = worth(answerOf(asked.a)) - worth(answerOf(asked.b))
       const [first, second] = verdict.orders.map((p) => (p === null ? null : moved(p, by)))
       return { ...verdict, ...orderedVerdict([first ?? null, second ?? null]) }
     })

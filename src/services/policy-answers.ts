@@ -8,8 +8,14 @@ import type { Services } from './services.ts'
 /** Prompts per call of the engine: a stop is felt between them. */
 export const PART = 100
 
-/** `number`: its place in its file, from 1, where only some were drawn */
-export type AskedPrompt = EvaluationPrompt & { cluster?: string; number?: number }
+/**
+ * `number`: its place in its file, from 1, where only some were drawn; `later`: what the user says after each answer
+ */
+export type AskedPrompt = EvaluationPrompt & {
+  cluster?: string
+  number?: number
+  later?: readonly string[]
+}
 /** What a prompt is resampled with: its template where that is known, else its conversation. */
 export const clusterOf = ({ cluster, messages }: AskedPrompt): string =>
   cluster ?? conversationOf({ prompt: messages })

@@ -10,6 +10,8 @@ import type { Axis } from '../schemas/feedback.ts'
 import { answerLogprobs, answerPrompts, clusterOf, PART, scoreAnswers } from './policy-answers.ts'
 import type { Answer, AskedPrompt, Asking } from './policy-answers.ts'
 import type { Services } from './services.ts'
+import { converse, withSystem } from './turns.ts'
+import type { Conversed } from './turns.ts'
 
 /** Of best of n: more is not sampled, and a warning says so. */
 const MOST = 64
@@ -28,7 +30,7 @@ type Input = Omit<Asking, 'options'> & {
   options: Asking['options'] & BaselineOptions & { threshold: number }
   rewards: Record<Axis, ModelFiles>
 }
-type Beside = { name: string; answers: Answer[][] }
+type Beside = Conversed & { name: string }
 
 /**
  * The n of best-of-n at a KL: the least n with ln n − (n − 1)/n ≥ kl. That is an upper bound of its KL (duplicates and
@@ -47,12 +49,13 @@ export function samplesAtKl(kl: number): number {
 export async function baselinesBeside(
   services: Pick<Services, 'serving'>,
   { reference, policies }: { reference: Contender; policies: readonly Contender[] },
-  answered: readonly (readonly Answer[][])[],
+  answered: readonly Conversed[],
   input: Input,
 ): Promise<{ beside: Beside[]; figures: PolicyFigure[]; warnings: string[] }> {
-  const { prompts, options } = input
+  const { options } = input
   const warnings: string[] = []
-  const clusters = prompts.map(clusterOf)
+  const own = answered[0] ?? { asked: [], answers: [] }
+  const clusters = own.asked.map(clusterOf)
   const figures: PolicyFigure[] = []
   const tell = (policy: string, kl: readonly number[]): number => {
     const figure = { figure: 'KL to the baseline', policy }
@@ -62,7 +65,7 @@ export async function baselinesBeside(
   const logprobs = (
     { name, files }: Contender,
     answers: readonly (readonly Answer[])[],
-    asked: readonly AskedPrompt[] = prompts,
+    asked: readonly AskedPrompt[],
   ) =>
     answerLogprobs(services, { stage: `likelihood by ${name}`, model: files }, answers, {
       ...input,
@@ -73,9 +76,9 @@ export async function baselinesBeside(
   // 1. how far the policies went
   const went: number[] = []
   for (const [k, policy] of policies.entries()) {
-    const answers = answered[k + 1] ?? []
-    const [own, before] = [await logprobs(policy, answers), await logprobs(reference, answers)]
-    went.push(tell(policy.name, apart(own, before)))
+    const { answers, asked } = answered[k + 1] ?? own
+    const now = await logprobs(policy, answers, asked)
+    went.push(tell(policy.name, apart(now, await logprobs(reference, answers, asked))))
   }
   // 2. what goes as far, or needs no training at all
   const beside: Beside[] = []
@@ -88,52 +91,68 @@ export async function baselinesBeside(
         `best of ${n} stays below the policy’s KL of ${kl.toFixed(2)}: no more than ${MOST} answers are sampled`,
       )
     const name = `best of ${n}`
-    beside.push({ name, answers: await bestOf(services, n, reference, input) })
-    tell(name, new Array<number>(prompts.length).fill(bound))
+    const best = await converse(input, (turn) =>
+      bestOf(services, n, reference, {
+        ...input,
+        ...turn,
+        options: { ...options, ...turn.options },
+      }),
+    )
+    beside.push({ name, ...best })
+    tell(name, new Array<number>(best.asked.length).fill(bound))
   }
   if (options.baselines.includes('system_prompt')) {
-    const asked = withSystem(prompts, options.system_prompt)
     const name = 'system prompt'
-    const answers = await answerPrompts(
-      services,
-      { name, files: reference.files },
-      { ...input, prompts: asked },
+    const under = (asked: readonly AskedPrompt[]) => withSystem(asked, options.system_prompt)
+    const { asked, answers } = await converse(input, (turn) =>
+      answerPrompts(
+        services,
+        { name, files: reference.files },
+        { ...turn, prompts: under(turn.prompts) },
+      ),
     )
-    beside.push({ name, answers })
-    tell(name, apart(await logprobs(reference, answers, asked), await logprobs(reference, answers)))
+    beside.push({ name, asked, answers })
+    const now = await logprobs(reference, answers, under(asked))
+    tell(name, apart(now, await logprobs(reference, answers, asked)))
   }
   if (options.baselines.includes('refuse_on_keyword')) {
-    const flagged = prompts.map(({ messages }) => hasWord(messages.at(-1)?.content ?? '', options))
-    const refusals = prompts.map(({ messages }): Answer[] => {
-      const text = REFUSALS[languageOf(messages.at(-1)?.content ?? '')]
-      return [{ text, ended: true, tokens: 0 }]
-    })
-    const costs = await logprobs(reference, refusals)
     const name = 'refuse on keyword'
-    beside.push({
-      name,
-      answers: (answered[0] ?? []).map((own, i) =>
-        flagged[i] === true ? own.map(() => refusals[i]?.[0] ?? NOTHING) : own,
-      ),
-    })
+    const refused = await refuseOnKeyword(own, input)
+    beside.push({ name, ...refused })
+    const refusals = refused.answers.map((answers) => answers.slice(0, 1))
+    const costs = await logprobs(reference, refusals, refused.asked)
     // where it always refuses its KL is −log π_ref of the refusal, elsewhere it is the reference
-    const kl = flagged.map((is, i) => (is ? -(costs[i]?.[0] ?? NaN) : 0))
-    tell(name, kl)
+    tell(
+      name,
+      refused.asked.map((turn, i) => (hasWord(turn, options) ? -(costs[i]?.[0] ?? NaN) : 0)),
+    )
   }
   return { beside, figures, warnings }
 }
 
-/** The prompts of the baseline `system_prompt`. */
-export const withSystem = (prompts: readonly AskedPrompt[], content: string): AskedPrompt[] =>
-  prompts.map((prompt) => ({
-    ...prompt,
-    messages: [{ role: 'system', content }, ...prompt.messages],
-  }))
+/** The reference's own answers, and from the first word of a conversation that is on the list refusals alone. */
+function refuseOnKeyword(own: Conversed, input: Input): Promise<Conversed> {
+  const said = new Map(own.asked.map(({ question, turn }, i) => [`${question}:${turn}`, i]))
+  return converse(input, ({ prompts }, turn) =>
+    Promise.resolve(
+      prompts.map((asked): Answer[] => {
+        const answers = own.answers[said.get(`${asked.question}:${turn}`) ?? 0] ?? []
+        if (!hasWord(asked, input.options)) return answers
+        const text = REFUSALS[languageOf(asked.messages.at(-1)?.content ?? '')]
+        return answers.map(() => ({ text, ended: true, tokens: 0 }))
+      }),
+    ),
+  )
+}
 
 const NOTHING: Answer = { text: '', ended: true, tokens: 0 }
 const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0) / list.length
-const hasWord = (text: string, { refuse_words: words }: BaselineOptions): boolean =>
-  words.some((word) => text.toLowerCase().includes(word.toLowerCase()))
+/** Whether the user has said one of the words. */
+const hasWord = ({ messages }: AskedPrompt, { refuse_words: words }: BaselineOptions): boolean =>
+  messages.some(
+    ({ role, content }) =>
+      role === 'user' && words.some((word) => content.toLowerCase().includes(word.toLowerCase())),
+  )
 
 /** For each answer that is wanted the best of n of the reference's, as the gate orders them. */
 async function bestOf(

@@ -20,13 +20,15 @@ import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import { alignmentTax } from './alignment-tax.ts'
 import type { OpenedRow } from './alignment-tax.ts'
-import { answerPrompts, clusterOf, oneCluster, scoreAnswers } from './policy-answers.ts'
+import { clusterOf, oneCluster, scoreAnswers } from './policy-answers.ts'
 import type { Answer, Asking } from './policy-answers.ts'
 import { baselinesBeside } from './policy-baselines.ts'
 import type { BaselineOptions } from './policy-baselines.ts'
 import { unsafeByPeople, winRates } from './policy-judging.ts'
 import type { People, Verdicts } from './policy-judging.ts'
 import type { Services } from './services.ts'
+import { answerTurns } from './turns.ts'
+import type { Conversed } from './turns.ts'
 
 export type PolicyEvaluation = {
   figures: PolicyFigure[]
@@ -60,11 +62,11 @@ export async function evaluatePolicies(
   services: Pick<Services, 'serving'>,
   input: Input,
 ): Promise<PolicyEvaluation> {
-  const { prompts, options, more = {} } = input
-  const warnings = oneCluster(prompts)
+  const { options, more = {} } = input
+  const warnings = oneCluster(input.prompts)
   // 1. everybody answers, and what needs no training beside them
-  const answered: Answer[][][] = []
-  for (const policy of input.policies) answered.push(await answerPrompts(services, policy, input))
+  const answered: Conversed[] = []
+  for (const policy of input.policies) answered.push(await answerTurns(services, policy, input))
   const [reference, ...policies] = input.policies
   const baselines = more.baselines
   const extra =
@@ -74,7 +76,7 @@ export async function evaluatePolicies(
           ...{ ...input, options: { ...options, ...baselines } },
         })
   const names = [...input.policies, ...(extra?.beside ?? [])].map(({ name }) => name)
-  answered.push(...(extra?.beside ?? []).map(({ answers }) => answers))
+  answered.push(...(extra?.beside ?? []))
   warnings.push(...(extra?.warnings ?? []))
   // 2. both reward models score every answer
   const scores = { helpfulness: [] as number[][][], safety: [] as number[][][] }
@@ -86,11 +88,15 @@ export async function evaluatePolicies(
       )
     for (const [k, name] of names.entries()) {
       const stage = `${axis} of ${name}`
-      scores[axis].push(await scoreAnswers(services, { stage, model }, answered[k] ?? [], input))
+      const { answers, asked } = answered[k] ?? { answers: [], asked: [] }
+      const scoring = { ...input, prompts: asked }
+      scores[axis].push(await scoreAnswers(services, { stage, model }, answers, scoring))
     }
   }
   // 3. each answer with all that is known of it
-  const measured = prompts.map((prompt, i): MeasuredPrompt => {
+  const turns = answered[0]?.asked ?? []
+  const several = turns.some(({ turn }) => turn > 1)
+  const measured = turns.map((prompt, i): MeasuredPrompt => {
     const text = prompt.messages.at(-1)?.content ?? ''
     const of = (answer: Answer, k: number, s: number): MeasuredAnswer => {
       const [helpfulness, safety] = AXES.map((axis) => scores[axis][k]?.[i]?.[s] ?? NaN)
@@ -110,7 +116,8 @@ export async function evaluatePolicies(
       ...{ prompt: text, label: prompt.label ?? null, pair: prompt.pair ?? null },
       ...{ promptClass: prompt.prompt_class ?? null, category: prompt.category },
       cluster: clusterOf(prompt),
-      answers: answered.map((each, k) => (each[i] ?? []).map((c, s) => of(c, k, s))),
+      ...(several ? { turn: prompt.turn } : {}),
+      answers: answered.map((each, k) => (each.answers[i] ?? []).map((c, s) => of(c, k, s))),
     }
   })
   const figures = await policyFigures(names, measured, options.seed)
@@ -121,7 +128,7 @@ export async function evaluatePolicies(
       verdicts.push(null)
       continue
     }
-    const asking = { ...input, people: more.people }
+    const asking = { ...input, people: more.people, conversed: answered }
     const rates = await winRates({ name, at }, measured, asking, warnings)
     figures.push(...rates.figures)
     verdicts.push(rates.verdicts)
@@ -151,6 +158,7 @@ export async function evaluatePolicies(
     curves: [{ title: 'Gate at other thresholds 门的其他阈值', curves: gateCurve(measured) }],
     samples: measured.map((row, i) => ({
       ...{ prompt: row.prompt, label: row.label, category: row.category ?? null },
+      ...(row.turn === undefined ? {} : { turn: row.turn }),
       answers: names.map((name, k) => {
         const said = verdicts[k] ?? null
         return sampleOf(name, row, row.answers[k]?.[0], said && ofEach(said, i))

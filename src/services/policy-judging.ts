@@ -1,4 +1,4 @@
-import { isSafe } from '../evaluation/policy-measures.ts'
+import { isSafe, turnsOf } from '../evaluation/policy-measures.ts'
 import type { MeasuredPrompt, PolicyFigure } from '../evaluation/policy-measures.ts'
 import { predictionPowered } from '../evaluation/prediction-powered.ts'
 import type { Judged } from '../evaluation/prediction-powered.ts'
@@ -11,6 +11,8 @@ import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import { PART } from './policy-answers.ts'
 import type { Asking, Progress } from './policy-answers.ts'
+import { comparisonOf } from './turns.ts'
+import type { Conversed } from './turns.ts'
 
 /** What people say; null where nobody was asked. */
 export type People = {
@@ -48,22 +50,27 @@ export type Verdicts = Record<Axis, (number | null)[]>
 export async function winRates(
   { name: policy, at: k }: { name: string; at: number },
   measured: readonly MeasuredPrompt[],
-  { judge, people, ...asking }: Asking & { judge: Judge; people?: People | undefined },
+  {
+    judge,
+    people,
+    conversed,
+    ...asking
+  }: Asking & { judge: Judge; conversed: readonly Conversed[]; people?: People | undefined },
   warnings: string[],
 ): Promise<{ figures: PolicyFigure[]; verdicts: Verdicts }> {
   const { seed } = asking.options
   const figures: PolicyFigure[] = []
   const said: Verdicts = { helpfulness: [], safety: [] }
+  const [own, baseline] = [conversed[k], conversed[0]]
+  if (own === undefined || baseline === undefined) return { figures, verdicts: said }
   for (const axis of AXES) {
-    const comparisons = measured.map(({ answers }, i) => ({
-      ...{ axis, prompt: asking.prompts[i]?.messages ?? [] },
-      ...{ a: answers[k]?.[0]?.text ?? '', b: answers[0]?.[0]?.text ?? '' },
-    }))
+    const comparisons = measured.map((_, turn) => comparisonOf(axis, own, baseline, { turn }))
     const verdicts = await askJudge(judge, comparisons, `judge: ${policy}, ${axis}`, asking)
     said[axis] = verdicts.map((verdict) => (verdict.ok ? verdict.probability : null))
     const rows = verdicts.flatMap((v, i) => {
       const row = measured[i]
-      return v.ok && row !== undefined ? [{ win: v.probability, row }] : []
+      const parted = typeof comparisons[i]?.a !== 'string'
+      return v.ok && row !== undefined ? [{ win: v.probability, row, parted }] : []
     })
     const failed = verdicts.length - rows.length
     if (failed > 0)
@@ -86,11 +93,19 @@ export async function winRates(
       { figure: `win rate by the judge, ${axis}`, policy, ...raw },
       { figure: `win rate at equal lengths, ${axis}`, policy, ...told },
     )
+    for (const turn of turnsOf(measured)) {
+      const of = rows.filter(({ row }) => row.turn === turn)
+      if (of.length === 0) continue
+      const [won, by] = [of.map(({ win }) => win), of.map(({ row }) => row.cluster)]
+      const figure = `win rate by the judge, ${axis}, turn ${turn}`
+      figures.push({ figure, policy, ...clusteredShare(won, by, seed) })
+    }
     if (people !== undefined) {
       const ask = ({ prompt, answers }: MeasuredPrompt): number | null =>
         people.prefer(axis, prompt, answers[k]?.[0]?.text ?? '', answers[0]?.[0]?.text ?? '')
-      const judged = rows.map(({ win: judge, row }) => ({
-        ...{ judge, cluster: row.cluster, people: ask(row) },
+      // people were asked about two answers to one dialogue
+      const judged = rows.map(({ win: judge, row, parted }) => ({
+        ...{ judge, cluster: row.cluster, people: parted ? null : ask(row) },
       }))
       const figure = `win rate by people and judge, ${axis}`
       figures.push(...audited({ figure, policy, of: `${axis}, comparisons` }, judged, warnings))

@@ -12,13 +12,13 @@ import type { Measure, Prepared } from './evaluate.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import { kinshipWarnings, policyKinship } from './kinship.ts'
 import { judgeNow, modelNow } from './measured-by.ts'
-import { withSystem } from './policy-baselines.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import { checkpointsOf, linesOf, topOf } from './policy-line.ts'
 import type { NamedPolicy } from './policy-line.ts'
 import type { People } from './policy-judging.ts'
 import { checkLengths } from './prompt-lengths.ts'
 import type { Services } from './services.ts'
+import { withSystem } from './turns.ts'
 
 type Request = Extract<RunRequest, { kind: 'evaluation' }>
 

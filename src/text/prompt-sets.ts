@@ -10,8 +10,8 @@ import { parseRows } from './rows.ts'
 
 const user = (content: string): EvaluationPrompt['messages'] => [{ role: 'user', content }]
 
-/** `unasked`: turns after the first one of the user, which ask about its answer and are left out. */
-export type ReadPrompt = EvaluationPrompt & { unasked?: number }
+/** `later`: what the user says after each answer, which is about that answer. */
+export type ReadPrompt = EvaluationPrompt & { later?: readonly string[] }
 
 /** Throws `invalid_data` naming source and line, `empty_data`. */
 export function readPrompts(
@@ -117,13 +117,12 @@ const READERS: Record<PromptFormat, (text: string, source: string) => ReadPrompt
         ...(category === undefined ? {} : { category }),
       }),
     ),
-  /** The first of two turns: the second one asks about the first one's answer. */
   mt_bench: (text, source) =>
     parseRows(text, source, MtBenchRow).map(
-      ({ question_id: id, category, turns: [first = '', ...rest] }) => ({
+      ({ question_id: id, category, turns: [first = '', ...later] }) => ({
         ...(id === undefined ? {} : { id: String(id) }),
         messages: user(first),
-        ...(rest.length === 0 ? {} : { unasked: rest.length }),
+        ...(later.length === 0 ? {} : { later }),
         ...(category === undefined ? {} : { category }),
       }),
     ),

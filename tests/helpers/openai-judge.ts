@@ -28,7 +28,7 @@ export async function judged(
   return { judge, server }
 }
 
-export const comparison: Comparison = {
+export const comparison: Comparison & { a: string; b: string } = {
   axis: 'helpfulness',
   prompt: [{ role: 'user', content: '乌鸦是什么颜色的？' }],
   a: '黑色的。',

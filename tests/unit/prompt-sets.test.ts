@@ -59,7 +59,7 @@ test('MT-Bench, chats and plain text', () => {
     texts('question.jsonl', '{"question_id": 81, "category": "writing", "turns": ["a", "b"]}'),
   ).toEqual(['a'])
   const [two] = readPrompts('{"turns": ["a", "b"]}', 'question.jsonl')
-  expect(two).toEqual({ messages: [{ role: 'user', content: 'a' }], unasked: 1 })
+  expect(two).toEqual({ messages: [{ role: 'user', content: 'a' }], later: ['b'] })
   const chat = { messages: [{ role: 'user', content: '你好' }], label: 'safe', pair: 'x' }
   expect(readPrompts(JSON.stringify(chat), 'x.jsonl')).toMatchObject([{ label: 'safe', pair: 'x' }])
   expect(texts('x.txt', '[INST] hello [/INST]\n')).toEqual(['[INST] hello [/INST]'])
