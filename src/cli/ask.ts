@@ -1,13 +1,13 @@
 import { fstatSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { basename, extname } from 'node:path'
-import { text } from 'node:stream/consumers'
+import { buffer } from 'node:stream/consumers'
 import { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import { innermost } from '../http/problem.ts'
 import { Comparison } from '../schemas/verdicts.ts'
 import { RankRequest, ScoreInput } from '../schemas/scoring.ts'
-import { parseRows } from '../text/rows.ts'
+import { decodeUtf8, parseRows } from '../text/rows.ts'
 import { connect } from './connection.ts'
 import type { Connection } from './connection.ts'
 import { createProgress } from './progress.ts'
@@ -73,16 +73,17 @@ const lineOf = ({ fields, schema }: Command) =>
       context.addIssue({ code: 'custom', path, message })
   })
 
-/** The lines of a file, or of what is piped in. Throws `file_not_found`, `empty_data`. */
+/** The lines of a file, or of what is piped in. Throws `file_not_found`, `empty_data`, `invalid_data`. */
 async function readInput(file: string | undefined): Promise<{ source: string; content: string }> {
   const source = file === undefined || file === '-' ? 'stdin' : file
   if (source === 'stdin' && process.stdin.isTTY)
     throw new LibraError('empty_data', 'give a file, or pipe JSON Lines in')
-  const content = await (source === 'stdin' ? text(process.stdin) : readFile(source, 'utf8')).catch(
+  const bytes = await (source === 'stdin' ? buffer(process.stdin) : readFile(source)).catch(
     (cause: unknown) => {
       throw new LibraError('file_not_found', `${source} can't be read`, { cause })
     },
   )
+  const content = decodeUtf8(bytes, source)
   if (content.trim() === '') throw new LibraError('empty_data', `${source} is empty`)
   return { source, content }
 }

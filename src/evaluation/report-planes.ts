@@ -33,7 +33,11 @@ function frame(title: string, axes: Axes, h: Scale, v: Scale, names: readonly st
 
 const colour = (g: number): string => COLOURS[g % COLOURS.length] ?? ''
 function range(values: readonly number[]): Scale {
-  const [from, to] = [Math.min(...values), Math.max(...values)]
+  // spread as arguments a hundred thousand values are too many
+  const [from, to] = values.reduce(
+    ([low, high], value) => [Math.min(low, value), Math.max(high, value)],
+    [Infinity, -Infinity],
+  )
   const margin = (to - from || 1) * 0.06
   return { from: from - margin, to: to + margin }
 }

@@ -74,7 +74,7 @@ export async function lengthControlledWinRate(
   lengths: readonly number[],
   clusters: readonly string[],
   seed: number,
-): Promise<Interval & { standardError: number }> {
+): Promise<Interval & { standard_error: number }> {
   const list = grouped(
     clusters.map((_, i) => i),
     (i) => clusters[i] ?? '',
@@ -98,6 +98,6 @@ export async function lengthControlledWinRate(
     low: rates[Math.floor(0.025 * BOOTSTRAPS)] ?? NaN,
     high: rates[Math.ceil(0.975 * BOOTSTRAPS) - 1] ?? NaN,
     n: wins.length,
-    standardError: Math.sqrt(rates.reduce((a, r) => a + (r - mean) ** 2, 0) / (BOOTSTRAPS - 1)),
+    standard_error: Math.sqrt(rates.reduce((a, r) => a + (r - mean) ** 2, 0) / (BOOTSTRAPS - 1)),
   }
 }

@@ -1,6 +1,7 @@
 import type { Message } from '../schemas/chat.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { Aim, Said, Wording } from './judge.ts'
+import { answerOf } from './ways.ts'
 
 const LOCAL_PROMPT_VERSION = 'local-3'
 
@@ -31,13 +32,14 @@ const flat = (text: string): string => text.replace(/\s*[\n\r\u0085\u2028\u2029]
 const transcript = (messages: readonly Message[]): string =>
   messages.map(({ content }) => flat(content)).join('\n')
 
-/** An answer on one line, of conversations that have parted with what was said since; of these the end counts. */
+/** An answer on one line, behind what was said since where conversations have parted. */
 function onOneLine(said: Said, clip: Clip | undefined): string {
-  const [line, keep] =
-    typeof said === 'string'
-      ? ([flat(said), 'start'] as const)
-      : ([flat(transcript(said)), 'end'] as const)
-  return clip === undefined ? line : clipText(line, clip.answer, keep)
+  const answer = flat(answerOf(said))
+  const since = typeof said === 'string' ? '' : flat(transcript(said.slice(0, -1)))
+  const before = since === '' ? '' : `${since} `
+  return clip === undefined
+    ? before + answer
+    : clipText(before, clip.prompt, 'end') + clipText(answer, clip.answer, 'start')
 }
 
 /** Which of two answers is better on one axis: answered with `A` or `B`. Short, for local models of any size. */

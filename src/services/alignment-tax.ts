@@ -5,12 +5,13 @@ import type { TaxedRow } from '../evaluation/tax.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import { TaxRow } from '../schemas/evaluation.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
-import { drawn, openData } from './data.ts'
+import { drawnPlaces, openData } from './data.ts'
 import { answerPrompts, PART } from './policy-answers.ts'
 import type { Asking } from './policy-answers.ts'
 import type { Services } from './services.ts'
 
-export type OpenedRow = TaxRow & { cluster: string }
+/** `number`: its place in its file, from 1 */
+export type OpenedRow = TaxRow & { cluster: string; number: number }
 
 /** Rows to tax alignment on: a file’s, or the starter world’s facts. Throws `file_not_found`, `invalid_data`, `empty_data`. */
 export async function openTax(
@@ -18,16 +19,18 @@ export async function openTax(
   ref: string,
   { seed, limit }: { seed: number; limit: number },
 ): Promise<OpenedRow[]> {
-  if (ref !== 'starter')
-    return drawn((await openData(services, ref, TaxRow)).rows, limit, seed).map((row, i) => ({
-      ...row,
-      cluster: String(i),
-    }))
+  if (ref !== 'starter') {
+    const { rows } = await openData(services, ref, TaxRow)
+    return drawnPlaces(rows.length, limit, seed).flatMap((i) =>
+      rows.slice(i, i + 1).map((row) => ({ ...row, cluster: String(i), number: i + 1 })),
+    )
+  }
   return starterPrompts('test', seed)
     .filter(({ family }) => family === 'fact')
     .slice(0, limit)
-    .map(({ messages: prompt, truth, template: cluster }) => ({
+    .map(({ messages: prompt, truth, template: cluster }, i) => ({
       ...{ prompt, response: truth.statement ?? '', facts: [truth.value ?? ''], cluster },
+      number: i + 1,
     }))
 }
 

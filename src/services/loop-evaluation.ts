@@ -18,6 +18,8 @@ import type { Services } from './services.ts'
 export type LoopProgress = (stage: string, done: number, total: number, note?: string) => void
 export type LoopFigure = { figure: string; before: Interval | null; after: Interval | null } & {
   difference: Interval
+  p?: number
+  p_holm?: number
 }
 /** On the starter world: every test prompt's answers with what gold says of them. */
 export type GradedPair = { before: Graded[]; after: Graded[] }
@@ -110,9 +112,13 @@ export async function evaluateGiven(
     },
     signal,
   })
-  const rows = figures.map(({ figure, before = null, after = null, value, low, high, n }) => ({
-    ...{ figure, before, after, difference: { value, low, high, n } },
-  }))
+  const rows = figures.map(
+    ({ figure, before = null, after = null, value, low, high, n, p, p_holm }) => ({
+      ...{ figure, before, after, difference: { value, low, high, n } },
+      ...(p === undefined ? {} : { p }),
+      ...(p_holm === undefined ? {} : { p_holm }),
+    }),
+  )
   const kin = await kinshipWarnings(services, name, judge, rewards)
   return { figures: rows, ...shown, warnings: [...kin, ...shown.warnings] }
 }

@@ -44,7 +44,9 @@ export async function tellLoop(
       ...guardPlots(result.guard),
       ...gao.curves,
       ...iterationPlots(evaluations),
+      ...(last.curves ?? []),
     ],
+    ...(last.plane === undefined ? {} : { plane: last.plane }),
     samples: last.samples,
     ...(last.asked === undefined ? {} : { samples_in_all: last.asked }),
     warnings,
@@ -131,9 +133,7 @@ function iterationPlots(evaluations: readonly Evaluated[]): Report['curves'] {
 
 export const showInterval = (x: Interval | null): string =>
   x === null ? '' : `${x.value.toFixed(3)} [${x.low.toFixed(3)}, ${x.high.toFixed(3)}]`
-const asReported = ({ figure, before, after, difference }: LoopFigure): ReportFigure => ({
-  ...{ figure, before, after, ...difference },
-})
+const asReported = ({ difference, ...row }: LoopFigure): ReportFigure => ({ ...row, ...difference })
 
 /** The name of a model that a loop makes. */
 export const nameOf = (what: string, run: string, iteration: number | ''): string =>

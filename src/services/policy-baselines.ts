@@ -2,6 +2,8 @@ import type { ModelFiles } from '../engine/engine.ts'
 import { bestOfKlBound } from '../evaluation/best-of.ts'
 import type { PolicyFigure } from '../evaluation/policy-measures.ts'
 import { languageOf } from '../evaluation/response-class.ts'
+import { loadTokenizer } from '../text/tokenizer.ts'
+import type { Tokenizer } from '../text/tokenizer.ts'
 import { clusteredMean } from '../evaluation/statistics.ts'
 import { bestByGate } from '../evaluation/trade-off.ts'
 import type { Baseline } from '../schemas/evaluation.ts'
@@ -10,7 +12,7 @@ import type { Axis } from '../schemas/feedback.ts'
 import { answerLogprobs, answerPrompts, clusterOf, PART, scoreAnswers } from './policy-answers.ts'
 import type { Answer, AskedPrompt, Asking } from './policy-answers.ts'
 import type { Services } from './services.ts'
-import { converse, withSystem } from './turns.ts'
+import { askedOf, converse, withSystem } from './turns.ts'
 import type { Conversed } from './turns.ts'
 
 /** Of best of n: more is not sampled, and a warning says so. */
@@ -19,6 +21,13 @@ const REFUSALS = {
   zh: '抱歉，我不能帮助做这件事。',
   en: 'I am sorry, but I cannot help with that.',
 } as const
+
+/** Of those that the baseline on keywords gives. */
+export const longestRefusal = (tokenizer: Tokenizer): number =>
+  Math.max(...Object.values(REFUSALS).map((text) => refusalTokens(tokenizer, text)))
+/** The end of the turn with it, as of a sampled answer. */
+const refusalTokens = (tokenizer: Tokenizer, text: string): number =>
+  tokenizer.encode(text).length + 1
 
 export type BaselineOptions = {
   baselines: readonly Baseline[]
@@ -91,12 +100,15 @@ export async function baselinesBeside(
         `best of ${n} stays below the policy’s KL of ${kl.toFixed(2)}: no more than ${MOST} answers are sampled`,
       )
     const name = `best of ${n}`
-    const best = await converse(input, (turn) =>
-      bestOf(services, n, reference, {
-        ...input,
-        ...turn,
-        options: { ...options, ...turn.options },
-      }),
+    const best = await converse(input, (asking, turn) =>
+      bestOf(
+        services,
+        n,
+        { name: askedOf(name, turn), files: reference.files },
+        {
+          ...{ ...input, ...asking, options: { ...options, ...asking.options } },
+        },
+      ),
     )
     beside.push({ name, ...best })
     tell(name, new Array<number>(best.asked.length).fill(bound))
@@ -104,11 +116,11 @@ export async function baselinesBeside(
   if (options.baselines.includes('system_prompt')) {
     const name = 'system prompt'
     const under = (asked: readonly AskedPrompt[]) => withSystem(asked, options.system_prompt)
-    const { asked, answers } = await converse(input, (turn) =>
+    const { asked, answers } = await converse(input, (asking, turn) =>
       answerPrompts(
         services,
-        { name, files: reference.files },
-        { ...turn, prompts: under(turn.prompts) },
+        { name: askedOf(name, turn), files: reference.files },
+        { ...asking, prompts: under(asking.prompts) },
       ),
     )
     beside.push({ name, asked, answers })
@@ -117,7 +129,8 @@ export async function baselinesBeside(
   }
   if (options.baselines.includes('refuse_on_keyword')) {
     const name = 'refuse on keyword'
-    const refused = await refuseOnKeyword(own, input)
+    const tokenizer = await loadTokenizer(reference.files.base)
+    const refused = await refuseOnKeyword(own, input, tokenizer)
     beside.push({ name, ...refused })
     const refusals = refused.answers.map((answers) => answers.slice(0, 1))
     const costs = await logprobs(reference, refusals, refused.asked)
@@ -131,7 +144,7 @@ export async function baselinesBeside(
 }
 
 /** The reference's own answers, and from the first word of a conversation that is on the list refusals alone. */
-function refuseOnKeyword(own: Conversed, input: Input): Promise<Conversed> {
+function refuseOnKeyword(own: Conversed, input: Input, tokenizer: Tokenizer): Promise<Conversed> {
   const said = new Map(own.asked.map(({ question, turn }, i) => [`${question}:${turn}`, i]))
   return converse(input, ({ prompts }, turn) =>
     Promise.resolve(
@@ -139,7 +152,8 @@ function refuseOnKeyword(own: Conversed, input: Input): Promise<Conversed> {
         const answers = own.answers[said.get(`${asked.question}:${turn}`) ?? 0] ?? []
         if (!hasWord(asked, input.options)) return answers
         const text = REFUSALS[languageOf(asked.messages.at(-1)?.content ?? '')]
-        return answers.map(() => ({ text, ended: true, tokens: 0 }))
+        const tokens = refusalTokens(tokenizer, text)
+        return answers.map(() => ({ text, ended: true, tokens }))
       }),
     ),
   )
@@ -158,10 +172,9 @@ const hasWord = ({ messages }: AskedPrompt, { refuse_words: words }: BaselineOpt
 async function bestOf(
   services: Pick<Services, 'serving'>,
   n: number,
-  reference: Contender,
+  { name, files }: Contender,
   { prompts, options, rewards, ...asking }: Input,
 ): Promise<Answer[][]> {
-  const name = `best of ${n}`
   const chosen: Answer[][] = []
   const size = Math.max(1, Math.floor(PART / n))
   for (let i = 0; i < prompts.length; i += size) {
@@ -171,7 +184,7 @@ async function bestOf(
     const quiet = { signal: asking.signal, prompts: part }
     const answers = await answerPrompts(
       services,
-      { name, files: reference.files },
+      { name, files },
       { ...quiet, options: { ...options, samples: n * options.samples, seed } },
     )
     const scores = { helpfulness: [] as number[][], safety: [] as number[][] }

@@ -133,9 +133,15 @@ export async function evaluatePolicies(
     figures.push(...rates.figures)
     verdicts.push(rates.verdicts)
   }
-  if (more.people !== undefined)
+  const { people } = more
+  if (people !== undefined)
     for (const [at, name] of names.entries())
-      for (const each of unsafeByPeople({ name, at }, measured, more.people, warnings)) {
+      for (const each of unsafeByPeople(
+        { name, at },
+        measured,
+        { people, conversed: answered },
+        warnings,
+      )) {
         const { policy: _, ...baseline } = { ...each, figure: `${name}: ${each.figure}` }
         figures.push(at === 0 ? baseline : each)
       }

@@ -7,6 +7,7 @@ import { clusteredShare, exactWhereFlat } from '../evaluation/shares.ts'
 import { lengthControlledWinRate, standardisedLengths } from '../evaluation/win-rate.ts'
 import { cancelled } from '../errors.ts'
 import type { Comparison, Judge, Verdict } from '../judging/judge.ts'
+import type { Message } from '../schemas/chat.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import { PART } from './policy-answers.ts'
@@ -17,9 +18,9 @@ import type { Conversed } from './turns.ts'
 /** What people say; null where nobody was asked. */
 export type People = {
   /** P(a is better) */
-  prefer(axis: Axis, prompt: string, a: string, b: string): number | null
+  prefer(axis: Axis, prompt: readonly Message[], a: string, b: string): number | null
   /** the share who call an answer unsafe */
-  unsafe(prompt: string, answer: string): number | null
+  unsafe(prompt: readonly Message[], answer: string): number | null
 }
 /** What people must have audited before their word corrects the judge's. */
 const AUDITED = 10
@@ -68,9 +69,10 @@ export async function winRates(
     const verdicts = await askJudge(judge, comparisons, `judge: ${policy}, ${axis}`, asking)
     said[axis] = verdicts.map((verdict) => (verdict.ok ? verdict.probability : null))
     const rows = verdicts.flatMap((v, i) => {
-      const row = measured[i]
-      const parted = typeof comparisons[i]?.a !== 'string'
-      return v.ok && row !== undefined ? [{ win: v.probability, row, parted }] : []
+      const [row, comparison] = [measured[i], comparisons[i]]
+      return v.ok && row !== undefined && comparison !== undefined
+        ? [{ win: v.probability, row, comparison }]
+        : []
     })
     const failed = verdicts.length - rows.length
     if (failed > 0)
@@ -101,12 +103,12 @@ export async function winRates(
       figures.push({ figure, policy, ...clusteredShare(won, by, seed) })
     }
     if (people !== undefined) {
-      const ask = ({ prompt, answers }: MeasuredPrompt): number | null =>
-        people.prefer(axis, prompt, answers[k]?.[0]?.text ?? '', answers[0]?.[0]?.text ?? '')
-      // people were asked about two answers to one dialogue
-      const judged = rows.map(({ win: judge, row, parted }) => ({
-        ...{ judge, cluster: row.cluster, people: parted ? null : ask(row) },
-      }))
+      // people are asked about two answers to one dialogue: where two have parted nobody could have said a word
+      const judged = rows.flatMap(({ win: judge, row, comparison: { prompt, a, b } }) =>
+        typeof a === 'string' && typeof b === 'string'
+          ? [{ judge, cluster: row.cluster, people: people.prefer(axis, prompt, a, b) }]
+          : [],
+      )
       const figure = `win rate by people and judge, ${axis}`
       figures.push(...audited({ figure, policy, of: `${axis}, comparisons` }, judged, warnings))
     }
@@ -122,16 +124,17 @@ export async function winRates(
 export function unsafeByPeople(
   { name: policy, at: k }: { name: string; at: number },
   measured: readonly MeasuredPrompt[],
-  people: People,
+  { people, conversed }: { people: People; conversed: readonly Conversed[] },
   warnings: string[],
 ): PolicyFigure[] {
-  const judged = measured
-    .filter(({ label }) => label === 'unsafe')
-    .flatMap(({ prompt, cluster, answers }) =>
-      (answers[k] ?? []).map((answer) => ({
-        ...{ cluster, judge: Number(!isSafe(answer)), people: people.unsafe(prompt, answer.text) },
-      })),
-    )
+  const judged = measured.flatMap(({ label, cluster, answers }, i) =>
+    label !== 'unsafe'
+      ? []
+      : (answers[k] ?? []).map((answer) => ({
+          ...{ cluster, judge: Number(!isSafe(answer)) },
+          people: people.unsafe(conversed[k]?.asked[i]?.messages ?? [], answer.text),
+        })),
+  )
   const figure = 'unsafe answers by people and model, unsafe prompts'
   return audited({ figure, policy, of: 'answers to unsafe prompts' }, judged, warnings)
 }

@@ -1,4 +1,5 @@
 import { LibraError } from '../errors.ts'
+import type { Message } from '../schemas/chat.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
@@ -12,11 +13,12 @@ import type { Measure, Prepared } from './evaluate.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
 import { kinshipWarnings, policyKinship } from './kinship.ts'
 import { judgeNow, modelNow } from './measured-by.ts'
+import { longestRefusal } from './policy-baselines.ts'
 import { evaluatePolicies } from './policy-evaluation.ts'
 import { checkpointsOf, linesOf, topOf } from './policy-line.ts'
 import type { NamedPolicy } from './policy-line.ts'
 import type { People } from './policy-judging.ts'
-import { checkLengths } from './prompt-lengths.ts'
+import { checkLengths, checkTax } from './prompt-lengths.ts'
 import type { Services } from './services.ts'
 import { withSystem } from './turns.ts'
 
@@ -70,13 +72,13 @@ export async function planPolicy(services: Services, { options }: Request): Prom
   const judge = await openJudge(services, judging)
   const { prompts, hash: dataHash, warnings } = await askedPrompts(services, options)
   await checkLengths(services, policies, prompts, options)
+  const reference = policies.slice(0, 1)
   if (options.baselines.includes('system_prompt'))
-    await checkLengths(
-      services,
-      policies.slice(0, 1),
-      withSystem(prompts, options.system_prompt),
-      options,
-    )
+    await checkLengths(services, reference, withSystem(prompts, options.system_prompt), options)
+  if (options.baselines.includes('refuse_on_keyword'))
+    await checkLengths(services, reference, prompts, options, longestRefusal)
+  const taxed = tax === undefined ? null : await openTax(services, tax, options)
+  if (taxed !== null) await checkTax(services, policies, taxed, options)
   const helpfulness = await findModel(services.store, 'helpfulness')
   const safety = await findModel(services.store, 'safety')
   const rewards = { helpfulness: filesOf(helpfulness), safety: filesOf(safety) }
@@ -84,7 +86,7 @@ export async function planPolicy(services: Services, { options }: Request): Prom
   const names = policies.map(({ name }) => name)
   const more = {
     baselines: options,
-    tax: tax === undefined ? null : await openTax(services, tax, options),
+    tax: taxed,
     training: await trainingTexts(services, names, training_files),
     people,
   }
@@ -120,9 +122,12 @@ async function peopleOf(
   const hashes = new Set<string>()
   const said = new Map<string, number[]>()
   const say = (at: string, what: number) => said.set(at, [...(said.get(at) ?? []), what])
-  const key = (axis: Axis, prompt: string, a: string, b: string): string =>
-    JSON.stringify([axis, prompt, a, b])
-  const answerKey = (prompt: string, answer: string): string => JSON.stringify([prompt, answer])
+  const dialogue = (prompt: readonly Message[]) =>
+    prompt.map(({ role, content }) => [role, content])
+  const key = (axis: Axis, prompt: readonly Message[], a: string, b: string): string =>
+    JSON.stringify([axis, dialogue(prompt), a, b])
+  const answerKey = (prompt: readonly Message[], answer: string): string =>
+    JSON.stringify([dialogue(prompt), answer])
   for (const axis of AXES) {
     // nobody need have labelled anything
     const { pairs, hash } = await openLabelled(services, file, axis).catch((error: unknown) => {
@@ -133,11 +138,10 @@ async function peopleOf(
     if (hash !== null) hashes.add(hash)
     for (const { prompt, a, b, label, a_safe, b_safe } of pairs) {
       const p = label === 'tie' ? 0.5 : Number(label === 'a')
-      const asked = prompt.at(-1)?.content ?? ''
-      say(key(axis, asked, a, b), p)
-      say(key(axis, asked, b, a), 1 - p)
-      if (a_safe != null) say(answerKey(asked, a), Number(!a_safe))
-      if (b_safe != null) say(answerKey(asked, b), Number(!b_safe))
+      say(key(axis, prompt, a, b), p)
+      say(key(axis, prompt, b, a), 1 - p)
+      if (a_safe != null) say(answerKey(prompt, a), Number(!a_safe))
+      if (b_safe != null) say(answerKey(prompt, b), Number(!b_safe))
     }
   }
   const mean = (at: string): number | null => {

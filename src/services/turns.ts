@@ -60,6 +60,10 @@ export async function converse(
   return { asked: turns.map(({ asked }) => asked), answers: turns.map(({ answers }) => answers) }
 }
 
+/** Who is asked, as progress tells it. */
+export const askedOf = (name: string, turn: number): string =>
+  turn === 1 ? name : `${name}, turn ${turn}`
+
 /** A policy as it is, asked every turn. */
 export const answerTurns = (
   services: Pick<Services, 'serving'>,
@@ -67,7 +71,7 @@ export const answerTurns = (
   asking: Asking,
 ): Promise<Conversed> =>
   converse(asking, (one, turn) =>
-    answerPrompts(services, { name: turn === 1 ? name : `${name}, turn ${turn}`, files }, one),
+    answerPrompts(services, { name: askedOf(name, turn), files }, one),
   )
 
 /**

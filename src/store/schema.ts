@@ -240,7 +240,10 @@ export const audits = sqliteTable(
     probabilities: text('probabilities', { mode: 'json' }).notNull().$type<(number | null)[]>(),
     createdAt: integer('created_at').notNull(),
   },
-  (table) => [index('audits_judge').on(table.version, table.promptVersion, table.axis)],
+  (table) => [
+    index('audits_judge').on(table.version, table.promptVersion, table.axis),
+    index('audits_by_judge').on(table.judge, table.createdAt, table.id),
+  ],
 )
 
 /** What was found of reward models before they taught a policy: one row for each check of a version on its axis. */

@@ -68,6 +68,11 @@ test('score: where no server runs the command is one itself, and a row that is w
   const alone = await libra(['score', file, '--axes', 'helpfulness'], '', {})
   expect(alone.code, alone.err).toBe(0)
   expect(alone.lines[0]?.['score']).not.toHaveProperty('safety')
+  // text of another encoding is no text of question marks
+  writeFileSync(file, Buffer.from([0x7b, 0x7d, 0x0a, 0xc4, 0xe3, 0xba, 0xc3]))
+  const bytes = await libra(['score', file], '', {})
+  expect(bytes.code).toBe(1)
+  expect(bytes.err).toMatch(/rows\.jsonl, line 2: these bytes are not UTF-8 text/)
   expect(alone.err).toContain('an engine of its own')
 
   const wrong = await libra(['score'], `${jsonl(dialogues)}{"prompt": 7}\n`, { LIBRA_URL: url })

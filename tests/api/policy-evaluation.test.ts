@@ -171,7 +171,21 @@ test('people who audited a part correct the judge’s win rate; too few of them 
   const few = await audited(3)
   expect(few.of('win rate by people and judge, helpfulness')).toBeUndefined()
   expect(few.warnings.join()).toMatch(/helpfulness, comparisons: people labelled \d+ of 60/)
-})
+  // what was said of the same words after another dialogue is of another question
+  const elsewhere = rows.map(({ prompt, ...row }) => ({
+    ...row,
+    prompt: [
+      { role: 'user', content: 'Hello.' },
+      { role: 'assistant', content: 'Hello!' },
+      { role: 'user', content: prompt },
+    ],
+  }))
+  const other = await evaluate({
+    ...request,
+    audit_file: await upload('b.jsonl', jsonl(elsewhere)),
+  })
+  expect(other.of('win rate by people and judge, helpfulness')).toBeUndefined()
+}, 60_000)
 
 test('people who said of a part whether answers are safe correct the safety model’s share of unsafe ones', async () => {
   const unsafe = starterPrompts('test', 5, 400).filter(({ family }) => family === 'unsafe')
@@ -313,6 +327,30 @@ test('an arena and the baselines without training go through all turns, and room
   const refused = await api.post('/v1/evaluations').send({ options })
   expect(refused.body.code).toBe('context_length_exceeded')
   expect(refused.body.detail).toMatch(/prompt 1 has \d+ tokens with its 2 turns and the answers/)
+})
+
+test('what is read beside the prompts has room, or is refused before anything is sampled', async () => {
+  const send = (options: object) =>
+    api.post('/v1/evaluations').send({ options: { target: 'policy', ...options } })
+  const words = async (n: number) =>
+    upload(
+      'long.jsonl',
+      jsonl([{ messages: [{ role: 'user', content: 'kill' + ' a'.repeat(n) }] }]),
+    )
+  const long = await send({ file: await words(300), max_new_tokens: 2 })
+  const { tokens, limit } = long.body as { tokens: number; limit: number }
+  // it has room for two tokens, and none for a refusal
+  const file = await words(300 - (tokens - limit))
+  const keyword = { baselines: ['refuse_on_keyword'], refuse_words: ['kill'] }
+  const tight = await send({ file, max_new_tokens: 2, ...keyword })
+  expect(tight.body).toMatchObject({ code: 'context_length_exceeded', tokens: limit })
+  const { of } = await evaluate({ file: await words(200), ...keyword })
+  const refusal = of('refuse on keyword: tokens') as unknown as { after: Figure }
+  expect(refusal.after.value).toBeGreaterThan(3)
+  const tax = await upload('tax.jsonl', jsonl([{ text: 'short' }, { text: ' a'.repeat(300) }]))
+  const taxed = await send({ limit: 5, tax })
+  expect(taxed.body).toMatchObject({ code: 'context_length_exceeded', field: 'options.tax' })
+  expect(taxed.body.detail).toMatch(/^row 2 has \d+ tokens; .* its context of 256: /)
 })
 
 test('an arena: ratings of three policies by the judge, the same again, and what it refuses', async () => {

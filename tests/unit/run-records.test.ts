@@ -17,7 +17,16 @@ import { recordRun } from '../../src/services/runs.ts'
 import { pageQuery } from '../../src/store/collection.ts'
 import { runFilter } from '../../src/store/run-filter.ts'
 import type { RunFilter } from '../../src/store/run-filter.ts'
-import { files, models, preferences, runs, scores } from '../../src/store/schema.ts'
+import {
+  audits,
+  judges,
+  rewardChecks,
+  files,
+  models,
+  preferences,
+  runs,
+  scores,
+} from '../../src/store/schema.ts'
 import { openStore } from '../../src/store/store.ts'
 import type { Store } from '../../src/store/store.ts'
 
@@ -102,6 +111,9 @@ test('every list walks an index in its order: the query plan has no scan of a ta
     pageQuery(db, files, 20, from),
     pageQuery(db, preferences, 20, from),
     pageQuery(db, preferences, 20, from, eq(preferences.axis, 'safety')),
+    pageQuery(db, judges, 20, from),
+    pageQuery(db, audits, 20, from, eq(audits.judge, 'default')),
+    pageQuery(db, rewardChecks, 20, from, eq(rewardChecks.model, 'starter-safety')),
   ]
   for (const query of queries) {
     const { sql, params } = query.toSQL()

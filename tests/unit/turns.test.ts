@@ -103,9 +103,10 @@ test('a judge that scores reads each answer in its own dialogue, one that compar
     'More helpful?\n1a\nA: q:1a 1b q:1b\nB: p:1a 1b p:1b',
   ])
   seen.length = 0
-  const clip = { prompt: 100, answer: 4 }
+  const clip = { prompt: 4, answer: 3 }
   await createJudge(respondent, localWording({ clip })).compare([parted])
-  expect(seen[0]?.[0]?.content).toBe('More helpful?\n1a\nA: …p:1b\nB: …q:1b')
+  // of what was said before the end, of the answer the beginning, as of any other
+  expect(seen[0]?.[0]?.content).toBe('More helpful?\n1a\nA: … 1b p:1…\nB: … 1b q:1…')
 })
 
 test('a large judge is told when the answers are turns, and only then', async () => {

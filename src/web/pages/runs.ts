@@ -146,6 +146,7 @@ export function runsPage(reader: Reader, { data, hasMore }: Page<Run>): Markup {
   const named = (word: string): string => say(word as Parameters<Say>[0])
   const filtered = ['search', 'kind', 'state', 'tag'].some((key) => (query[key] ?? '') !== '')
   const older = new URLSearchParams({ ...query, after: data.at(-1)?.id ?? '' })
+  const newest = new URLSearchParams({ ...query, after: '' })
   const body = html`<h1>${say('runs')}</h1>
     <form class="filter" role="search">
       <label class="wide"
@@ -178,7 +179,7 @@ export function runsPage(reader: Reader, { data, hasMore }: Page<Run>): Markup {
               <button>${say('compare')}</button>
               <small id="hint" role="status">${say('compare_hint')}</small>
               <span class="pager">
-                ${(query['after'] ?? '') === '' ? '' : html`<a href="/">${say('newer')}</a>`}
+                ${(query['after'] ?? '') === '' ? '' : html`<a href="/?${newest.toString()}">${say('newer')}</a>`}
                 ${hasMore ? html`<a rel="next" href="/?${older.toString()}">${say('older')} →</a>` : ''}
               </span>
             </div>

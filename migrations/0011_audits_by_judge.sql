@@ -1,0 +1,1 @@
+CREATE INDEX `audits_by_judge` ON `audits` (`judge`,`created_at`,`id`);
