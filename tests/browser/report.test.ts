@@ -66,11 +66,12 @@ test('an evaluation’s page shows the front, an arena’s its ratings; 中文 t
 })
 
 test.each(SCREENS)(
-  'reports: axe finds nothing serious, %s at %i px; no wider than the screen',
+  'reports and pages of evaluations: axe finds nothing serious, %s at %i px; no wider than the screen',
   async (...screen) => {
-    const pages = Object.entries(ids).map(([name, id]) => ({
-      ...{ path: `/v1/runs/${id}/report`, name: `report-${name}` },
-    }))
+    const pages = Object.entries(ids).flatMap(([name, id]) => [
+      { path: `/v1/runs/${id}/report`, name: `report-${name}` },
+      { path: `/runs/${id}`, name: `run-${name}` },
+    ])
     expect(await sweep(world, screen, pages)).toEqual([])
   },
 )
