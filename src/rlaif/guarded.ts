@@ -42,13 +42,15 @@ export type Watch = {
   incumbents: number
   accepted: number
   reference: Signals | null
-  /** looks and ballots so far: each takes the prompts that come next */
+  /** looks and ballots so far, and the prompts that they took: each takes those that come next */
   looks: number
   ballots: number
+  looked: number
+  voted: number
 }
 /** A watch over a policy after some rounds; of 0 it is the SFT policy. */
 export const startWatch = (accepted = 0): Watch => ({
-  ...{ incumbents: 1, accepted, reference: null, looks: 0, ballots: 0 },
+  ...{ incumbents: 1, accepted, reference: null, looks: 0, ballots: 0, looked: 0, voted: 0 },
 })
 
 /** At the end or a stop: who was looked at since one was accepted, and who is kept. */
@@ -94,11 +96,18 @@ export async function guardedUpdate(
     watch.reference ??
     (
       await g.note('look-0', async () => ({
-        signals: await signalsOf(g.serving, sft, await answer(g, sft, 0), 0),
+        signals: await signalsOf(g.serving, sft, await answer(g, sft, { at: 0, from: 0 }), sft),
       }))
     ).signals
-  let { looks, ballots, ...before } = watch
-  let state: GuardState = { ...startGuard(planned, reference), ...before, reference }
+  let { looks, ballots, looked, voted } = watch
+  const { incumbents } = watch
+  const count = promptsEach(g)
+  // the SFT policy has been looked at first
+  if (watch.reference === null) looked += count
+  let state: GuardState = {
+    ...startGuard(planned, reference),
+    ...{ incumbents, accepted: watch.accepted },
+  }
   let [accepted, current] = [start, start]
   let since: Candidate[] = []
   let strained: number[] = []
@@ -110,9 +119,10 @@ export async function guardedUpdate(
     const { policy, metrics } = await g.update(current, done, part)
     rounds.push(...metrics)
     current = policy
-    const [round, at, against] = [g.before + done + part, ++looks, accepted]
+    const [round, at, from, against] = [g.before + done + part, ++looks, looked, accepted]
+    looked += count
     const seen = await g.note(`look-${round}`, () =>
-      lookAt(g, sft, policy, against, { round, at }, metrics),
+      lookAt(g, sft, policy, against, { round, at, from }),
     )
     const { state: next, decision } = look(state, seen, g.options)
     state = next
@@ -129,8 +139,11 @@ export async function guardedUpdate(
     } else if (isStrained(seen.signals, reference)) strained.push(round)
     else since.push({ round, policy })
   }
-  const votes = await ballot(g, accepted, since, g.before + rounds.length, ballots)
-  if (since.length > 0) ballots++
+  const votes = await ballot(g, accepted, since, g.before + rounds.length, { ballots, voted })
+  if (since.length > 0) {
+    ballots++
+    voted += BALLOT * count
+  }
   const elected = elect(votes, stopped !== null)
   if (stopped !== null) {
     const told = withRestored(stopped, elected)
@@ -142,7 +155,10 @@ export async function guardedUpdate(
   return {
     policy: since.find(({ round }) => round === elected?.round)?.policy ?? accepted,
     ...{ rounds, guard: { decisions, ballots: [held], stopped: stopped !== null, kept } },
-    watch: { incumbents: state.incumbents + 1, accepted: kept, reference, looks, ballots },
+    watch: {
+      ...{ incumbents: state.incumbents + 1, accepted: kept, reference },
+      ...{ looks, ballots, looked, voted },
+    },
   }
 }
 
@@ -156,9 +172,13 @@ async function ballot(
   accepted: ModelFiles,
   candidates: readonly Candidate[],
   round: number,
-  earlier: number,
+  earlier: { ballots: number; voted: number },
 ): Promise<Vote[]> {
-  const blocks = Array.from({ length: BALLOT }, (_, i) => i - BALLOT * (earlier + 1))
+  const count = promptsEach(g)
+  const blocks = Array.from({ length: BALLOT }, (_, i) => ({
+    at: i - BALLOT * (earlier.ballots + 1),
+    from: (i - BALLOT) * count - earlier.voted,
+  }))
   const answers = async (policy: ModelFiles): Promise<Answer[]> => {
     const all: Answer[] = []
     for (const block of blocks) all.push(...(await answer(g, policy, block)))
@@ -180,19 +200,25 @@ async function ballot(
 /** The remainder that is not below 0. */
 const modulo = (x: number, n: number): number => ((x % n) + n) % n
 
-/** The prompts of a look, those below 0 from the end: none twice until all have been used. */
-function promptsOf({ audit: { prompts }, options, sampling }: Guarded, at: number): PromptRow[] {
-  const order = permutation(prompts.length, sampling.seed, 81)
-  const count = Math.min(options.prompts, prompts.length)
-  const first = modulo(at * count, order.length)
+/** Prompts of a look. */
+const promptsEach = ({ audit: { prompts }, options }: Guarded): number =>
+  Math.min(options.prompts, prompts.length)
+/** A block of prompts: what its answers are drawn by, and where it begins; below 0 it is from the end. */
+type Block = { at: number; from: number }
+
+/** The prompts of a block: none comes twice until all have been used. */
+function promptsOf(g: Guarded, from: number): PromptRow[] {
+  const { prompts } = g.audit
+  const order = permutation(prompts.length, g.sampling.seed, 81)
+  const first = modulo(from, order.length)
   return Array.from(
-    { length: count },
+    { length: promptsEach(g) },
     (_, i) => prompts[order[(first + i) % order.length] ?? 0],
   ).flatMap((prompt) => prompt ?? [])
 }
 
-async function answer(g: Guarded, model: ModelFiles, at: number): Promise<Answer[]> {
-  const prompts = promptsOf(g, at)
+async function answer(g: Guarded, model: ModelFiles, { at, from }: Block): Promise<Answer[]> {
+  const prompts = promptsOf(g, from)
   const { maxNewTokens: maxTokens, seed } = g.sampling
   const answers = await g.serving.generate({
     ...{ model, prompts: prompts.map(({ messages }) => messages), n: 1, onTooLong: 'error' },
@@ -212,15 +238,13 @@ async function lookAt(
   sft: ModelFiles,
   policy: ModelFiles,
   accepted: ModelFiles,
-  { round, at }: { round: number; at: number },
-  metrics: readonly Record<string, number>[],
+  { round, ...block }: Block & { round: number },
 ): Promise<Look> {
-  const [now, before] = [await answer(g, policy, at), await answer(g, accepted, at)]
-  const kl = metrics.at(-1)?.['objective/kl'] ?? null
+  const [now, before] = [await answer(g, policy, block), await answer(g, accepted, block)]
   const asked = g.opinions ?? null
   const opinions =
     asked === null ? {} : { opinions: await opinionsOf(g.serving, asked, now, before) }
-  const signals = await signalsOf(g.serving, sft, now, kl)
+  const signals = await signalsOf(g.serving, sft, now, policy)
   return { round, ...(await compare(g, now, before)), signals, ...opinions }
 }
 

@@ -34,15 +34,17 @@ export async function alignByAiFeedback(
   let watch: Watch | null = null
   let references = input.references ?? null
   const labelled: Record<Axis, PreferenceRow[]>[] = []
+  let asked = 0
   for (const [i, options] of iterations.entries()) {
     const iteration = i + 1
     const folder = join(world.folder, `iteration-${iteration}`)
     await mkdir(folder, { recursive: true })
     // 1. the policy's own answers, compared by the judge in both orders on both axes
     const { pairs, figures, agreement } = await labelAnswers(
-      ...([world, folder, iteration, so.policy, input, options] as const),
+      ...([world, folder, { iteration, asked }, so.policy, input, options] as const),
     )
     labelled.push(pairs)
+    asked += options.pairs
     // 2. two reward models from the same start, each calibrated on new pairs that it did not train on
     const both = (start: ModelFiles, twin: boolean): Promise<RewardModels> =>
       teachBoth(world, twin ? 'twins' : 'reward models', async (axis, within) => {
@@ -65,7 +67,10 @@ export async function alignByAiFeedback(
     const twins =
       twinBase === null || !watched ? null : await both({ base: twinBase, adapters: [] }, true)
     // 3. the policy learns from both, under guard
-    const total = iterations.reduce((sum, { ppo }) => sum + ppo.rounds, 0)
+    const { total } = await world.parts.note(`${iteration}/rounds`, () =>
+      // as planned when it begins: what changes for a later one changes no schedule that is under way
+      Promise.resolve({ total: iterations.reduce((sum, { ppo }) => sum + ppo.rounds, 0) }),
+    )
     const place = { iteration, folder, before: so.rounds.length, total }
     const updated = await updatePolicy(
       world,

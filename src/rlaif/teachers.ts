@@ -26,15 +26,18 @@ import type { LoopInput, LoopWorld, RewardModel, RewardModels } from './world.ts
 
 /** What an iteration teaches the policy with: labels on its own answers, and the reward models that learn from them. */
 
-/** The prompts of an iteration: each iteration takes those that come next, from the first again after the last. */
+/** The prompts of an iteration: those that come next after so many, from the first again after the last. */
 export const promptsOfIteration = (
   prompts: readonly PromptRow[],
-  iteration: number,
+  before: number,
   count: number,
 ): PromptRow[] =>
   Array.from({ length: Math.min(count, prompts.length) }, (_, i) => {
-    return prompts[((iteration - 1) * count + i) % prompts.length]
+    return prompts[(before + i) % prompts.length]
   }).flatMap((prompt) => prompt ?? [])
+
+/** Where an iteration stands in a loop: its number, and the prompts that earlier ones asked for labels. */
+export type Turn = { iteration: number; asked: number }
 
 /** Seeds of two iterations are further apart than the prompts that one seed is counted on over. */
 const STRIDE = 10_000_019
@@ -45,14 +48,14 @@ const Texts = z.object({ prompt: Messages, a: z.string(), b: z.string() })
 async function answersOf(
   world: LoopWorld,
   folder: string,
-  iteration: number,
+  { iteration, asked }: Turn,
   policy: ModelFiles,
   prompts: readonly PromptRow[],
   options: RlaifOptions,
 ): Promise<{ texts: AnsweredTwice[]; same: number }> {
   const { file, same } = await world.parts.note(`${iteration}/answers`, async () => {
     const answered = await answerTwice(
-      ...([world.serving, policy, promptsOfIteration(prompts, iteration, options.pairs)] as const),
+      ...([world.serving, policy, promptsOfIteration(prompts, asked, options.pairs)] as const),
       {
         ...{ maxNewTokens: options.ppo.max_new_tokens, temperature: 1 },
         seed: (options.seed * 1000 + (iteration - 1) * STRIDE) % 2 ** 31,
@@ -78,13 +81,14 @@ export type Labels = {
 export async function labelAnswers(
   world: LoopWorld,
   folder: string,
-  iteration: number,
+  turn: Turn,
   policy: ModelFiles,
   input: LoopInput,
   options: RlaifOptions,
 ): Promise<Labels> {
+  const { iteration } = turn
   const { texts, same } = await answersOf(
-    ...([world, folder, iteration, policy, input.prompts, options] as const),
+    ...([world, folder, turn, policy, input.prompts, options] as const),
   )
   const judge = world.judge(iteration)
   const { seed, people: share } = options

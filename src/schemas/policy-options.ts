@@ -28,8 +28,10 @@ export const PpoOptions = z.strictObject({
     .positive()
     .default(1)
     .describe('of rollouts; every log-probability is warped alike'),
-  epochs: count(100).default(1),
-  mini_batch_size: count(65536).default(64),
+  epochs: count(100)
+    .default(1)
+    .describe('over the answers of a round (Llama 2: one step per batch; TRL: 4)'),
+  mini_batch_size: count(65536).default(64).describe('answers of an optimiser step (Llama 2: 64)'),
   micro_batch_tokens: loop.micro_batch_tokens,
   kl_coef: z
     .number()
@@ -45,7 +47,9 @@ export const PpoOptions = z.strictObject({
   kl_in: z
     .enum(['reward', 'loss'])
     .default('reward')
-    .describe('where −β·KL stands: in each token’s reward (Llama 2, TRL) or in the loss (GRPO)'),
+    .describe(
+      'where −β·KL stands: in each token’s reward (Llama 2, TRL) or in the loss (GRPO), there with k2 or k3 and in the unit of the advantages',
+    ),
   kl_target: z
     .number()
     .positive()
@@ -68,12 +72,28 @@ export const PpoOptions = z.strictObject({
     .min(0)
     .default(0)
     .describe('bonus for entropy, per token (Schulman et al. 2017: 0.01 on Atari; 0 in RLHF)'),
-  clip_range: z.number().positive().default(0.2).describe('ε'),
-  value_clip_range: z.number().positive().default(0.2),
-  vf_coef: z.number().min(0).default(0.1),
-  gamma: z.number().min(0).max(1).default(1),
-  lambda: z.number().min(0).max(1).default(0.95),
-  whiten_advantages: z.boolean().default(true),
+  clip_range: z
+    .number()
+    .positive()
+    .default(0.2)
+    .describe('ε of the policy’s ratio (Llama 2, Schulman et al. 2017: 0.2)'),
+  value_clip_range: z
+    .number()
+    .positive()
+    .default(0.2)
+    .describe('how far the critic may move in a round (TRL’s cliprange_value: 0.2)'),
+  vf_coef: z.number().min(0).default(0.1).describe('of the critic’s loss (TRL: 0.1)'),
+  gamma: z.number().min(0).max(1).default(1).describe('of rewards to come (TRL: 1)'),
+  lambda: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.95)
+    .describe('of the advantages (Schulman et al. 2016: 0.95, as TRL)'),
+  whiten_advantages: z
+    .boolean()
+    .default(true)
+    .describe('to mean 0 and deviation 1 over the tokens of a round (TRL)'),
   reward_normalization: z
     .enum(['reference', 'batch', 'running', 'none'])
     .default('reference')
@@ -117,7 +137,12 @@ export const PpoOptions = z.strictObject({
     .min(0)
     .default(1)
     .describe('subtracted after the reward is standardised'),
-  critic_warmup_rounds: z.int().min(0).max(10000).default(1),
+  critic_warmup_rounds: z
+    .int()
+    .min(0)
+    .max(10000)
+    .default(1)
+    .describe('rounds in which a new critic learns alone: it starts from zero'),
   lora: LoraOptions.nullable().prefault({}),
   optimizer: OptimizerOptions.prefault({
     learning_rate: 1e-3,
@@ -136,7 +161,7 @@ export function checkPolicyOptions(
   options: PpoOptions,
   { at = '', iteration }: { at?: string; iteration?: number | undefined } = {},
 ): void {
-  const { method, samples_per_prompt: samples, combiner } = options
+  const { method, samples_per_prompt: samples, combiner, kl_coef: beta } = options
   const refuse = (name: string, why: string): never => {
     const field = `${at}${name}`
     const from = iteration === undefined ? '' : `, from iteration ${iteration} on`
@@ -146,6 +171,27 @@ export function checkPolicyOptions(
     refuse(
       'safety_limit',
       `steers λ of the lagrangian, and ${combiner} has none; give combiner lagrangian, or leave it out`,
+    )
+  if (options.safety_limit != null && !(options.lagrange_multiplier > 0))
+    refuse(
+      'lagrange_multiplier',
+      'is steered by factors, so that it can start from more than 0 alone',
+    )
+  if (
+    method !== 'rejection_sampling' &&
+    beta === 0 &&
+    (method === 'dpo' || options.kl_target != null)
+  )
+    refuse(
+      'kl_coef',
+      method === 'dpo'
+        ? 'is the β of dpo: with 0 nothing is learned'
+        : 'is steered by factors, so that it can start from more than 0 alone',
+    )
+  if (['ppo', 'rloo'].includes(method) && options.kl_in === 'loss' && options.kl_estimator === 'k1')
+    refuse(
+      'kl_estimator',
+      'k1 in the loss holds nothing back, as the mean of its gradient is zero; give k2 or k3',
     )
   if (method === 'ppo') return
   if (samples < 2)

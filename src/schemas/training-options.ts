@@ -151,15 +151,16 @@ export const RewardModelOptions = z.strictObject({
 })
 export type RewardModelOptions = z.infer<typeof RewardModelOptions>
 
-/** What options of a reward model can't stand together. Throws `conflicting_options`. */
+/** What options of a reward model can't stand together. Throws `conflicting_options` naming the field, after `at`. */
 export function checkRewardOptions(
   options: Pick<RewardModelOptions, 'axis' | 'centering' | 'auxiliary_weight'>,
+  at = '',
 ): void {
   if (options.axis === 'safety' && options.centering > 0 && options.auxiliary_weight > 0)
     throw new LibraError(
       'conflicting_options',
-      'centering: not together with the auxiliary loss of the safety model, which says where 0 is; set auxiliary_weight or centering to 0',
-      { details: { field: 'centering' } },
+      `${at}centering: not together with the auxiliary loss of the safety model, which says where 0 is; set auxiliary_weight or centering to 0`,
+      { details: { field: `${at}centering` } },
     )
 }
 

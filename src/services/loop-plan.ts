@@ -2,6 +2,7 @@ import { LibraError } from '../errors.ts'
 import type { Judge } from '../judging/judge.ts'
 import { checkPolicyOptions } from '../schemas/policy-options.ts'
 import { RlaifOptions } from '../schemas/rlaif.ts'
+import { checkRewardOptions } from '../schemas/training-options.ts'
 import { LoopRequest } from '../schemas/run.ts'
 import type { RunRequest, LoopChange } from '../schemas/run.ts'
 import type { Run, Store } from '../store/store.ts'
@@ -19,6 +20,8 @@ export type IterationPlan = Pick<Request, 'judge' | 'override' | 'freshness_floo
 
 /** Options that are settled before the first iteration. */
 const SETTLED = ['seed', 'dialogues', 'sft', 'evaluation_prompts'] as const
+/** Of a policy's updates: they go on with the adapter that the first one has made. */
+const SETTLED_OF_PPO = 'lora'
 
 const refuse = (field: string, why: string): LibraError =>
   new LibraError('conflicting_options', `${field}: ${why}`, { details: { field } })
@@ -32,6 +35,9 @@ function changedOptions(
   for (const field of SETTLED)
     if (field in options)
       throw refuse(`${at}.options.${field}`, 'is settled before the first iteration')
+  const { ppo } = options
+  if (typeof ppo === 'object' && ppo !== null && SETTLED_OF_PPO in ppo)
+    throw refuse(`${at}.options.ppo.${SETTLED_OF_PPO}`, 'is settled before the first iteration')
   const after = RlaifOptions.safeParse(merge(before, options))
   if (after.success) return after.data
   const [issue] = after.error.issues
@@ -47,8 +53,10 @@ function changedOptions(
  */
 export function iterationPlans(request: Request): IterationPlan[] {
   const planned = mergedPlans(request)
-  for (const { plan, at, iteration } of planned.slice(request.branch?.iteration ?? 0))
+  for (const { plan, at, iteration } of planned.slice(request.branch?.iteration ?? 0)) {
     checkPolicyOptions(plan.options.ppo, { at: `${at}.ppo.`, iteration })
+    checkRewardOptions({ ...plan.options.reward_model, axis: 'safety' }, `${at}.reward_model.`)
+  }
   return planned.map(({ plan }) => plan)
 }
 

@@ -18,8 +18,12 @@ export type OptimizerState = {
 }
 
 export type AdamW = {
-  /** One update. Gradients that are not finite leave everything as it was. */
-  step(gradients: Gradients, learningRate: number): { gradNorm: number; applied: boolean }
+  /** One update, on request without weight decay. Gradients that are not finite leave everything as it was. */
+  step(
+    gradients: Gradients,
+    learningRate: number,
+    decays?: boolean,
+  ): { gradNorm: number; applied: boolean }
   state(): OptimizerState
   load(state: OptimizerState): void
   dispose(): void
@@ -57,7 +61,7 @@ export function createAdamW(parameters: Parameters, options: OptimizerOptions): 
     gradients.get(name) ?? tf.zerosLike(parameters.get(name))
 
   return {
-    step(gradients, learningRate) {
+    step(gradients, learningRate, decays = true) {
       const flat = tf.tidy(() => flatten((name) => gradientOf(gradients, name)))
       const gradNorm = Math.sqrt(tf.tidy(() => 2 * (read(halfSquares(flat))[0] ?? NaN)))
       if (!Number.isFinite(gradNorm)) {
@@ -69,7 +73,7 @@ export function createAdamW(parameters: Parameters, options: OptimizerOptions): 
         clip: Math.min(1, maxNorm / (gradNorm + 1e-6)), // matches torch.nn.utils.clip_grad_norm_
         rate: learningRate / (1 - beta1 ** count),
         rootCorrection2: 1 / Math.sqrt(1 - beta2 ** count),
-        decay: learningRate * decay,
+        decay: decays ? learningRate * decay : 0,
       }
       const next = scoped(() => {
         const p = flatten((name) => parameters.get(name))

@@ -96,8 +96,9 @@ export function guardedStep(
   gradients: Gradients,
   learningRate: number,
   bad: { count: number },
+  decay = true,
 ): number {
-  const { gradNorm, applied } = optimizer.step(gradients, learningRate)
+  const { gradNorm, applied } = optimizer.step(gradients, learningRate, decay)
   disposeGradients(gradients)
   bad.count = applied ? 0 : bad.count + 1
   if (bad.count >= MAX_BAD_STEPS)

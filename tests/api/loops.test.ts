@@ -58,6 +58,14 @@ test('options that the policy’s method cannot use are told before anything is 
   await waiting('run_methods', 1, two)
   expect(await refusal('/v1/rlaif/loops/run_methods/changes', change)).toMatchObject(named)
   expect((await store.runs.get('run_methods'))?.config).toMatchObject({ changes: [] })
+  // the adapter that the first update has made goes on, and what reward models can't learn by is told at once
+  const lora = { iteration: 2, options: { ppo: { lora: { rank: 8 } } } }
+  expect(await loop({ ...two, changes: [lora] })).toMatchObject(
+    conflict('changes.0.options.ppo.lora'),
+  )
+  expect(await loop({ options: { reward_model: { centering: 0.01 } } })).toMatchObject(
+    conflict('options.reward_model.centering'),
+  )
   // what a branch takes from the record is not done again
   const { options, ...rest } = LoopRequest.parse({ kind: 'rlaif', ...two })
   const old = { ...rest, options: { ...options, ppo: { ...options.ppo, safety_limit: 2 } } }

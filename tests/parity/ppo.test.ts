@@ -96,11 +96,11 @@ describe('a whole round: sampled tokens and scores in, weights out', () => {
       microTokens: options.micro_batch_tokens,
     })
     const rewards = expected.rollouts.map(({ reward }) => reward)
-    const rows = learningRows(rollouts, rewards, options, options.kl_coef)
+    const { rows, unit } = learningRows(rollouts, rewards, options, options.kl_coef)
     const optimizer = createAdamW(trainee.parameters, options.optimizer)
     const told = ppoUpdate(
       ...([trainee.model, trainee.trainable, optimizer, rows, options, learning_rate] as const),
-      { key: [1], warmup: false, klCoef: options.kl_coef, bad: { count: 0 } },
+      { key: [1], warmup: false, klCoef: options.kl_coef / unit, bad: { count: 0 } },
     )
     expect(told['policy/updates']).toBe(losses.length)
     expect([...trainee.parameters.names].sort()).toEqual(Object.keys(weights).sort())

@@ -14,11 +14,15 @@ const only = <T extends object>(given: Partial<T>): T =>
     },
   })
 
-/** Iterations of some rounds each, by a judge that says the same of all pairs: what was asked under each note. */
+/**
+ * Iterations of some rounds each, by a judge that says the same of all pairs: what was asked under each note. `each`:
+ * the prompts of a look, by iteration.
+ */
 async function watched(
   iterations: readonly number[],
   prompts: number,
   probability = 0.5,
+  each: readonly number[] = [],
 ): Promise<{ asked: Map<string, string[]>; guards: GuardReport[] }> {
   const guards: GuardReport[] = []
   const asked = new Map<string, string[]>()
@@ -31,7 +35,9 @@ async function watched(
       const one = { tokenIds: [], tokens: [], logprobs: [], promptTokens: 1 }
       return Promise.resolve(given.map(() => [{ ...one, text, finish: 'stop' as const }]))
     },
-    likelihoods: ({ texts }) => Promise.resolve(texts.map(() => ({ logprob: -1, tokens: 1 }))),
+    // a policy of some rounds finds its own answers likelier than the SFT policy does
+    likelihoods: ({ model, texts }) =>
+      Promise.resolve(texts.map(() => ({ logprob: model.base === 'sft' ? -7 : -4, tokens: 1 }))),
   })
   const judge = only<Judge>({
     compare: (pairs) =>
@@ -44,10 +50,10 @@ async function watched(
   })
   let watch: Watch = startWatch()
   let before = 0
-  for (const rounds of iterations) {
+  for (const [i, rounds] of iterations.entries()) {
     const updated = await guardedUpdate(sft, sft, watch, {
       ...{ serving, rounds, before, progress: () => {}, tell: () => Promise.resolve() },
-      options: GuardOptions.parse({ every: 10, prompts: 64 }),
+      options: GuardOptions.parse({ every: 10, prompts: each[i] ?? 64 }),
       audit: {
         judge,
         prompts: Array.from({ length: prompts }, (_, i) => ({
@@ -104,6 +110,26 @@ test('no prompt comes twice where iterations end between two looks', async () =>
   ])
   expect(votes.map(({ length }) => length)).toEqual([256, 256, 256])
   expect(shared([...looks.map((name) => asked.get(name) ?? []), ...votes])).toEqual([])
+})
+
+test('no prompt comes twice where an iteration changes how many a look asks', async () => {
+  const { asked } = await watched([20, 20], 1200, 0.5, [64, 32])
+  const looks = ['look-0', 'look-10', 'look-20', 'look-30', 'look-40'].map(
+    (n) => asked.get(n) ?? [],
+  )
+  expect(looks.map(({ length }) => length)).toEqual([64, 64, 64, 32, 32])
+  const votes = [20, 40].map((round) => [
+    ...new Set(
+      [...asked].flatMap(([name, texts]) => (name.startsWith(`ballot-${round}-`) ? texts : [])),
+    ),
+  ])
+  expect(votes.map(({ length }) => length)).toEqual([256, 128])
+  expect(shared([...looks, ...votes])).toEqual([])
+})
+
+test('the KL of a look is of its own answers, not of those before the last update', async () => {
+  const { guards } = await watched([10], 808)
+  expect(guards[0]?.decisions.map(({ signals }) => signals.kl)).toEqual([3])
 })
 
 test.each([

@@ -126,7 +126,7 @@ test('rejection sampling keeps the best of all rounds, against a list of everyth
 test.each([
   [{ method: 'rloo', samples_per_prompt: 1 }, 'samples_per_prompt'],
   [{ method: 'dpo', samples_per_prompt: 1 }, 'samples_per_prompt'],
-  [{ method: 'dpo', kl_in: 'loss' }, 'kl_in'],
+  [{ method: 'dpo', kl_in: 'loss', kl_estimator: 'k2' }, 'kl_in'],
   [{ method: 'dpo', entropy_coef: 0.1 }, 'entropy_coef'],
   [{ method: 'rejection_sampling', target_kl: 0.1 }, 'target_kl'],
   [{ method: 'rejection_sampling', kl_target: 1 }, 'kl_target'],
@@ -138,6 +138,19 @@ test.each([
     expect.objectContaining({ code: 'conflicting_options', details: { field } }) as Error,
   )
   checkPolicyOptions(PpoOptions.parse({ ...options, method: 'ppo', samples_per_prompt: 4 }))
+})
+
+test.each([
+  [{ kl_in: 'loss' }, 'kl_estimator'],
+  [{ kl_in: 'loss', method: 'rloo' }, 'kl_estimator'],
+  [{ method: 'dpo', kl_coef: 0 }, 'kl_coef'],
+  [{ kl_coef: 0, kl_target: 6 }, 'kl_coef'],
+  [{ combiner: 'lagrangian', safety_limit: 0, lagrange_multiplier: 0 }, 'lagrange_multiplier'],
+])('what would hold nothing back, or never move, is refused by name: %j', (options, field) => {
+  const parsed = PpoOptions.parse({ samples_per_prompt: 4, ...options })
+  expect(() => checkPolicyOptions(parsed)).toThrow(
+    expect.objectContaining({ code: 'conflicting_options', details: { field } }) as Error,
+  )
 })
 
 test('a safety limit steers λ of the lagrangian: with another combiner it is refused', () => {

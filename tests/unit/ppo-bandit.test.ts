@@ -59,9 +59,14 @@ const ROUNDS = 300
 const ANSWERS = 256
 
 /** What the project's rows and losses make of sampled answers. */
-function train(r: readonly number[], place: Place, fault?: 'sign' | 'reference'): number[] {
+function train(
+  r: readonly number[],
+  place: Place,
+  fault: 'sign' | 'reference' | null = null,
+  whiten_advantages = false,
+): number[] {
   const options = PpoOptions.parse({
-    ...{ ...place, whiten_advantages: false, samples_per_prompt: ANSWERS, lambda: 1 },
+    ...{ ...place, whiten_advantages, samples_per_prompt: ANSWERS, lambda: 1 },
   })
   const logits = [...REFERENCE_LOGITS]
   for (let round = 0; round < ROUNDS; round++) {
@@ -83,7 +88,7 @@ function train(r: readonly number[], place: Place, fault?: 'sign' | 'reference')
       }
     })
     const scores = rollouts.map(({ responseIds: [id = 0] }) => r[id] ?? 0)
-    const rows = learningRows(rollouts, scores, options, BETA)
+    const { rows, unit } = learningRows(rollouts, scores, options, BETA)
     const logprobs = rows.map((row) => row.oldLogprobs)
     const masks = rows.map(() => [1])
     const { grad } =
@@ -104,7 +109,7 @@ function train(r: readonly number[], place: Place, fault?: 'sign' | 'reference')
           )
     const penalty = klLoss(
       ...([logprobs, rows.map((row) => row.referenceLogprobs), masks] as const),
-      ...([place.kl_in === 'loss' ? BETA : 0, place.kl_estimator] as const),
+      ...([place.kl_in === 'loss' ? BETA / unit : 0, place.kl_estimator] as const),
     )
     const rate = 5 * (1 - round / ROUNDS)
     rows.forEach(({ responseIds: [id] }, i) => {
@@ -131,6 +136,13 @@ describe.each(['gate', 'weighted'] as const)('two aims by %s', (combiner) => {
     expect(apart(ownPoint(r, place), best)).toBeLessThan(0.001) // the twin agrees
     expect(apart(train(r, place), best)).toBeLessThan(0.02)
   })
+  test.each(['ppo', 'rloo'] as const)(
+    '%s with whitened advantages and k2 in the loss, too',
+    (method) => {
+      const place = { method, kl_in: 'loss', kl_estimator: 'k2' } as const
+      expect(apart(train(r, place, null, true), best)).toBeLessThan(0.02)
+    },
+  )
   test.each([
     { method: 'ppo', kl_in: 'reward', kl_estimator: 'k2' },
     { method: 'ppo', kl_in: 'reward', kl_estimator: 'k3' },
@@ -156,6 +168,8 @@ describe('what steers the rounds', () => {
     expect(nextKlCoef(0.1, 60, 100, options)).toBeCloseTo(0.1 * (1 + 0.2 * 0.1), 12)
     expect(nextKlCoef(0.1, 0, 100, options)).toBeCloseTo(0.1 * (1 - 0.2 * 0.1), 12)
     expect(nextKlCoef(0.1, 60, 100, { ...options, kl_target: null })).toBe(0.1)
+    // a round that is longer than the horizon moves it no further, and never below zero
+    expect(nextKlCoef(0.1, 0, 100_000, options)).toBeCloseTo(0.08, 12)
   })
   test('λ rises while safety is under its limit and falls above it', () => {
     expect(nextMultiplier(2, 0.5, options)).toBe(2)

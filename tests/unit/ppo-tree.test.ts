@@ -170,7 +170,7 @@ function trainBy(place: Pick<PpoOptions, 'method' | 'kl_in' | 'kl_estimator'>): 
       values: new Float64Array(tokens.length),
     }))
     const rewards = sampled.map(({ leaf }) => worth(leaf))
-    const rows = learningRows(rollouts, rewards, options, BETA)
+    const { rows } = learningRows(rollouts, rewards, options, BETA)
     const old = rows.map((row) => row.oldLogprobs)
     const masks = rows.map(({ responseIds }) => responseIds.map(() => 1))
     const advantages = rows.map((row) => row.advantages)

@@ -58,9 +58,11 @@ export async function trainNano(
   const bad = { count: 0 }
   try {
     for (let round = 0; round < options.rounds; round++) {
-      const asked = pickPrompts(prompts, options, round).map((prompt) => ({
-        ...{ prompt, promptIds: prompts[prompt]?.ids ?? [], promptClass: null },
-      }))
+      const asked = pickPrompts(prompts, options, round * options.prompts_per_round).map(
+        (prompt) => ({
+          ...{ prompt, promptIds: prompts[prompt]?.ids ?? [], promptClass: null },
+        }),
+      )
       const sampling = {
         ...{ maxTokens: LONGEST, temperature: options.temperature, stopId: END, decode: wordOf },
         ...{ microTokens: options.micro_batch_tokens, key: [options.seed, 1, round] },
@@ -73,7 +75,7 @@ export async function trainNano(
         optimizer,
         { rollouts, prompts },
         {
-          ...{ kept, round, options, lr, klCoef: options.kl_coef, bad },
+          ...{ kept, round, criticRounds: round, options, lr, klCoef: options.kl_coef, bad },
           rewards: rollouts.map(({ prompt, text }) => worth[prompt]?.get(text) ?? NaN),
         },
       )

@@ -38,6 +38,20 @@ export function whiten(
   masks: readonly ArrayLike<number>[],
   shiftMean = true,
 ): Row[] {
+  const { mean, unit } = momentsOver(rows, masks)
+  const scale = 1 / unit
+  return rows.map((row, i) =>
+    Float64Array.from(row, (x, t) =>
+      masks[i]?.[t] ? (x - mean) * scale + (shiftMean ? 0 : mean) : 0,
+    ),
+  )
+}
+
+/** Mean of the counted tokens, and the √(var + 1e-8) that whitening divides by. */
+export function momentsOver(
+  rows: readonly ArrayLike<number>[],
+  masks: readonly ArrayLike<number>[],
+): { mean: number; unit: number } {
   let n = 0
   let total = 0
   each(rows, masks, (x) => {
@@ -47,12 +61,7 @@ export function whiten(
   const mean = n === 0 ? 0 : total / n
   let squares = 0
   each(rows, masks, (x) => (squares += (x - mean) ** 2))
-  const scale = 1 / Math.sqrt((n > 1 ? squares / (n - 1) : 0) + 1e-8)
-  return rows.map((row, i) =>
-    Float64Array.from(row, (x, t) =>
-      masks[i]?.[t] ? (x - mean) * scale + (shiftMean ? 0 : mean) : 0,
-    ),
-  )
+  return { mean, unit: Math.sqrt((n > 1 ? squares / (n - 1) : 0) + 1e-8) }
 }
 
 function each(

@@ -51,10 +51,10 @@ export const writeKept = (folder: string, kept: Kept): Promise<void> =>
 /** What rewards depend on beside the answer: kept ones that were measured by something else are measured again. */
 export const yardstickOf = ({ helpfulness, safety, options }: PolicySpec): string => {
   const { combiner, lagrange_multiplier, helpfulness_weight, gate_threshold } = options
-  const { reward_clip, missing_eos_penalty } = options
+  const { reward_clip, missing_eos_penalty, reward_normalization } = options
   return JSON.stringify([
     ...[helpfulness, safety, combiner, lagrange_multiplier, helpfulness_weight, gate_threshold],
-    ...[reward_clip ?? null, missing_eos_penalty],
+    ...[reward_clip ?? null, missing_eos_penalty, reward_normalization],
   ])
 }
 type PolicySpec = Extract<TrainSpec, { kind: 'policy_update' }>

@@ -31,13 +31,13 @@ export const startControl = (
 }
 
 /**
- * β after a round of n answers with mean KL to the reference: β·(1 + clip(KL/target − 1, ±0.2)·n/horizon)
- * (Ziegler et al. 2019, section 2.2).
+ * β after a round of n answers with mean KL to the reference: β·(1 + clip(KL/target − 1, ±0.2)·min(1, n/horizon))
+ * (Ziegler et al. 2019, section 2.2; a round longer than the horizon would else turn β negative).
  */
 export function nextKlCoef(klCoef: number, kl: number, n: number, options: PpoOptions): number {
   if (options.kl_target == null) return klCoef
   const error = Math.max(-0.2, Math.min(0.2, kl / options.kl_target - 1))
-  return klCoef * (1 + (error * n) / options.kl_horizon)
+  return klCoef * (1 + error * Math.min(1, n / options.kl_horizon))
 }
 
 /** Safe RLHF caps λ (PKU-Alignment's trainer: lambda_max 5). */

@@ -1,16 +1,20 @@
 import type { PpoOptions } from '../../schemas/policy-options.ts'
-import { gae, leaveOneOut, whiten } from './advantages.ts'
+import { gae, leaveOneOut, momentsOver, whiten } from './advantages.ts'
 import { klEstimate, tokenRewards } from './rewards.ts'
 import type { Rollout } from './rollout.ts'
 import type { PpoRow } from './update.ts'
 
-/** Of each answer, what an update learns from: PPO's advantages and returns by token, or RLOO's one advantage. */
+/**
+ * Of each answer, what an update learns from: PPO's advantages and returns by token, or RLOO's one advantage. `unit` is
+ * what whitening has divided the advantages by, 1 where there was none: a penalty in the loss must be divided alike, or
+ * the optimum moves with the spread of the rewards.
+ */
 export function learningRows(
   rollouts: readonly Rollout[],
   rewards: ArrayLike<number>,
   options: PpoOptions,
   klCoef: number,
-): PpoRow[] {
+): { rows: PpoRow[]; unit: number } {
   return options.method === 'rloo'
     ? sequenceRows(rollouts, rewards, options, klCoef)
     : tokenRows(rollouts, rewards, options, klCoef)
@@ -38,7 +42,7 @@ function tokenRows(
   rewards: ArrayLike<number>,
   options: PpoOptions,
   klCoef: number,
-): PpoRow[] {
+): { rows: PpoRow[]; unit: number } {
   const masks = rollouts.map(everyToken)
   const computed = rollouts.map(({ logprobs, referenceLogprobs, values }, i) => {
     const mask = masks[i] ?? []
@@ -50,13 +54,14 @@ function tokenRows(
   })
   const raw = computed.map(({ advantages }) => advantages)
   const advantages = options.whiten_advantages ? whiten(raw, masks) : raw
-  return rollouts.map((rollout, i) =>
+  const rows = rollouts.map((rollout, i) =>
     rowOf(
       rollout,
       advantages[i] ?? new Float64Array(0),
       computed[i]?.returns ?? new Float64Array(0),
     ),
   )
+  return { rows, unit: options.whiten_advantages ? momentsOver(raw, masks).unit : 1 }
 }
 
 function sequenceRows(
@@ -64,7 +69,7 @@ function sequenceRows(
   rewards: ArrayLike<number>,
   options: PpoOptions,
   klCoef: number,
-): PpoRow[] {
+): { rows: PpoRow[]; unit: number } {
   const beta = inReward(options, klCoef)
   const totals = rollouts.map(
     ({ logprobs, referenceLogprobs }, i) =>
@@ -78,10 +83,9 @@ function sequenceRows(
   )
   // the answers to one prompt stand side by side
   const raw = leaveOneOut(totals, options.samples_per_prompt)
-  const [advantages = raw] = options.whiten_advantages
-    ? whiten([raw], [new Uint8Array(raw.length).fill(1)])
-    : [raw]
-  return rollouts.map((rollout, i) => {
+  const masks = [new Uint8Array(raw.length).fill(1)]
+  const [advantages = raw] = options.whiten_advantages ? whiten([raw], masks) : [raw]
+  const rows = rollouts.map((rollout, i) => {
     const { length } = rollout.responseIds
     return rowOf(
       rollout,
@@ -89,4 +93,5 @@ function sequenceRows(
       new Float64Array(length),
     )
   })
+  return { rows, unit: options.whiten_advantages ? momentsOver([raw], masks).unit : 1 }
 }

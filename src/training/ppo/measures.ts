@@ -24,6 +24,13 @@ export const meanOf = (told: readonly Record<string, number>[]): Record<string, 
     ]),
   )
 
+/** The deviation (Bessel) as it is: 0 where all are equal, which is how a collapse looks. */
+function spread(values: ArrayLike<number>): number {
+  const list = Array.from(values)
+  const { mean } = momentsOf(list)
+  return Math.sqrt(list.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, list.length - 1))
+}
+
 /** The share of answers whose reward came by each branch that the combiner took. */
 function branchShares(branches: readonly Branch[]): Record<string, number> {
   const share = (branch: Branch): number =>
@@ -64,7 +71,7 @@ export function rolloutMetrics(
     'objective/rlhf_reward': scores + penalty,
     'objective/helpfulness': mean((_, i) => scored.helpfulness[i] ?? 0),
     'objective/safety': mean((_, i) => scored.safety[i] ?? 0),
-    'objective/scores_std': momentsOf(scored.rewards).std,
+    'objective/scores_std': spread(scored.rewards),
     'policy/entropy_avg': mean(({ entropy }) => entropy),
     'policy/kl_coef': control.kl_coef,
     ...branchShares(scored.branches),

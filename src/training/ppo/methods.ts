@@ -14,6 +14,8 @@ type Lesson = {
   rewards: ArrayLike<number>
   kept: Kept
   round: number
+  /** rounds that the critic has learned in */
+  criticRounds: number
   options: PpoOptions
   lr: number
   klCoef: number
@@ -25,10 +27,10 @@ export function learn(
   trainee: Pick<Trainee, 'model' | 'trainable'>,
   optimizer: AdamW,
   { rollouts, prompts }: { rollouts: readonly Rollout[]; prompts: readonly Prompt[] },
-  { rewards, kept, round, options, lr, klCoef, bad }: Lesson,
+  { rewards, kept, round, criticRounds, options, lr, klCoef, bad }: Lesson,
 ): { rows: PpoRow[]; update: Record<string, number> } {
   const { method, samples_per_prompt: k, seed } = options
-  const warmup = method === 'ppo' && round < options.critic_warmup_rounds
+  const warmup = method === 'ppo' && criticRounds < options.critic_warmup_rounds
   const state = { key: [seed, 2, round], warmup, klCoef, bad }
   switch (method) {
     case 'dpo':
@@ -45,7 +47,8 @@ export function learn(
         },
       }
   }
-  const rows = learningRows(rollouts, rewards, options, klCoef)
+  const { rows, unit } = learningRows(rollouts, rewards, options, klCoef)
   const { model, trainable } = trainee
-  return { rows, update: ppoUpdate(model, trainable, optimizer, rows, options, lr, state) }
+  const inLoss = { ...state, klCoef: klCoef / unit }
+  return { rows, update: ppoUpdate(model, trainable, optimizer, rows, options, lr, inLoss) }
 }

@@ -46,7 +46,10 @@ export function pairUpdate(
   learningRate: number,
   { key, klCoef, bad }: UpdateState,
 ): Record<string, number> {
-  const pairs = bestAndWorst(rewards, options.samples_per_prompt)
+  // equal answers may be scored apart by a rounding: they are no pair
+  const pairs = bestAndWorst(rewards, options.samples_per_prompt).filter(
+    ({ best, worst }) => rollouts[best]?.responseIds.join() !== rollouts[worst]?.responseIds.join(),
+  )
   const chosen = pairs.flatMap(({ best, worst }) => [best, worst]).map((at) => rollouts[at])
   const of = chosen.filter((rollout) => rollout !== undefined)
   const sequences = of.map(answered)

@@ -28,14 +28,14 @@ export function encodePrompts(
   })
 }
 
-/** Prompts of a round: a keyed permutation per pass over the data, each asked samples_per_prompt times. */
+/** The next prompts after so many: a keyed permutation per pass over the data, each asked samples_per_prompt times. */
 export function pickPrompts(
   prompts: readonly Prompt[],
   options: PpoOptions,
-  round: number,
+  before: number,
 ): number[] {
   return Array.from({ length: options.prompts_per_round }, (_, i) => {
-    const at = round * options.prompts_per_round + i
+    const at = before + i
     const order = permutation(prompts.length, options.seed, 3, Math.floor(at / prompts.length))
     return order[at % prompts.length] ?? 0
   }).flatMap((at) => new Array<number>(options.samples_per_prompt).fill(at))

@@ -63,14 +63,23 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
     let kl = 0
     const control = startControl(options, before?.control, same)
     const kept: Kept = before?.kept ?? new Map()
-    const yardstick = options.method === 'rejection_sampling' ? yardstickOf(spec) : null
-    if (yardstick !== null && before?.yardstick !== yardstick)
+    const choosing = options.method === 'rejection_sampling'
+    // what rejection sampling has kept goes through rounds of other methods as it is
+    const yardstick = choosing ? yardstickOf(spec) : (before?.yardstick ?? null)
+    if (choosing && before?.yardstick !== yardstick)
       measureAgain(kept, scorers, options, scales, control)
     const first = spec.rounds_before ?? parent?.round ?? 0
     const start = last === null ? first : (before?.round ?? first)
     const end = first + options.rounds
     const total = options.total_rounds ?? end
     const bad = { count: before?.bad_steps ?? 0 }
+    // rounds that a guard took back have asked theirs, too
+    let askedBefore =
+      (before?.asked ?? (before?.round ?? 0) * options.prompts_per_round) +
+      (start - (before?.round ?? 0)) * options.prompts_per_round
+    // a critic is as old as the rounds of PPO that it comes from; another method leaves none behind
+    const sameCritic = before?.method === 'ppo' || (before !== null && before.method === undefined)
+    let criticRounds = sameCritic ? (before?.critic_rounds ?? start) : 0
     const steps = options.rounds
     if (last === null) yield { type: 'started', steps, tokens: null }
     else yield { type: 'resumed', step: start, done: start - first, steps }
@@ -93,6 +102,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
         if (yardstick !== null) await writeKept(folder, kept)
         await writeState(folder, {
           ...{ round, step: state.step, method: options.method, bad_steps: bad.count, yardstick },
+          ...{ asked: askedBefore, critic_rounds: criticRounds },
           ...{ scorers: scoredBy, scales, control, reference: spec.reference },
         })
       }
@@ -103,7 +113,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
       signal?.throwIfAborted()
       const lap = stopwatch()
       // 1. prompts of this round, then their responses from the current policy
-      const asked = pickPrompts(prompts, options, round).map((at) => ({
+      const asked = pickPrompts(prompts, options, askedBefore).map((at) => ({
         prompt: at,
         promptIds: prompts[at]?.ids ?? [],
         promptClass: prompts[at]?.row.prompt_class ?? null,
@@ -122,7 +132,8 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
       // 4. what the method makes of them, and several epochs of updates
       const lr = learningRateAt(round, total, options.optimizer)
       const { rows, update } = learn(...([trainee, optimizer, { rollouts, prompts }] as const), {
-        ...{ rewards: scored.rewards, kept, round, options, lr, klCoef: control.kl_coef, bad },
+        ...{ rewards: scored.rewards, kept, round, criticRounds, options, lr },
+        ...{ klCoef: control.kl_coef, bad },
       })
       lap('learn')
       // 5. tell, and set β and λ of the next round
@@ -130,7 +141,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
         ...rolloutMetrics(rollouts, scored, rows, options, control),
         ...update,
         lr,
-        episode: (round + 1) * asked.length,
+        episode: askedBefore * options.samples_per_prompt + asked.length,
         ...lap.times(),
       }
       kl = metrics['objective/kl'] ?? 0
@@ -138,6 +149,8 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
       control.multiplier = nextMultiplier(control.multiplier, scored.safetyMean, options)
       yield { type: 'rollouts', step: round + 1, rows: rolloutRows(rollouts, scored) }
       yield { type: 'metrics', step: round + 1, metrics }
+      askedBefore += options.prompts_per_round
+      if (options.method === 'ppo') criticRounds++
       // 6. what an interrupted run goes on from
       const done = round + 1
       if (plan !== null && (done - first) % plan.every === 0 && done < end)

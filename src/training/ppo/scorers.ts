@@ -115,10 +115,12 @@ export async function referenceScales(
   tokenizer: Tokenizer,
   options: PpoOptions,
 ): Promise<Scales> {
-  const asked = Array.from(
-    permutation(prompts.length, options.seed, 4).slice(0, SCALE_SAMPLES),
-    (at) => ({ prompt: at, promptIds: prompts[at]?.ids ?? [], promptClass: null }),
-  )
+  const order = permutation(prompts.length, options.seed, 4)
+  // few prompts are asked again and again: a deviation of ten answers would be anything
+  const asked = Array.from({ length: SCALE_SAMPLES }, (_, i) => {
+    const prompt = order[i % order.length] ?? 0
+    return { prompt, promptIds: prompts[prompt]?.ids ?? [], promptClass: null }
+  })
   const rollouts = await sample(reference, asked, samplingOf(options, tokenizer, [options.seed, 5]))
   const { helpfulness, safety } = scoreBoth(rollouts, prompts, scorers, options)
   return { helpfulness: momentsOf(helpfulness), safety: momentsOf(safety) }

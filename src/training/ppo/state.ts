@@ -9,6 +9,10 @@ const TrainerState = z.object({
   round: z.int().min(0),
   step: z.int().min(0),
   method: z.string().optional(),
+  /** rounds that PPO's critic has learned in; of checkpoints of before all of the rounds */
+  critic_rounds: z.int().min(0).optional(),
+  /** prompts asked so far; of checkpoints of before as many in each round */
+  asked: z.int().min(0).optional(),
   /** of the reward models that scales and moments are of; null: unknown, they are measured anew */
   scorers: z.string().nullish(),
   scales: z.object({ helpfulness: scale, safety: scale }).nullable(),

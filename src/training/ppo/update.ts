@@ -52,7 +52,7 @@ const nothing = (): Told => ({
   ...{ kl: 0, policyClip: 0, policy: 0, value: 0, valueClip: 0, ratio: 0, penalty: 0 },
 })
 
-/** Of a round: the key of its order, whether the critic alone learns, β, and the bad steps so far. */
+/** Of a round: the key of its order, whether the critic alone learns, β in the unit of the advantages, and the bad steps so far. */
 export type UpdateState = {
   key: readonly number[]
   warmup: boolean
@@ -87,7 +87,7 @@ export function ppoUpdate(
         disposeGradients(gradients)
         break update
       }
-      totals.norm += guardedStep(optimizer, gradients, learningRate, state.bad)
+      totals.norm += guardedStep(optimizer, gradients, learningRate, state.bad, !state.warmup)
       for (const key of Object.keys(told) as (keyof Told)[]) totals[key] += told[key]
       ratios.push(told.ratio)
       steps++
