@@ -1,6 +1,6 @@
 import type { Completion, Engine, ModelFiles } from '../engine/engine.ts'
-import type { Judge, Verdict } from '../judging/judge.ts'
-import { failed } from '../judging/respondent.ts'
+import { usable } from '../judging/judge.ts'
+import type { Inconsistent, Judge } from '../judging/judge.ts'
 import type { Failure } from '../judging/respondent.ts'
 import { cancelled } from '../errors.ts'
 import { uniform } from '../random.ts'
@@ -23,7 +23,7 @@ export const noFigures = (): LabelFigures => ({
 })
 export type Labelled = { pairs: Record<Axis, PreferenceRow[]>; figures: LabelFigures }
 /** How pairs are asked about. */
-export type Asking = { positions: 'both' | 'drawn'; inconsistent: 'average' | 'exclude' }
+export type Asking = { positions: 'both' | 'drawn'; inconsistent: Inconsistent }
 export const ASKING: Asking = { positions: 'both', inconsistent: 'average' }
 type Progress = (stage: string, done: number, total: number) => void
 type Sampling = { maxNewTokens: number; temperature: number; seed: number }
@@ -151,18 +151,6 @@ const turned = ([first, second]: readonly [number | null, number | null]): (numb
 /** Which answer is shown first where one order is asked: a fair coin by seed and place. */
 export const drawnOrder = (seed: number, i: number): 'a_first' | 'b_first' =>
   uniform(seed, 71, i) < 0.5 ? 'a_first' : 'b_first'
-
-/** Verdicts that depend on the order are none where that is asked for, nor where two plain words contradict each other. */
-export function usable(
-  verdict: Verdict,
-  inconsistent: Asking['inconsistent'] = 'average',
-): Verdict {
-  if (!verdict.ok || verdict.consistent !== false) return verdict
-  // soft ones that meet at one half are averaged like all others that are soft
-  return inconsistent === 'exclude' || (!verdict.soft && verdict.probability === 0.5)
-    ? failed('inconsistent', 'the two orders prefer different answers')
-    : verdict
-}
 
 /** Figures of two parts together. */
 export function addFigures(x: LabelFigures, y: LabelFigures): LabelFigures {
