@@ -243,3 +243,19 @@ test('a judge beside people on what both have labelled, whichever way round it w
   expect(figure('Cohen’s κ')?.value).toBeCloseTo(0.5, 9) // balanced: 2 · 0.75 − 1
   expect(figure('same position preferred')?.value).toBe(0)
 })
+
+test('ties have no hard label: they are left out and counted, also where hard labels are learned', async () => {
+  const tie = { axis: 'safety', prompt: [user('even')], chosen: 'tie a', rejected: 'tie b' }
+  await api.post('/v1/preferences').send({ preferences: [{ ...tie, probability: 0.5 }] })
+  const out = async (format: string) => {
+    const reply = await api.get(`/v1/preferences/export?axis=safety&format=${format}`)
+    return [reply.headers['x-ties-left-out'], reply.text.includes('tie a')]
+  }
+  expect(await out('trl')).toEqual(['1', false])
+  expect(await out('libra')).toEqual(['0', true])
+  const training_file = await upload([{ ...tie, probability: 0.5 }])
+  const body = { kind: 'dpo', training_file, options: { soft_labels: false } }
+  expect((await api.post('/v1/runs').send(body)).body).toMatchObject({
+    ...{ code: 'empty_data', field: 'options.soft_labels' },
+  })
+})
