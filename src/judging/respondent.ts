@@ -29,7 +29,8 @@ export type Choice =
   { ok: true; probabilities: readonly number[]; soft: boolean; cached?: boolean } | Failed
 /** Something to be answered in prose. */
 export type Assignment = { messages: readonly Message[]; maxTokens: number }
-export type Written = { ok: true; text: string; cached?: boolean } | Failed
+/** `cut`: it was longer than was let through. */
+export type Written = { ok: true; text: string; cut?: boolean; cached?: boolean } | Failed
 
 /** What answers have cost. Tokens as a server reports them: a model in this process reports none. */
 export type Usage = {

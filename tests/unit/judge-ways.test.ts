@@ -98,12 +98,24 @@ test('a score in writing first: the number is asked after what was written', asy
 })
 
 test('a rationale that was refused is a failure, and its comparison costs no letter', async () => {
-  const server = await scriptedServer(() => completion("I'm sorry, I can't compare these."))
+  const server = await scriptedServer(() => completion(null, undefined, { refusal: 'No.' }))
   const options = { baseUrl: server.baseUrl, model: 'm', apiKey: null, maxRetries: 0 }
   const rationale = { maxTokens: 64 }
   const judge = createJudge(createOpenAiRespondent(options), openAiWording, { rationale })
   expect(await judge.compare([comparison])).toMatchObject([{ ok: false, failure: 'refused' }])
   expect(server.received).toHaveLength(2)
+  await server.close()
+})
+
+test('prose in words of refusal is prose, whole or cut off', async () => {
+  const sorry = "I'm sorry, I can't help with that."
+  const server = await scriptedServer((_, i) =>
+    completion(sorry, undefined, { finish: i === 0 ? 'stop' : 'length' }),
+  )
+  const respondent = createOpenAiRespondent({ baseUrl: server.baseUrl, model: 'm', apiKey: null })
+  const assignment = { messages: prompt, maxTokens: 64 }
+  expect(await respondent.write([assignment])).toEqual([{ ok: true, text: sorry }])
+  expect(await respondent.write([assignment])).toEqual([{ ok: true, text: sorry, cut: true }])
   await server.close()
 })
 
