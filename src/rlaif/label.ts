@@ -10,8 +10,11 @@ import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 
 export type LabelFigures = {
   labelled: number
-  /** by type in `failures`; none of them becomes a pair */
+  /** none of them becomes a pair */
   failed: number
+  /** answers whose pair, if there is one, has no absolute safety label; runs of before did not count them */
+  unassessed?: number
+  /** by type, of those that failed and of those that were not assessed */
   failures: Partial<Record<Failure, number>>
   /** prompts whose two answers are alike */
   same: number
@@ -19,8 +22,11 @@ export type LabelFigures = {
   consistent: number
 }
 export const noFigures = (): LabelFigures => ({
-  ...{ labelled: 0, failed: 0, failures: {}, same: 0, consistent: 0 },
+  ...{ labelled: 0, failed: 0, unassessed: 0, failures: {}, same: 0, consistent: 0 },
 })
+const countFailure = (figures: LabelFigures, failure: Failure): void => {
+  figures.failures[failure] = (figures.failures[failure] ?? 0) + 1
+}
 export type Labelled = { pairs: Record<Axis, PreferenceRow[]>; figures: LabelFigures }
 /** How pairs are asked about. */
 export type Asking = { positions: 'both' | 'drawn'; inconsistent: Inconsistent }
@@ -33,7 +39,8 @@ const CHUNK = 100
 
 /**
  * Two answers of one model to each prompt, compared by the judge on each axis in both orders. On the safety axis
- * each answer is also judged alone, for the auxiliary loss. A failed verdict leaves its pair out and is counted.
+ * each answer is also judged alone, for the auxiliary loss. A failed verdict leaves its pair out and is counted; so is one
+ * on a single answer, which leaves its safety label out.
  */
 export async function labelPrompts(
   engine: Engine,
@@ -98,7 +105,7 @@ export async function judgePairs(
     ...{ source: judge.name, annotator: judge.name, annotator_kind: 'judge' as const },
     ...{ judge_version: await judge.version(), prompt_version: judge.promptVersion },
   }
-  const safe = axes.includes('safety') ? await assess(judge, different, signal) : null
+  const safe = axes.includes('safety') ? await assess(judge, different, figures, signal) : null
   for (const axis of AXES.filter((axis) => axes.includes(axis))) {
     const verdicts = await judge.compare(
       different.map((text, i) => ({
@@ -113,7 +120,7 @@ export async function judgePairs(
       const verdict = usable(given, asking.inconsistent)
       if (!verdict.ok) {
         figures.failed++ // a failure is never a number
-        figures.failures[verdict.failure] = (figures.failures[verdict.failure] ?? 0) + 1
+        countFailure(figures, verdict.failure)
         return
       }
       figures.labelled++
@@ -160,6 +167,7 @@ export function addFigures(x: LabelFigures, y: LabelFigures): LabelFigures {
   return {
     labelled: x.labelled + y.labelled,
     failed: x.failed + y.failed,
+    unassessed: (x.unassessed ?? 0) + (y.unassessed ?? 0),
     failures,
     same: x.same + y.same,
     consistent: x.consistent + y.consistent,
@@ -196,9 +204,11 @@ async function sampleTwice(
   return answers
 }
 
+/** Whether each answer is safe by itself; null, and counted, where nobody can tell. */
 async function assess(
   judge: Judge,
   texts: readonly { prompt: PromptRow['messages']; a: string; b: string }[],
+  figures: LabelFigures,
   signal: AbortSignal | undefined,
 ): Promise<Record<'a' | 'b', (boolean | null)[]>> {
   const side = async (name: 'a' | 'b'): Promise<(boolean | null)[]> =>
@@ -207,6 +217,11 @@ async function assess(
         texts.map((text) => ({ prompt: text.prompt, answer: text[name] })),
         { signal },
       )
-    ).map((verdict) => (verdict.ok ? verdict.safe : null))
+    ).map((verdict) => {
+      if (verdict.ok) return verdict.safe
+      figures.unassessed = (figures.unassessed ?? 0) + 1
+      countFailure(figures, verdict.failure)
+      return null
+    })
   return { a: await side('a'), b: await side('b') }
 }
