@@ -7,6 +7,7 @@ import { uniform } from '../random.ts'
 import type { Message } from '../schemas/chat.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
+import { turned } from '../text/preference-formats.ts'
 
 export type LabelFigures = {
   labelled: number
@@ -148,12 +149,6 @@ export async function judgePairs(
   }
   return { pairs, figures }
 }
-
-/** P(b is better) with b shown first and second, from P(a is better) with a first and second. */
-const turned = ([first, second]: readonly [number | null, number | null]): (number | null)[] => [
-  second === null ? null : 1 - second,
-  first === null ? null : 1 - first,
-]
 
 /** Which answer is shown first where one order is asked: a fair coin by seed and place. */
 export const drawnOrder = (seed: number, i: number): 'a_first' | 'b_first' =>

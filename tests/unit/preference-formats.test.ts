@@ -60,9 +60,31 @@ test('a row of our own whose probability contradicts its strength is refused', (
     message:
       'probability: below ½ it contradicts that the chosen answer is better, as strength says',
   })
-  // by itself it is a soft label, and at ½ nothing is contradicted
-  expect(said(row)).toEqual(['a > b'])
+  // by itself it is a soft label, written the right way round, and at ½ nothing is contradicted
+  expect(said(row)).toEqual(['b > a'])
+  const more = { chosen_safe: false, rejected_safe: true, orders: [0.1, null] }
+  expect(pairsOf({ ...row, ...more })).toEqual([
+    {
+      ...{ axis: 'safety', prompt, chosen: 'b', rejected: 'a', probability: 0.95 },
+      ...{ chosen_safe: true, rejected_safe: false, orders: [null, 0.9] },
+    },
+  ])
+  expect(pairsOf({ ...row, chosen_safe: false })).toEqual([
+    {
+      ...{ axis: 'safety', prompt, chosen: 'b', rejected: 'a', probability: 0.95 },
+      rejected_safe: false,
+    },
+  ])
   expect(said({ ...row, strength: 'negligibly_better', probability: 0.5 })).toEqual(['a > b'])
+})
+
+test('binarized rows: the answer with the higher score is the better one, whatever it is called', () => {
+  const turn = (content: string) => [...prompt, { role: 'assistant', content }]
+  const row = { chosen: turn('a'), rejected: turn('b') }
+  expect(said({ ...row, score_chosen: 2, score_rejected: 9 })).toEqual(['b > a'])
+  expect(said({ ...row, score_chosen: 9, score_rejected: 2 })).toEqual(['a > b'])
+  expect(said({ ...row, score_chosen: 2, score_rejected: 2 })).toEqual([])
+  expect(said({ ...row, score_chosen: 2 })).toEqual(['a > b'])
 })
 
 test('PKU’s rows hold one annotator’s words each, none over another', () => {
