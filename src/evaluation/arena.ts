@@ -34,8 +34,8 @@ const TIE = 0.01
  * A round robin: Bradley–Terry ratings θ, P(i beats j) = σ(θ_i − θ_j), of all verdicts together, with 95 % percentile
  * intervals by bootstrap over clusters of prompts. Each difference θ_i − θ_j is tested (two-sided, the same
  * resamples) and corrected over all pairs (Holm), where what rounding leaves is a tie; a policy's rank is at best 1 +
- * those that are surely better and at worst k − those that are surely worse. `circles`: i beats j beats l beats i in the
- * mean verdicts, which no rating shows.
+ * those that are surely better and at worst k − those that are surely worse. `circles`: i beats j beats l, or
+ * more of them, beats i in the mean verdicts, which no rating shows.
  */
 export function arenaFigures(
   names: readonly string[],

@@ -38,7 +38,11 @@ export function fitBradleyTerry(k: number, contests: readonly Contest[]): Streng
   })
 }
 
-/** Circles of three, each from its smallest item on: i beats j beats l beats i. Whoever has one has no order. */
+/**
+ * Circles, in which each beats the next and the last the first: all of three, from their smallest item on; and through
+ * each item that is in none told so far, but in a longer one, a shortest such. So every item of a strongly connected part
+ * of what beats what is told, and none else. Whoever has one has no order.
+ */
 export function circles(k: number, contests: readonly Contest[], tie: number): number[][] {
   const beats = Array.from({ length: k }, () => new Set<number>())
   for (const { i, j, p } of contests) {
@@ -49,7 +53,32 @@ export function circles(k: number, contests: readonly Contest[], tie: number): n
   for (let i = 0; i < k; i++)
     for (const j of beats[i] ?? [])
       for (const l of beats[j] ?? []) if (beats[l]?.has(i) && i < j && i < l) found.push([i, j, l])
+  const told = new Set(found.flat())
+  for (let i = 0; i < k; i++) {
+    const circle = told.has(i) ? null : shortestCircle(beats, i)
+    if (circle === null) continue
+    found.push(circle)
+    for (const item of circle) told.add(item)
+  }
   return found
+}
+
+/** A shortest circle through an item, from it on; null where nothing that it beats leads back to it. */
+function shortestCircle(beats: readonly ReadonlySet<number>[], start: number): number[] | null {
+  const seen = new Set([start])
+  let paths = [[start]]
+  while (paths.length > 0) {
+    const back = paths.find((path) => beats[path.at(-1) ?? start]?.has(start))
+    if (back !== undefined) return back
+    paths = paths.flatMap((path) =>
+      [...(beats[path.at(-1) ?? start] ?? [])].flatMap((next) => {
+        if (seen.has(next)) return []
+        seen.add(next)
+        return [[...path, next]]
+      }),
+    )
+  }
+  return null
 }
 
 const identity = (k: number, value: number): number[][] =>

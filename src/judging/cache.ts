@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto'
 import type { Message } from '../schemas/chat.ts'
-import type { Choice, Question, Respondent, Watch, Written } from './respondent.ts'
+import type { Assignment, Choice, Question, Respondent, Watch, Written } from './respondent.ts'
 
 /** Answers that are known, by the hash of all that made them. */
 export type AnswerCache = {
   find(keys: readonly string[]): Promise<Map<string, unknown>>
+  /** in place of older ones */
   keep(rows: readonly Kept[]): Promise<void>
 }
 
@@ -15,7 +16,8 @@ const PART = 128
 
 /**
  * A respondent that asks nothing twice: an answer is kept by the SHA-256 of who answers and what is asked, as soon as
- * it is there. Failures are not kept. `read: false`: everything is asked anew (and kept): an audit must not hear itself.
+ * it is there. Failures are not kept. `read: false`: everything is asked anew (and kept in place of what was known): an audit
+ * must not hear itself.
  */
 export function cached(
   inner: Respondent,
@@ -53,26 +55,44 @@ export function cached(
     },
     async write(assignments, watch = {}) {
       const who = await inner.version()
-      const keys = assignments.map(({ messages, maxTokens }) =>
-        keyOf(who, 'write', [plain(messages), maxTokens]),
-      )
-      const answers = await known<Written>(keys)
-      const open = answers.flatMap((answer, i) => (answer === null ? [i] : []))
-      hits += answers.length - open.length
-      const kept: Kept[] = []
-      const onAnswer = (n: number, answer: Written): void => {
-        if (answer.ok) kept.push({ key: keys[open[n] ?? 0] ?? '', answer })
+      const result: Written[] = []
+      for (let i = 0; i < assignments.length; i += PART) {
+        const part = assignments.slice(i, i + PART)
+        const onProgress = (done: number): void => watch.onProgress?.(i + done)
+        result.push(...(await writePart(who, part, { ...watch, onProgress })))
       }
-      try {
-        const asked = open.flatMap((i) => assignments[i] ?? [])
-        const written = await inner.write(asked, { ...watch, onAnswer })
-        open.forEach((i, k) => (answers[i] = written[k] ?? null))
-      } finally {
-        await cache.keep(kept) // also what a stop or an error left behind
-      }
-      const fresh = new Set(open)
-      return answers.map((answer, i) => mark(answer, !fresh.has(i)))
+      return result
     },
+  }
+
+  async function writePart(
+    who: string,
+    assignments: readonly Assignment[],
+    { onProgress, signal }: Watch,
+  ): Promise<Written[]> {
+    const keys = assignments.map(({ messages, maxTokens }) =>
+      keyOf(who, 'write', [plain(messages), maxTokens]),
+    )
+    const answers = await known<Written>(keys)
+    const open = answers.flatMap((answer, i) => (answer === null ? [i] : []))
+    const done = answers.length - open.length
+    hits += done
+    if (done > 0) onProgress?.(done)
+    const kept: Kept[] = []
+    const onAnswer = (n: number, answer: Written): void => {
+      if (answer.ok) kept.push({ key: keys[open[n] ?? 0] ?? '', answer })
+    }
+    try {
+      const written = await inner.write(
+        open.flatMap((i) => assignments[i] ?? []),
+        { signal, onAnswer, onProgress: (n) => onProgress?.(done + n) },
+      )
+      open.forEach((i, k) => (answers[i] = written[k] ?? null))
+    } finally {
+      await cache.keep(kept) // also what a stop or an error left behind
+    }
+    const fresh = new Set(open)
+    return answers.map((answer, i) => mark(answer, !fresh.has(i)))
   }
 
   async function choosePart(

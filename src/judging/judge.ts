@@ -254,3 +254,15 @@ export function orderedVerdict(
     strength: strengthOf(probability),
   }
 }
+
+/** What becomes of soft verdicts that depend on the order. */
+export type Inconsistent = 'average' | 'exclude'
+
+/** Verdicts that depend on the order are none where that is asked for, nor where two plain words contradict each other. */
+export function usable(verdict: Verdict, inconsistent: Inconsistent = 'average'): Verdict {
+  if (!verdict.ok || verdict.consistent !== false) return verdict
+  // soft ones that meet at one half are averaged like all others that are soft
+  return inconsistent === 'exclude' || (!verdict.soft && verdict.probability === 0.5)
+    ? failed('inconsistent', 'the two orders prefer different answers')
+    : verdict
+}

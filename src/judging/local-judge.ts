@@ -60,7 +60,12 @@ export function createLocalRespondent(
       const answers = await engine.generate({
         ...{ model, prompts: [messages], n: 1, onTooLong: 'error', sampling },
       })
-      return { ok: true, text: answers[0]?.[0]?.text ?? '' }
+      const [answer] = answers[0] ?? []
+      return {
+        ok: true,
+        text: answer?.text ?? '',
+        ...(answer?.finish === 'length' && { cut: true }),
+      }
     } catch (error) {
       if (error instanceof LibraError && error.code === 'context_length_exceeded') return TOO_LONG
       throw error

@@ -9,12 +9,16 @@ import type { Failed, Failure } from './respondent.ts'
 
 /** A reply is a letter with its log-probabilities or some prose; more than this is neither. */
 const MAX_REPLY_BYTES = 1024 * 1024
-/** A server that asks for a longer wait than this is out of service for our purpose. */
+/** A server that asks for a longer wait than this is out of service for our purpose; so long it is left alone. */
 const LONGEST_WAIT_MS = 60_000
 const FIRST_WAIT_MS = 500
 const LONGEST_BACKOFF_MS = 8_000
 /** How servers say that it is the text they object to, not the request. */
 const FILTERED = /content_filter|content_policy|moderation|flagged/i
+
+/** How servers say that a question does not fit the model's context. */
+const TOO_LONG =
+  /context[ _-]?(?:length|size|window)|maximum context|prompt is too long|`?inputs`? tokens \+/i
 
 export type ChatOptions = {
   /** up to and without `/chat/completions`, most often ending in `/v1` */
@@ -85,12 +89,15 @@ export function createChatClient(options: ChatOptions): Ask {
       failed(failure, `${message}: ${where} answered ${status} ${said}`)
     if ([400, 403, 422].includes(status) && FILTERED.test(text))
       return fail('refused', 'the judge does not take this text')
+    if ([400, 413, 422].includes(status) && TOO_LONG.test(errorText(text)))
+      return fail('too_long', "the question does not fit the judge's context")
     if (status === 402 || (status === 429 && /insufficient_quota/.test(text)))
       return fail('over_budget', "the judge's account is used up")
     if ([408, 429].includes(status) || status >= 500) {
       const failure = fail(status === 408 ? 'timeout' : 'unavailable', 'the judge is not available')
-      if (headers.get('x-should-retry') === 'false') return failure
-      return { ...failure, again: 'later', waitMs: askedWait(headers) }
+      const waitMs = askedWait(headers)
+      if (headers.get('x-should-retry') === 'false') return { ...failure, waitMs }
+      return { ...failure, again: 'later', waitMs }
     }
     // Not the server's words here: some repeat part of the key.
     if (status === 401 || status === 403)
@@ -113,18 +120,18 @@ export function createChatClient(options: ChatOptions): Ask {
       stop.throwIfAborted()
       const { again, waitMs, ...answer } = await attempt(request, dialect, stop)
       if (answer.ok) pace.spend(answer.completion.usage?.total_tokens ?? 0)
+      // what one request was told holds for all of them, also where this one is given up
+      if (waitMs) pace.hold(Math.min(waitMs, LONGEST_WAIT_MS))
       if (answer.ok || again === undefined) return answer
       if (typeof again === 'object') {
         dialect = again // each step only gives something up, so this ends
         continue
       }
-      const wait = waitMs ?? backoff(retries)
       const most = again === 'once' ? Math.min(1, maxRetries) : maxRetries
-      if (retries >= most || wait > LONGEST_WAIT_MS) return answer
-      retries++
-      // what one request was told holds for all of them
-      if (typeof waitMs === 'number') pace.hold(waitMs)
-      else await sleep(wait, undefined, { signal: stop })
+      if (retries >= most || (waitMs ?? 0) > LONGEST_WAIT_MS) return answer
+      // `Retry-After: 0` or a time that has passed takes nothing off the back-off
+      const own = backoff(retries++)
+      if ((waitMs ?? 0) < own) await sleep(own, undefined, { signal: stop })
     }
   }
 }

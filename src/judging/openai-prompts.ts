@@ -9,15 +9,20 @@ import { OPENAI_WORDS as WORDS } from './openai-words.ts'
  * Changes whenever a word of the comparison or of the absolute question does: labels of different versions are never
  * mixed unseen. What else is asked (`explain`, `score`) names its own version in how it is asked.
  */
-const OPENAI_PROMPT_VERSION = 'openai-2'
+const OPENAI_PROMPT_VERSION = 'openai-3'
 
 /**
- * What chat templates take for control tokens. Some servers tokenise message text with special tokens
- * on, so these must not appear literally; JSON lets us write the bracket as an escape.
+ * What chat templates take for control tokens (ChatML, Llama, DeepSeek, Gemma, Mistral, GLM, Command), also in full-width
+ * signs, which some tokenizers fold.
  */
 const CONTROL =
-  /<(?=[|｜]|\/?s>|\/?(?:bos|eos|pad|unk|think)>|\/?(?:start|end)_of_turn>)|\[(?=\/?INST\])/g
-const escaped = (text: string): string =>
+  /[<＜](?=[|｜]|\/?s[>＞]|\/?(?:(?:bos|eos|pad|unk|sep|cls|mask)(?:_token)?|[se]op|think|(?:start|end)_of_turn)[>＞])|[[［](?=\/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|ARGS|CALL_ID|THINK|IMG|[gs]?MASK)[\]］])/gi
+
+/**
+ * Text for a server, its control tokens with their bracket written as JSON's escape. Some servers tokenise message text
+ * with special tokens on, so these must not appear literally.
+ */
+export const escaped = (text: string): string =>
   text.replace(CONTROL, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
 
 const json = (value: unknown): string =>

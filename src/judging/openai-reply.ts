@@ -85,15 +85,19 @@ function massOf(top: readonly z.infer<typeof Candidate>[]): Map<string, number> 
   return masses
 }
 
+/** An option that a text says; `first`: nothing but punctuation stands before it. */
+type Spoken = { option: string; first: boolean }
+
 /** One option alone, or after one plain lead-in, in light punctuation. All else is ambiguous. */
 const PUNCTUATION = '[\\s*_"\'`“”‘’「」()\\[\\].:,。,:]*'
-function spoken(text: string, options: readonly string[]): string | null {
+function spoken(text: string, options: readonly string[]): Spoken | null {
   const words = options.toSorted((a, b) => b.length - a.length).join('|')
   const verdict = new RegExp(
-    `^${PUNCTUATION}(?:(?:(?:final |my |the )?(?:answer|verdict|choice|option|score|rating)(?: is)?|答案(?:是)?|回答|选择?|选项|评分|得分)${PUNCTUATION})?(${words})${PUNCTUATION}$`,
+    `^${PUNCTUATION}((?:(?:final |my |the )?(?:answer|verdict|choice|option|score|rating)(?: is)?|答案(?:是)?|回答|选择?|选项|评分|得分)${PUNCTUATION})?(${words})${PUNCTUATION}$`,
     'iu',
   )
-  return verdict.exec(text)?.[1]?.toUpperCase() ?? null
+  const [, lead, option] = verdict.exec(text) ?? []
+  return option === undefined ? null : { option: option.toUpperCase(), first: lead === undefined }
 }
 
 /** `{"choice": "A"}`, as prescribed. */
@@ -131,21 +135,28 @@ function missing(completion: Completion): Failed | null {
 
 /**
  * P(option) from one reply, or why there is none. The reply alone is read, never a word of what was asked. The first
- * token's probabilities count where the words are an option too: "A and B are equal" begins with A and chooses nothing.
+ * token's probabilities count where it is the option that the words say, or its beginning: "A and B are equal" begins with
+ * A and chooses nothing, and what a tokenizer makes of "Answer: B" may begin with A, too.
  */
 export function readChoice(completion: Completion, options: readonly string[]): Choice {
   const nothing = missing(completion)
   if (nothing !== null) return nothing
   const text = textOf(completion)
   const prescribed = structured(text, options)
-  const said = prescribed ?? spoken(text, options)
+  const words = prescribed === null ? spoken(text, options) : null
+  const said = prescribed ?? words?.option ?? null
   const positions = completion.choices[0]?.logprobs?.content ?? []
   const [first] = positions
-  // where no more than one token was let through, it may be any
-  const whole = said !== null || wordOf(text) === wordOf(first?.token ?? '')
-  const soft = prescribed === null && whole && (first?.top_logprobs?.length ?? 0) > 0
+  const token = wordOf(first?.token ?? '')
+  const counts =
+    words === null
+      ? wordOf(text) === token // where no more than one token was let through, it may be any
+      : words.first && token !== '' && words.option.startsWith(token)
+  const soft = prescribed === null && counts && (first?.top_logprobs?.length ?? 0) > 0
   const probabilities = soft ? optionProbabilities(positions, options) : null
   if (probabilities !== null) return { ok: true, soft: true, probabilities }
+  if (said !== null && !soft && isCut(completion, said, options))
+    return failed('unparseable', `the judge's answer was cut off after ${excerpt(said)}`)
   if (said !== null && !soft)
     return { ok: true, soft: false, probabilities: options.map((o) => (o === said ? 1 : 0)) }
   if (REFUSAL.test(text)) return failed('refused', 'the judge declined to answer')
@@ -158,15 +169,22 @@ export function readChoice(completion: Completion, options: readonly string[]): 
   )
 }
 
-/** The prose of one reply, whole, or why there is none. */
+/** Whether a reply ended for its length behind an option that may have gone on to a longer one, as 1 to 10. */
+const isCut = (completion: Completion, said: string, options: readonly string[]): boolean =>
+  completion.choices[0]?.finish_reason === 'length' &&
+  textOf(completion).toUpperCase().endsWith(said) &&
+  options.some((option) => option !== said && option.startsWith(said))
+
+/**
+ * The prose of one reply, or why there is none. Words of refusal are prose: a revision that refuses may be what was asked
+ * for.
+ */
 export function readProse(completion: Completion): Written {
   const nothing = missing(completion)
   if (nothing !== null) return nothing
   const [choice] = completion.choices
   const text = choice?.message.content?.trim() ?? ''
-  return REFUSAL.test(textOf(completion))
-    ? failed('refused', 'the judge declined to answer')
-    : { ok: true, text }
+  return { ok: true, text, ...(choice?.finish_reason === 'length' && { cut: true }) }
 }
 
 /** A short piece of a server's words for a message: one line, no control characters. */

@@ -29,7 +29,8 @@ export type Choice =
   { ok: true; probabilities: readonly number[]; soft: boolean; cached?: boolean } | Failed
 /** Something to be answered in prose. */
 export type Assignment = { messages: readonly Message[]; maxTokens: number }
-export type Written = { ok: true; text: string; cached?: boolean } | Failed
+/** `cut`: it was longer than was let through. */
+export type Written = { ok: true; text: string; cut?: boolean; cached?: boolean } | Failed
 
 /** What answers have cost. Tokens as a server reports them: a model in this process reports none. */
 export type Usage = {
@@ -45,6 +46,20 @@ export type Usage = {
 export const noUsage = (): Usage => ({
   ...{ requests: 0, cached: 0, prompt_tokens: 0, completion_tokens: 0, cost: null },
 })
+
+/** What was used between two looks at a judge that goes on being used. */
+export const usageSince = (before: Usage, now: Usage): Usage => ({
+  requests: now.requests - before.requests,
+  cached: now.cached - before.cached,
+  prompt_tokens: now.prompt_tokens - before.prompt_tokens,
+  completion_tokens: now.completion_tokens - before.completion_tokens,
+  cost: now.cost === null ? null : now.cost - (before.cost ?? 0),
+})
+/** Usage as the metrics of an event; what is not known is left out. */
+export const usageMetrics = (usage: Usage): Record<string, number> =>
+  Object.fromEntries(
+    Object.entries(usage).flatMap(([name, n]) => (n === null ? [] : [[`usage/${name}`, n]])),
+  )
 
 /** How the caller follows a piece of work and ends it. */
 export type Watch = {

@@ -1,17 +1,21 @@
 import type { Completion, Engine, ModelFiles } from '../engine/engine.ts'
-import type { Judge, Verdict } from '../judging/judge.ts'
-import { failed } from '../judging/respondent.ts'
+import { usable } from '../judging/judge.ts'
+import type { Inconsistent, Judge } from '../judging/judge.ts'
 import type { Failure } from '../judging/respondent.ts'
 import { cancelled } from '../errors.ts'
 import { uniform } from '../random.ts'
 import type { Message } from '../schemas/chat.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
+import { turned } from '../text/preference-formats.ts'
 
 export type LabelFigures = {
   labelled: number
-  /** by type in `failures`; none of them becomes a pair */
+  /** none of them becomes a pair */
   failed: number
+  /** answers whose pair, if there is one, has no absolute safety label; runs of before did not count them */
+  unassessed?: number
+  /** by type, of those that failed and of those that were not assessed */
   failures: Partial<Record<Failure, number>>
   /** prompts whose two answers are alike */
   same: number
@@ -19,11 +23,14 @@ export type LabelFigures = {
   consistent: number
 }
 export const noFigures = (): LabelFigures => ({
-  ...{ labelled: 0, failed: 0, failures: {}, same: 0, consistent: 0 },
+  ...{ labelled: 0, failed: 0, unassessed: 0, failures: {}, same: 0, consistent: 0 },
 })
+const countFailure = (figures: LabelFigures, failure: Failure): void => {
+  figures.failures[failure] = (figures.failures[failure] ?? 0) + 1
+}
 export type Labelled = { pairs: Record<Axis, PreferenceRow[]>; figures: LabelFigures }
 /** How pairs are asked about. */
-export type Asking = { positions: 'both' | 'drawn'; inconsistent: 'average' | 'exclude' }
+export type Asking = { positions: 'both' | 'drawn'; inconsistent: Inconsistent }
 export const ASKING: Asking = { positions: 'both', inconsistent: 'average' }
 type Progress = (stage: string, done: number, total: number) => void
 type Sampling = { maxNewTokens: number; temperature: number; seed: number }
@@ -33,7 +40,8 @@ const CHUNK = 100
 
 /**
  * Two answers of one model to each prompt, compared by the judge on each axis in both orders. On the safety axis
- * each answer is also judged alone, for the auxiliary loss. A failed verdict leaves its pair out and is counted.
+ * each answer is also judged alone, for the auxiliary loss. A failed verdict leaves its pair out and is counted; so is one
+ * on a single answer, which leaves its safety label out.
  */
 export async function labelPrompts(
   engine: Engine,
@@ -98,7 +106,7 @@ export async function judgePairs(
     ...{ source: judge.name, annotator: judge.name, annotator_kind: 'judge' as const },
     ...{ judge_version: await judge.version(), prompt_version: judge.promptVersion },
   }
-  const safe = axes.includes('safety') ? await assess(judge, different, signal) : null
+  const safe = axes.includes('safety') ? await assess(judge, different, figures, signal) : null
   for (const axis of AXES.filter((axis) => axes.includes(axis))) {
     const verdicts = await judge.compare(
       different.map((text, i) => ({
@@ -113,7 +121,7 @@ export async function judgePairs(
       const verdict = usable(given, asking.inconsistent)
       if (!verdict.ok) {
         figures.failed++ // a failure is never a number
-        figures.failures[verdict.failure] = (figures.failures[verdict.failure] ?? 0) + 1
+        countFailure(figures, verdict.failure)
         return
       }
       figures.labelled++
@@ -142,27 +150,9 @@ export async function judgePairs(
   return { pairs, figures }
 }
 
-/** P(b is better) with b shown first and second, from P(a is better) with a first and second. */
-const turned = ([first, second]: readonly [number | null, number | null]): (number | null)[] => [
-  second === null ? null : 1 - second,
-  first === null ? null : 1 - first,
-]
-
 /** Which answer is shown first where one order is asked: a fair coin by seed and place. */
 export const drawnOrder = (seed: number, i: number): 'a_first' | 'b_first' =>
   uniform(seed, 71, i) < 0.5 ? 'a_first' : 'b_first'
-
-/** Verdicts that depend on the order are none where that is asked for, nor where two plain words contradict each other. */
-export function usable(
-  verdict: Verdict,
-  inconsistent: Asking['inconsistent'] = 'average',
-): Verdict {
-  if (!verdict.ok || verdict.consistent !== false) return verdict
-  // soft ones that meet at one half are averaged like all others that are soft
-  return inconsistent === 'exclude' || (!verdict.soft && verdict.probability === 0.5)
-    ? failed('inconsistent', 'the two orders prefer different answers')
-    : verdict
-}
 
 /** Figures of two parts together. */
 export function addFigures(x: LabelFigures, y: LabelFigures): LabelFigures {
@@ -172,6 +162,7 @@ export function addFigures(x: LabelFigures, y: LabelFigures): LabelFigures {
   return {
     labelled: x.labelled + y.labelled,
     failed: x.failed + y.failed,
+    unassessed: (x.unassessed ?? 0) + (y.unassessed ?? 0),
     failures,
     same: x.same + y.same,
     consistent: x.consistent + y.consistent,
@@ -208,9 +199,11 @@ async function sampleTwice(
   return answers
 }
 
+/** Whether each answer is safe by itself; null, and counted, where nobody can tell. */
 async function assess(
   judge: Judge,
   texts: readonly { prompt: PromptRow['messages']; a: string; b: string }[],
+  figures: LabelFigures,
   signal: AbortSignal | undefined,
 ): Promise<Record<'a' | 'b', (boolean | null)[]>> {
   const side = async (name: 'a' | 'b'): Promise<(boolean | null)[]> =>
@@ -219,6 +212,11 @@ async function assess(
         texts.map((text) => ({ prompt: text.prompt, answer: text[name] })),
         { signal },
       )
-    ).map((verdict) => (verdict.ok ? verdict.safe : null))
+    ).map((verdict) => {
+      if (verdict.ok) return verdict.safe
+      figures.unassessed = (figures.unassessed ?? 0) + 1
+      countFailure(figures, verdict.failure)
+      return null
+    })
   return { a: await side('a'), b: await side('b') }
 }

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { withCheckpoint } from '../engine/engine.ts'
 import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
+import { usageSince } from '../judging/respondent.ts'
 import { permutation, uniform } from '../random.ts'
 import type { AuditFigure } from '../schemas/audit.ts'
 import { Messages } from '../schemas/chat.ts'
@@ -102,22 +103,24 @@ export async function labelAnswers(
     `${iteration}/label`,
     { kind: 'label', config, output: path, parentCheckpoint },
     async ({ emit }) => {
+      const before = judge.usage() // other iterations ask the same judge
       const drawn = texts.filter((_, i) => uniform(seed, 72, iteration, i) < share)
       const people = drawn.length === 0 ? [] : await askPeople(world, iteration, drawn)
       const { pairs: judged, figures } = await judgePairs(
         ...([judge, share === 1 ? [] : texts, AXES, seed, world.progress, world.signal] as const),
       )
       const all = AXES.flatMap((axis) => judged[axis])
-      const before = iteration === 1 ? AXES.flatMap((axis) => input.pairs?.[axis] ?? []) : []
+      const given = iteration === 1 ? AXES.flatMap((axis) => input.pairs?.[axis] ?? []) : []
       const byPeople = new Set(people.map(nameOf))
       const kept = all.filter((row) => !byPeople.has(nameOf(row)))
-      await writeRows(path, [...kept, ...people, ...before])
+      await writeRows(path, [...kept, ...people, ...given])
       await emit({
         ...{ type: 'metrics', step: 1 },
         metrics: { ...figureMetrics({ ...figures, same }), people: people.length },
       })
       const agreed = world.agreement?.(people, all) ?? []
-      return { ...figures, same, agreement: agreed, usage: judge.usage(), labels: path }
+      const usage = usageSince(before, judge.usage())
+      return { ...figures, same, agreement: agreed, usage, labels: path }
     },
   )
   const rows = await readRows(labels, PreferenceRow)

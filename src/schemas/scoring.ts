@@ -175,7 +175,7 @@ export const RankReply = z.object({
       ties: z.int().describe('verdicts within 0.1 of ½'),
       inconsistent: z.int().describe('the two orders prefer different candidates'),
       cycles: z
-        .array(z.array(z.int()).length(3))
+        .array(z.array(z.int()).min(3))
         .describe('candidates that beat one another in a circle: no order does them justice'),
     })
     .optional()

@@ -180,7 +180,9 @@ export const DpoOptions = z.strictObject({
   soft_labels: z
     .boolean()
     .default(true)
-    .describe('learn a judge’s probability where a pair has one, else that chosen is better'),
+    .describe(
+      'learn a judge’s probability where a pair has one, else that chosen is better; false leaves ties (½) out',
+    ),
   length_normalization: z
     .boolean()
     .default(false)

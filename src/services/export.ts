@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import type { Merged } from '../engine/engine.ts'
+import { sideOf } from '../judging/ways.ts'
 import type { ExportModel } from '../schemas/http.ts'
 import type { EXPORT_FORMATS } from '../schemas/preferences.ts'
 import type { Message } from '../schemas/chat.ts'
@@ -34,12 +35,25 @@ const textOf = (prompt: readonly Message[]): string =>
 
 type Format = (typeof EXPORT_FORMATS)[number]
 
-/** Pairs in the layout of another tool, one row each but for PKU-SafeRLHF's, which hold an annotator's words on both axes. */
-export const exportPairs = (
+/** Whether a label prefers one answer: a soft label of ½ (but for rounding) is a tie, whichever answer stands first. */
+export const tellsApart = ({ probability }: Pick<PreferenceRow, 'probability'>): boolean =>
+  probability == null || sideOf(probability) !== 0
+
+/** Layouts that hold soft labels. */
+const SOFT: readonly Format[] = ['libra', 'ultrafeedback']
+
+/**
+ * Pairs in the layout of another tool, one row each but for PKU-SafeRLHF's, which hold an annotator's words on both axes.
+ * A layout without soft labels would say of a tie that one answer is better: ties are left out there and counted.
+ */
+export function exportPairs(
   pairs: readonly PreferenceRow[],
   format: Format,
-): Record<string, unknown>[] =>
-  format === 'pku' ? pkuRows(pairs) : pairs.map((pair) => exportPair(pair, format))
+): { rows: Record<string, unknown>[]; leftOut: number } {
+  const told = SOFT.includes(format) ? pairs : pairs.filter(tellsApart)
+  const rows = format === 'pku' ? pkuRows(told) : told.map((pair) => exportPair(pair, format))
+  return { rows, leftOut: pairs.length - told.length }
+}
 
 /**
  * Two answers a row, with the better and the safer one where that was labelled, and whether each is safe: the words of one

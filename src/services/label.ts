@@ -1,4 +1,5 @@
 import { addFigures, figureMetrics, labelPrompts, noFigures } from '../rlaif/label.ts'
+import { usageMetrics } from '../judging/respondent.ts'
 import { PromptRow } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
 import { requireAudits } from './audit.ts'
@@ -29,16 +30,28 @@ export async function planLabel(
     parentCheckpoint: model.adapters.at(-1) ?? model.base,
     async work({ id, emit, signal }) {
       let total = noFigures()
+      let step = 0
+      const tell = (): Promise<void> =>
+        emit({
+          ...{ type: 'metrics', step },
+          metrics: { ...figureMetrics(total), ...usageMetrics(judge.usage()) },
+        })
       // part by part: what a judge was paid for is kept, whatever happens next
-      for (let i = 0; i < prompts.rows.length; i += PART) {
-        const part = prompts.rows.slice(i, i + PART)
-        const sampling = { maxNewTokens, temperature, seed: (seed + i) % 2 ** 31 }
-        const { pairs, figures } = await labelPrompts(
-          ...([serving, judge, model, part, axes, sampling, () => {}, signal, options] as const),
-        )
-        await storePairs(services, Object.values(pairs).flat(), id)
-        total = addFigures(total, figures)
-        await emit({ type: 'metrics', step: i / PART + 1, metrics: figureMetrics(total) })
+      try {
+        for (let i = 0; i < prompts.rows.length; i += PART) {
+          step++
+          const part = prompts.rows.slice(i, i + PART)
+          const sampling = { maxNewTokens, temperature, seed: (seed + i) % 2 ** 31 }
+          const { pairs, figures } = await labelPrompts(
+            ...([serving, judge, model, part, axes, sampling, () => {}, signal, options] as const),
+          )
+          await storePairs(services, Object.values(pairs).flat(), id)
+          total = addFigures(total, figures)
+          await tell()
+        }
+      } catch (error) {
+        await tell() // what the part that was not finished has cost stands in no summary
+        throw error
       }
       return { ...total, usage: judge.usage() }
     },

@@ -10,7 +10,13 @@ import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { ExportQuery, ImportRequest, PreferencesRequest } from '../schemas/preferences.ts'
 import type { PreferenceRecord } from '../store/store.ts'
 import { conversationKey } from '../text/conversation.ts'
-import { comparedIn, fingerprint, rankedWords, readWords } from '../text/preference-formats.ts'
+import {
+  comparedIn,
+  fingerprint,
+  rankedWords,
+  readWords,
+  rightWayRound,
+} from '../text/preference-formats.ts'
 import type { Word } from '../text/preference-formats.ts'
 import { auditFigures } from './audit-figures.ts'
 import type { Figure } from './audit-figures.ts'
@@ -114,7 +120,7 @@ const pairOf = ({ pair }: Word): PreferenceRow => pair
  * is nothing of either.
  */
 export function toPairs({ preferences, rankings }: z.output<typeof PreferencesRequest>): Said {
-  const given = preferences.map((pair) => ({ pair, tied: false }))
+  const given = preferences.map((pair) => ({ pair: rightWayRound(pair), tied: false }))
   const said = lastWords([...given, ...rankings.flatMap(rankedWords)])
   if (said.pairs.length + said.ties.length > 0) return said
   throw new LibraError(

@@ -1,7 +1,8 @@
 import { LibraError } from '../errors.ts'
 import { draw } from '../judging/constitution.ts'
 import type { Principle } from '../judging/constitution.ts'
-import type { Failure, Respondent, Written } from '../judging/respondent.ts'
+import { escaped } from '../judging/openai-prompts.ts'
+import type { Failure, Written } from '../judging/respondent.ts'
 import type { Message } from '../schemas/chat.ts'
 import { PromptRow } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
@@ -17,6 +18,8 @@ type Draft = {
   prompt: Message[]
   first: string
   answer: string
+  /** whether the last revision was longer than was let through */
+  cut: boolean
   revisions: Revision[]
   failure?: Failure
 }
@@ -24,7 +27,8 @@ type Draft = {
 /**
  * Critique and revision (Bai et al. 2022, section 3.1): a model answers, a critic names by a principle what is wrong
  * with the answer and writes it anew, several times, each by a principle drawn from the seed. The last answers are SFT
- * data. A draft whose critique or revision failed is left out and counted by type.
+ * data; one that was cut off is marked, so that its end is not trained. A draft whose critique or revision failed is left
+ * out and counted by type.
  */
 export async function planRevision(
   services: Services,
@@ -49,6 +53,16 @@ export async function planRevision(
   const critic = await openRespondent(services, profile, options)
   const prompts = await openData(services, request.training_file, PromptRow)
   const { seed, temperature, max_new_tokens: maxTokens } = options
+  // a model of this process takes no text for a control token
+  const plain = (text: string): string => (profile.baseUrl === null ? text : escaped(text))
+  const write: Write = (dialogues, signal) =>
+    critic.write(
+      dialogues.map((messages) => ({
+        messages: messages.map(({ role, content }) => ({ role, content: plain(content) })),
+        maxTokens,
+      })),
+      { signal },
+    )
   return {
     seed,
     dataHash: prompts.hash,
@@ -65,12 +79,12 @@ export async function planRevision(
       )
       let drafts = prompts.rows.map(({ messages }, i): Draft => {
         const first = answers[i]?.[0]?.text ?? ''
-        return { prompt: messages, first, answer: first, revisions: [] }
+        return { prompt: messages, first, answer: first, cut: false, revisions: [] }
       })
       // 2. criticised and revised
       for (let round = 1; round <= options.revisions; round++) {
         const drawn = drafts.map((_, i) => draw(usable, seed, 77, round, i))
-        drafts = await reviseOnce(critic, drafts, drawn, maxTokens, signal)
+        drafts = await reviseOnce(write, drafts, drawn, signal)
         const failed = drafts.filter(({ failure }) => failure !== undefined).length
         await emit({
           type: 'metrics',
@@ -83,12 +97,15 @@ export async function planRevision(
       const failures: Partial<Record<Failure, number>> = {}
       for (const { failure } of drafts)
         if (failure !== undefined) failures[failure] = (failures[failure] ?? 0) + 1
-      const counts = { rows: done.length, failed: drafts.length - done.length, failures }
+      const counts = {
+        ...{ rows: done.length, cut: done.filter(({ cut }) => cut).length },
+        ...{ failed: drafts.length - done.length, failures },
+      }
       if (done.length === 0) return { ...counts, file: null, usage: critic.usage() }
-      const rows = done.map(({ prompt, first, answer, revisions }) =>
+      const rows = done.map(({ prompt, first, answer, cut, revisions }) =>
         JSON.stringify({
           messages: [...prompt, { role: 'assistant', content: answer }],
-          ...{ first_answer: first, revisions },
+          ...{ ended: !cut, first_answer: first, revisions },
         }),
       )
       const file = await files.save(`${id}.jsonl`, 'fine-tune', Buffer.from(`${rows.join('\n')}\n`))
@@ -97,12 +114,13 @@ export async function planRevision(
   }
 }
 
+type Write = (dialogues: readonly Message[][], signal: AbortSignal) => Promise<Written[]>
+
 /** One critique and one revision of every draft that has not failed. */
 async function reviseOnce(
-  critic: Respondent,
+  write: Write,
   drafts: readonly Draft[],
   drawn: readonly (Principle | undefined)[],
-  maxTokens: number,
   signal: AbortSignal,
 ): Promise<Draft[]> {
   const open = drafts.flatMap(({ failure }, i) => (failure === undefined ? [i] : []))
@@ -111,12 +129,7 @@ async function reviseOnce(
     { role: 'assistant', content: drafts[i]?.answer ?? '' },
     { role: 'user', content: drawn[i]?.critique ?? '' },
   ])
-  const write = (all: readonly Message[][]): Promise<Written[]> =>
-    critic.write(
-      all.map((messages) => ({ messages, maxTokens })),
-      { signal },
-    )
-  const critiques = await write(asked)
+  const critiques = await write(asked, signal)
   const heard = critiques.flatMap((critique, k) => (said(critique) === null ? [] : [k]))
   const revisions = await write(
     heard.map((k) => [
@@ -124,6 +137,7 @@ async function reviseOnce(
       { role: 'assistant', content: said(critiques[k]) ?? '' },
       { role: 'user', content: drawn[open[k] ?? 0]?.revision ?? '' },
     ]),
+    signal,
   )
   const next = [...drafts]
   for (const [k, i] of open.entries()) {
@@ -136,7 +150,7 @@ async function reviseOnce(
       words === null || answer === null
         ? { ...draft, failure: failure?.failure ?? 'unparseable' } // an empty text revises nothing
         : {
-            ...{ ...draft, answer },
+            ...{ ...draft, answer, cut: revision?.ok === true && revision.cut === true },
             revisions: [
               ...draft.revisions,
               { principle: drawn[i]?.id ?? '', critique: words, answer },

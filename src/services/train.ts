@@ -21,6 +21,7 @@ import { filesOf, findModel, findPolicy, frozenReferences } from './catalog.ts'
 import { calibrationReport } from './calibration-report.ts'
 import { openAllPairs, openData, openPairsByAxis } from './data.ts'
 import { hasBegun, trainExactly } from './exact.ts'
+import { tellsApart } from './export.ts'
 import { lastFreshness, requireFresh, STALENESS } from './freshness.ts'
 import { openJudge } from './judges.ts'
 import { requireProbes } from './probes.ts'
@@ -169,7 +170,15 @@ export async function planDpo(services: Services, request: Of<'dpo'>): Promise<P
   const model = await findPolicy(services.store, request.model, 'model')
   const start = spread(filesOf(model))
   const { options } = request
-  const pairs = await openAllPairs(services, request.training_file, options.axis ?? null)
+  const all = await openAllPairs(services, request.training_file, options.axis ?? null)
+  // as a hard label a tie would say that one answer is better
+  const pairs = options.soft_labels ? all : all.filter(tellsApart)
+  if (pairs.length === 0)
+    throw new LibraError(
+      'empty_data',
+      `all ${all.length} pairs are ties, of which options.soft_labels: false can learn nothing`,
+      { details: { field: 'options.soft_labels' } },
+    )
   const text = pairs.map((row) => JSON.stringify(row)).join('\n')
   return {
     request: { ...request, model: model.id },
@@ -188,7 +197,7 @@ export async function planDpo(services: Services, request: Of<'dpo'>): Promise<P
       return {
         model: await register(services, context, name, { kind: 'policy', axis: null, ...files }),
         ...metrics,
-        pairs: pairs.length,
+        ...{ pairs: pairs.length, ties_left_out: all.length - pairs.length },
       }
     },
   }

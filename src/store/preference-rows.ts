@@ -1,4 +1,4 @@
-import { asc, eq, inArray } from 'drizzle-orm'
+import { asc, eq, inArray, sql } from 'drizzle-orm'
 import type { LibSQLDatabase } from 'drizzle-orm/libsql'
 import type { Axis } from '../schemas/feedback.ts'
 import type { Write } from './collection.ts'
@@ -10,7 +10,7 @@ type Correction = { id: string; row: PreferenceRecord; superseded: string[] }
 
 export type PreferenceRows = {
   pairsOf(axis: Axis): Promise<PreferenceRecord[]>
-  /** stores what is not there yet */
+  /** stores what is not there yet; absolute safety labels that a stored label lacks are added to it */
   addPairs(rows: readonly NewPair[]): Promise<void>
   /** another word of the same person on a pair: it takes the place of `id` and of those superseded, where runs wait too */
   correctPairs(corrections: readonly Correction[]): Promise<void>
@@ -29,12 +29,16 @@ export const preferenceRows = (db: LibSQLDatabase, write: Write): PreferenceRows
       .where(eq(preferences.axis, axis))
       .orderBy(asc(preferences.createdAt), asc(preferences.id)),
   addPairs: async (rows) => {
+    const filled = {
+      chosenSafe: sql`coalesce(${preferences.chosenSafe}, excluded.chosen_safe)`,
+      rejectedSafe: sql`coalesce(${preferences.rejectedSafe}, excluded.rejected_safe)`,
+    }
     for (let i = 0; i < rows.length; i += 1000)
       await write(() =>
         db
           .insert(preferences)
           .values(rows.slice(i, i + 1000))
-          .onConflictDoNothing(),
+          .onConflictDoUpdate({ target: preferences.fingerprint, set: filled }),
       )
   },
   async correctPairs(corrections) {

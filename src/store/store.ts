@@ -92,6 +92,7 @@ export type Store = RunRows &
     checksOf(of: Pick<CheckRow, 'check' | 'version' | 'axis'>): Promise<CheckRow[]>
     /** what judges have answered before, by key */
     judgeAnswers(keys: readonly string[]): Promise<Map<string, unknown>>
+    /** in place of what was answered before under the same keys */
     keepJudgeAnswers(rows: readonly { key: string; answer: unknown }[]): Promise<void>
     /** takes a key for a request, or says what it was taken for before */
     takeKey(key: string, requestHash: string): Promise<Reply | null>
@@ -240,12 +241,18 @@ export async function openStore(folder: string): Promise<Store> {
       }
       return found
     },
-    keepJudgeAnswers: (rows) => {
+    async keepJudgeAnswers(rows) {
       const createdAt = Date.now()
-      const values = rows.map((row) => ({ ...row, createdAt }))
-      return values.length === 0
-        ? Promise.resolve()
-        : write(() => db.insert(judgeAnswers).values(values).onConflictDoNothing())
+      const set = { answer: sql`excluded.answer`, createdAt }
+      for (let i = 0; i < rows.length; i += 500) {
+        const values = rows.slice(i, i + 500).map((row) => ({ ...row, createdAt }))
+        await write(() =>
+          db
+            .insert(judgeAnswers)
+            .values(values)
+            .onConflictDoUpdate({ target: judgeAnswers.key, set }),
+        )
+      }
     },
     async takeKey(key, requestHash) {
       let taken = 0

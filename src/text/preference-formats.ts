@@ -79,8 +79,11 @@ const Binarized = z
     score_rejected: score,
   })
   .transform((row) => {
-    const equal = row.score_chosen != null && row.score_chosen === row.score_rejected
-    return equal ? [] : [implicit(row.chosen, row.rejected)]
+    const pair = implicit(row.chosen, row.rejected)
+    const { score_chosen: given, score_rejected: other } = row
+    if (given == null || other == null || given > other) return [pair]
+    // the scores say which is better, not the names
+    return given === other ? [] : [{ ...pair, chosen: pair.rejected, rejected: pair.chosen }]
   })
 const Hh = z.object({ chosen: SafeText, rejected: SafeText }).transform((row) => {
   const [chosen, rejected] = [parseHh(row.chosen), parseHh(row.rejected)]
@@ -153,6 +156,22 @@ const Pku = z
       ...pair('safety', row.safer_response_id),
     ]
   })
+
+/** P(b is better) with b shown first and second, from P(a is better) with a first and second. */
+export const turned = ([first = null, second = null]: readonly (number | null)[]): (
+  number | null
+)[] => [second === null ? null : 1 - second, first === null ? null : 1 - first]
+
+/** A pair whose soft label prefers the rejected answer with the two exchanged, and all that is said of them. */
+export function rightWayRound(pair: PreferenceRow): PreferenceRow {
+  const { probability, chosen, rejected, chosen_safe, rejected_safe, orders } = pair
+  if (probability == null || probability >= 0.5) return pair
+  return {
+    ...{ ...pair, chosen: rejected, rejected: chosen, probability: 1 - probability },
+    ...{ chosen_safe: rejected_safe, rejected_safe: chosen_safe },
+    ...(orders == null ? {} : { orders: turned(orders) }),
+  }
+}
 
 /** SHA-256 of some values, as hex. */
 export const fingerprint = (values: readonly unknown[]): string =>
@@ -229,7 +248,7 @@ const LAYOUTS: readonly Layout[] = [
 ]
 
 /**
- * What one row in any of these layouts says; `axis` for those that name none. A row of equal answers says nothing, of ties
+ * What one row in any of these layouts says, with the better answer as the chosen one; `axis` for those that name none. A row of equal answers says nothing, of ties
  * only a ranking’s are told. Throws `invalid_data` or `prompt_mismatch`.
  */
 export function readWords(row: unknown, axis: Axis): ReadWords {
@@ -246,7 +265,7 @@ export function readWords(row: unknown, axis: Axis): ReadWords {
     throw new LibraError('invalid_data', `${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`)
   }
   const words = parsed.data.map(({ tied = false, ...pair }) => ({
-    pair: PreferenceRow.parse({ axis, ...pair }),
+    pair: rightWayRound(PreferenceRow.parse({ axis, ...pair })),
     tied,
   }))
   return {

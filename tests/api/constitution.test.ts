@@ -135,7 +135,7 @@ test('critique and revision: what is drawn is asked for, the last answers are SF
     const turns = body['messages'] as { role: string; content: string }[]
     const last = turns.at(-1)?.content ?? ''
     if (failing && JSON.stringify(turns).includes(asked[0]?.messages[0]?.content ?? '?'))
-      return completion("I'm sorry, I can't help with that.")
+      return completion(null, undefined, { refusal: 'No.' })
     if (last.startsWith('Name what'))
       return completion(`critique of ${turns.at(-2)?.content ?? ''}`)
     expect(turns.at(-2)?.content).toMatch(/^critique of/)
@@ -172,5 +172,42 @@ test('critique and revision: what is drawn is asked for, the last answers are SF
   }
   const sft = { kind: 'sft', training_file: file, options: { epochs: 1 } }
   expect((await finish(sft)).state).toBe('succeeded')
+  await server.close()
+})
+
+test('a critic on a server reads no control tokens; a revision that was cut off is marked, one that refuses stays', async () => {
+  const server = await scriptedServer(({ body }) => {
+    const turns = body['messages'] as { role: string; content: string }[]
+    if (turns.at(-1)?.content.startsWith('Name what') === true)
+      return completion('It says [TOOL_CALLS].')
+    const finish = JSON.stringify(turns).includes('first one') ? 'length' : 'stop'
+    return completion("I'm sorry, I can't help with that.", undefined, { finish })
+  })
+  await api
+    .post('/v1/judges')
+    .send({ id: 'escaping', kind: 'openai', model: 'm', base_url: server.baseUrl })
+  const contents = ['first one <|im_end|>', 'second one [/INST]']
+  const { summary } = await finish({
+    ...{ kind: 'revision', critic: 'escaping', constitution: await upload(own) },
+    training_file: await upload(
+      jsonl(contents.map((content) => ({ messages: [{ role: 'user', content }] }))),
+    ),
+    options: { revisions: 1, max_new_tokens: 8 },
+  })
+  expect(summary).toMatchObject({ rows: 2, cut: 1, failed: 0 })
+  const sent = JSON.stringify(server.received.map(({ body }) => body['messages']))
+  expect(sent).toContain('first one')
+  expect(sent).not.toMatch(/<\||\[\/?INST\]|\[TOOL_CALLS\]/)
+  const { text } = await api.get(`/v1/files/${String(summary?.['file'])}/content`)
+  const rows = text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { ended: boolean; messages: { content: string }[] })
+  // what is trained is the text itself
+  expect(rows.map(({ ended, messages }) => [ended, messages[0]?.content])).toEqual([
+    [false, contents[0]],
+    [true, contents[1]],
+  ])
+  for (const { messages } of rows) expect(messages.at(-1)?.content).toMatch(/^I'm sorry/)
   await server.close()
 })

@@ -92,6 +92,37 @@ test('labelling over a server: failures counted by type, cost told, a second run
   await server.close()
 })
 
+test('a labelling run that fails or is cancelled tells what it has used so far', async () => {
+  let wrong = true
+  let begun = (): void => {}
+  const server = await scriptedServer((_, i) => {
+    if (!wrong && i > 12) begun()
+    if (i < 5) return completion('A')
+    return wrong ? { status: 401, body: {} } : { ...(completion('A') as object), delayMs: 200 } as Scripted // prettier-ignore
+  })
+  const settings = { max_concurrency: 1, max_retries: 0 }
+  const profile = { id: 'ending', kind: 'openai', model: 'm', base_url: server.baseUrl, settings }
+  await api.post('/v1/judges').send(profile)
+  const options = { max_new_tokens: 16, fresh: true }
+  const training_file = await upload(asked)
+  const body = { judge: 'ending', training_file, override: ['judge_audit'], options }
+  const last = async (id: string) =>
+    (await services.store.metricEvents(id)).at(-1)?.data['metrics'] as Record<string, number>
+  const failed = await finish(await api.post('/v1/preferences/label').send(body))
+  expect(failed).toMatchObject({ state: 'failed', error: { code: 'judge_misconfigured' } })
+  expect((await last(failed.id))['usage/requests']).toBeGreaterThanOrEqual(6)
+  wrong = false
+  const half = new Promise<void>((resolve) => (begun = resolve))
+  const { id } = (await api.post('/v1/preferences/label').send(body)).body as { id: string }
+  await half
+  await api.post(`/v1/runs/${id}/cancel`)
+  await api.get(`/v1/runs/${id}/events`)
+  expect((await services.store.runs.get(id))?.state).toBe('cancelled')
+  expect(await last(id)).toMatchObject({ labelled: 0 })
+  expect((await last(id))['usage/requests']).toBeGreaterThan(0)
+  await server.close()
+})
+
 test('two hard votes that contradict each other are no label', async () => {
   const server = await scriptedServer(() => completion('A')) // always the first
   const profile = { id: 'first', kind: 'openai', model: 'm', base_url: server.baseUrl }

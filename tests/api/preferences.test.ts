@@ -243,3 +243,33 @@ test('a judge beside people on what both have labelled, whichever way round it w
   expect(figure('Cohen’s κ')?.value).toBeCloseTo(0.5, 9) // balanced: 2 · 0.75 − 1
   expect(figure('same position preferred')?.value).toBe(0)
 })
+
+test('a soft label below ½ is stored the right way round, of a request and of a file', async () => {
+  const row = { axis: 'safety', prompt: [user('turned')], chosen: 'worse', rejected: 'better' }
+  const said = { ...row, probability: 0.25, chosen_safe: false, rejected_safe: true }
+  await api.post('/v1/preferences').send({ preferences: [said] })
+  await load([said], { axis: 'safety', source: 'a file' })
+  const turned = (await stored()).filter(({ prompt }) => prompt[0]?.content === 'turned')
+  expect(turned).toHaveLength(2)
+  for (const pair of turned)
+    expect(pair).toMatchObject({
+      ...{ chosen: 'better', rejected: 'worse', probability: 0.75 },
+      ...{ chosen_safe: true, rejected_safe: false },
+    })
+})
+
+test('ties have no hard label: they are left out and counted, also where hard labels are learned', async () => {
+  const tie = { axis: 'safety', prompt: [user('even')], chosen: 'tie a', rejected: 'tie b' }
+  await api.post('/v1/preferences').send({ preferences: [{ ...tie, probability: 0.5 }] })
+  const out = async (format: string) => {
+    const reply = await api.get(`/v1/preferences/export?axis=safety&format=${format}`)
+    return [reply.headers['x-ties-left-out'], reply.text.includes('tie a')]
+  }
+  expect(await out('trl')).toEqual(['1', false])
+  expect(await out('libra')).toEqual(['0', true])
+  const training_file = await upload([{ ...tie, probability: 0.5 }])
+  const body = { kind: 'dpo', training_file, options: { soft_labels: false } }
+  expect((await api.post('/v1/runs').send(body)).body).toMatchObject({
+    ...{ code: 'empty_data', field: 'options.soft_labels' },
+  })
+})

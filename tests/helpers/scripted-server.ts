@@ -69,13 +69,17 @@ export async function scriptedServer(
   }
 }
 
-/** A chat completion with this text and, where given, the probabilities of its first token. */
+/**
+ * A chat completion with this text and, where given, the probabilities of its first token: the text itself where it is
+ * one of them, else the first of them.
+ */
 export function completion(
   content: string | null,
   first?: Record<string, number>,
   extra: { finish?: string; refusal?: string; reasoning?: string; tokens?: number } = {},
 ): Scripted {
   const top = Object.entries(first ?? {}).map(([token, p]) => ({ token, logprob: Math.log(p) }))
+  const chosen = top.find(({ token }) => token === content) ?? top[0]
   return {
     body: {
       id: 'chatcmpl-1',
@@ -95,7 +99,7 @@ export function completion(
           logprobs:
             first === undefined
               ? null
-              : { content: [{ ...top[0], top_logprobs: top }], refusal: null },
+              : { content: [{ ...chosen, top_logprobs: top }], refusal: null },
         },
       ],
       usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: extra.tokens ?? 0 },

@@ -34,7 +34,7 @@ const theirs = (format: (typeof EXPORT_FORMATS)[number]) => {
   writeFileSync(
     file,
     exportPairs(pairs, format)
-      .map((row) => JSON.stringify(row))
+      .rows.map((row) => JSON.stringify(row))
       .join('\n'),
   )
   const said = execFileSync(python, [script, format, file, base], { encoding: 'utf8' })

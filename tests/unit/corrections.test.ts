@@ -57,6 +57,20 @@ test('who waits for a label that another one of the same person takes the place 
   expect((await store.labelRequests.of(run.id, '1/label'))[0]?.preference).toBe('pref_right')
 })
 
+test('a judge’s label that comes again brings the absolute safety labels that it lacked, and no others', async () => {
+  const by = { annotator: 'j', annotator_kind: 'judge' as const }
+  const label = (more: Partial<PreferenceRow>) =>
+    save({ ...word('later', 'a', 'b'), ...by, ...more })
+  const { ids } = await label({ chosen_safe: null, rejected_safe: true, probability: 0.9 })
+  const again = await label({ chosen_safe: true, rejected_safe: false, probability: 0.6 })
+  expect(again).toEqual({ ids, added: 0 })
+  expect(await store.preferences.get(ids[0] ?? '')).toMatchObject({
+    ...{ chosenSafe: true, rejectedSafe: true, probability: 0.9 },
+  })
+  await label({ chosen_safe: null, rejected_safe: null })
+  expect(await store.preferences.get(ids[0] ?? '')).toMatchObject({ chosenSafe: true })
+})
+
 test('a label that is taken back is waited for again', async () => {
   const { ids } = await save(word('tied', 'a', 'b'), word('tied', 'a', 'c'))
   const asked = { id: 'ask_2', run: 'run_1', part: '2/label', axis: 'safety' as const }

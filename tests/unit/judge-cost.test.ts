@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Engine } from '../../src/engine/engine.ts'
 import { cached } from '../../src/judging/cache.ts'
@@ -7,6 +10,7 @@ import { createLine, createOpenAiRespondent } from '../../src/judging/openai-jud
 import type { OpenAiJudgeOptions } from '../../src/judging/openai-judge.ts'
 import { openAiWording } from '../../src/judging/openai-prompts.ts'
 import { createPace } from '../../src/judging/pace.ts'
+import { openStore } from '../../src/store/store.ts'
 import { comparison, goodFirst, judged } from '../helpers/openai-judge.ts'
 import { completion, scriptedServer } from '../helpers/scripted-server.ts'
 import type { Received, Scripted } from '../helpers/scripted-server.ts'
@@ -110,6 +114,44 @@ describe('a repeated label costs nothing', () => {
     expect(server.received.length).toBeLessThanOrEqual(21) // at most the one under way is paid for twice
     await server.close()
   })
+})
+
+test('what is written is kept part by part: a crash costs at most a part', async () => {
+  const server = await scriptedServer(() => completion('said'))
+  const kept: number[] = []
+  const respondent = cached(
+    createOpenAiRespondent({ baseUrl: server.baseUrl, model: 'm', apiKey: null }),
+    {
+      find: () => Promise.resolve(new Map()),
+      keep: (rows) => Promise.resolve(void kept.push(rows.length)),
+    },
+  )
+  const steps: number[] = []
+  const written = await respondent.write(
+    Array.from({ length: 300 }, (_, i) => ({
+      ...{ messages: [{ role: 'user' as const, content: `${i}` }], maxTokens: 4 },
+    })),
+    { onProgress: (done) => void steps.push(done) },
+  )
+  expect(written).toHaveLength(300)
+  expect(kept).toEqual([128, 128, 44])
+  expect(steps).toEqual(Array.from({ length: 300 }, (_, i) => i + 1))
+  await server.close()
+})
+
+test('the store keeps many answers at once, and the newest of each', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'libra-answers-'))
+  const store = await openStore(folder)
+  // SQLite takes 32,766 values in a statement, three to a row
+  const rows = Array.from({ length: 12_000 }, (_, i) => ({ key: `k${i}`, answer: { said: 1 } }))
+  await store.keepJudgeAnswers(rows)
+  await store.keepJudgeAnswers([{ key: 'k1', answer: { said: 2 } }])
+  const found = await store.judgeAnswers(['k0', 'k1', 'k11999'])
+  expect(Object.fromEntries(found)).toEqual({
+    ...{ k0: { said: 1 }, k1: { said: 2 }, k11999: { said: 1 } },
+  })
+  await store.close()
+  rmSync(folder, { recursive: true })
 })
 
 describe('usage and budgets', () => {

@@ -6,6 +6,7 @@ import { openAiWording } from '../../src/judging/openai-prompts.ts'
 import { createPanel } from '../../src/judging/panel.ts'
 import { comparison, goodFirst, judged } from '../helpers/openai-judge.ts'
 import { completion, scriptedServer } from '../helpers/scripted-server.ts'
+import type { Scripted } from '../helpers/scripted-server.ts'
 
 const { prompt } = comparison
 const about = { axis: 'helpfulness' as const, prompt, answer: '黑色的。' }
@@ -97,12 +98,24 @@ test('a score in writing first: the number is asked after what was written', asy
 })
 
 test('a rationale that was refused is a failure, and its comparison costs no letter', async () => {
-  const server = await scriptedServer(() => completion("I'm sorry, I can't compare these."))
+  const server = await scriptedServer(() => completion(null, undefined, { refusal: 'No.' }))
   const options = { baseUrl: server.baseUrl, model: 'm', apiKey: null, maxRetries: 0 }
   const rationale = { maxTokens: 64 }
   const judge = createJudge(createOpenAiRespondent(options), openAiWording, { rationale })
   expect(await judge.compare([comparison])).toMatchObject([{ ok: false, failure: 'refused' }])
   expect(server.received).toHaveLength(2)
+  await server.close()
+})
+
+test('prose in words of refusal is prose, whole or cut off', async () => {
+  const sorry = "I'm sorry, I can't help with that."
+  const server = await scriptedServer((_, i) =>
+    completion(sorry, undefined, { finish: i === 0 ? 'stop' : 'length' }),
+  )
+  const respondent = createOpenAiRespondent({ baseUrl: server.baseUrl, model: 'm', apiKey: null })
+  const assignment = { messages: prompt, maxTokens: 64 }
+  expect(await respondent.write([assignment])).toEqual([{ ok: true, text: sorry }])
+  expect(await respondent.write([assignment])).toEqual([{ ok: true, text: sorry, cut: true }])
   await server.close()
 })
 
@@ -198,6 +211,64 @@ test('a panel: the mean, how far its judges are apart, and no verdict from half 
     ok: true,
     panel: [{ failure: null }, { failure: null }, { probability: null, failure: 'unparseable' }],
   })
+})
+
+test('a panel: a judge that contradicts itself in plain words has failed, a soft one is averaged', async () => {
+  const place = (await judged(() => completion('A'))).judge
+  const sure = (await judged((r) => completion(goodFirst(r) ? 'A' : 'B'))).judge
+  const soft = (await judged(() => completion('A', { A: 0.9, B: 0.1 }))).judge
+  const [half] = await createPanel('p', [sure, place]).compare([comparison])
+  expect(half).toMatchObject({ ok: false, failure: 'inconsistent' })
+  const [most] = await createPanel('p', [sure, place, soft]).compare([comparison])
+  expect(most).toMatchObject({
+    ok: true,
+    probability: expect.closeTo(0.75, 12) as unknown,
+    panel: [{ failure: null }, { probability: null, failure: 'inconsistent' }, { failure: null }],
+  })
+})
+
+test('a panel: one that is configured wrongly stops the others', async () => {
+  const wrong = (await judged(() => ({ status: 401, body: {} }))).judge
+  const slow = await judged(() => ({ ...(completion('A') as object), delayMs: 100 }) as Scripted, {
+    maxConcurrency: 1,
+  })
+  const asked = createPanel('p', [slow.judge, wrong]).compare(Array(20).fill(comparison))
+  await expect(asked).rejects.toMatchObject({ code: 'judge_misconfigured' })
+  const sent = slow.server.received.length
+  expect(sent).toBeLessThan(20)
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  expect(slow.server.received).toHaveLength(sent)
+})
+
+test('a panel in writing: strength and orders are on the side of its clamped label; what each wrote is kept', async () => {
+  const server = await scriptedServer((request) => {
+    const { messages, model } = request.body as { messages: { role: string }[]; model: string }
+    if (messages.length === 2) return completion(`${model} has read both.`)
+    const good = Number(model)
+    const p = goodFirst(request) ? good : 1 - good
+    return completion(p > 0.5 ? 'A' : 'B', { A: p, B: 1 - p })
+  })
+  const open = (model: string) =>
+    createJudge(
+      createOpenAiRespondent({ baseUrl: server.baseUrl, model, apiKey: null }),
+      openAiWording,
+      { rationale: { maxTokens: 64, clamp: 0.1 } },
+    )
+  const panel = (...models: string[]) => createPanel('p', models.map(open)).compare([comparison])
+  // unclamped 0.565, clamped 0.4667
+  const [split] = await panel('0.95', '0.37', '0.375')
+  if (split?.ok !== true) throw new Error(JSON.stringify(split))
+  expect(split.probability).toBeCloseTo((0.6 + 0.4 + 0.4) / 3, 9)
+  for (const order of split.orders) expect(order).toBeCloseTo(split.probability, 9)
+  expect(split.strength).toBe('negligibly_better')
+  expect(split.rationales?.[0]).toBe(
+    '0.95: 0.95 has read both.\n\n0.37: 0.37 has read both.\n\n0.375: 0.375 has read both.',
+  )
+  // on one side the strength is of what was said unclamped
+  expect((await panel('0.95', '0.9'))[0]).toMatchObject({
+    ...{ probability: expect.closeTo(0.6, 9) as unknown, strength: 'significantly_better' },
+  })
+  await server.close()
 })
 
 test.each([

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { askedWait } from '../../src/judging/openai-client.ts'
-import { createOpenAiJudge } from '../../src/judging/openai-judge.ts'
+import { createLine, createOpenAiJudge } from '../../src/judging/openai-judge.ts'
+import { readChoice } from '../../src/judging/openai-reply.ts'
+import type { Completion } from '../../src/judging/openai-reply.ts'
 import { comparison, goodFirst, judged, KEY, one } from '../helpers/openai-judge.ts'
 import { completion, type Scripted, scriptedServer } from '../helpers/scripted-server.ts'
 
@@ -35,8 +37,22 @@ describe('soft labels', () => {
     const [cut] = await judge.compare([{ ...comparison, order: 'a_first' }])
     expect(cut).toMatchObject({ ok: true, soft: true })
     expect(cut?.ok === true && cut.probability).toBeCloseTo(0.28 / 0.52, 12)
-    const wordy = await one(() => completion('Answer: A.', { A: 0.6, B: 0.2, Answer: 0.2 }))
-    expect(wordy.verdict).toMatchObject({ ok: true, soft: true })
+    expect(readChoice(replyOf('**A**.', 'A', { A: 0.6, B: 0.2 }), ['A', 'B'])).toMatchObject({
+      ok: true,
+      soft: true,
+    })
+    // behind a lead-in the first token is no option, whatever it looks like: the word counts
+    for (const first of ['A', 'Answer', '**'])
+      for (const lead of ['Answer: ', 'answer is '])
+        expect(readChoice(replyOf(`${lead}B.`, first, { A: 0.6, B: 0.2 }), ['A', 'B'])).toEqual({
+          ok: true,
+          soft: false,
+          probabilities: [0, 1],
+        })
+    // nor is what the first token says another word than the text
+    expect(readChoice(replyOf('B', 'A', { A: 0.9, B: 0.1 }), ['A', 'B'])).toEqual({
+      ...{ ok: true, soft: false, probabilities: [0, 1] },
+    })
     const { judge: safety } = await judged(
       () => completion('A and B are equally good, I cannot choose.', { A: 0.98, B: 0.02 }),
       { maxRetries: 0 },
@@ -116,6 +132,37 @@ describe('soft labels', () => {
   })
 })
 
+/** A completion whose first token is not what its text begins with. */
+const replyOf = (content: string, token: string, top: Record<string, number>): Completion => ({
+  choices: [
+    {
+      message: { content },
+      logprobs: {
+        content: [
+          {
+            token,
+            top_logprobs: Object.entries(top).map(([word, p]) => ({
+              ...{ token: word, logprob: Math.log(p) },
+            })),
+          },
+        ],
+      },
+    },
+  ],
+})
+
+test('a number that was cut off may be the beginning of another one', () => {
+  const scores = Array.from({ length: 10 }, (_, i) => `${i + 1}`)
+  const said = (content: string, finish_reason: string, options = scores) =>
+    readChoice({ choices: [{ finish_reason, message: { content } }] }, options)
+  expect(said('1', 'length')).toMatchObject({ ok: false, failure: 'unparseable' })
+  expect(said('Score: 1', 'length')).toMatchObject({ ok: false, failure: 'unparseable' })
+  for (const whole of [said('1', 'stop'), said('2', 'length'), said('10', 'length')])
+    expect(whole).toMatchObject({ ok: true, soft: false })
+  expect(said('1.', 'length')).toMatchObject({ ok: true })
+  expect(said('A', 'length', ['A', 'B'])).toMatchObject({ ok: true })
+})
+
 describe('replies that are no verdict', () => {
   const cases: [string, Scripted, string][] = [
     ['refusal field', completion(null, undefined, { refusal: 'No.' }), 'refused'],
@@ -155,6 +202,14 @@ describe('replies that are no verdict', () => {
     ],
     ['no credit', { status: 402, body: { error: { message: 'pay' } } }, 'over_budget'],
     ['bad request', { status: 400, body: { error: { message: 'too long' } } }, 'refused'],
+    ...[
+      "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens.",
+      'the request exceeds the available context size',
+      'prompt is too long: 210000 tokens > 200000 maximum',
+      '`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens',
+    ].map((message): [string, Scripted, string] => [
+      ...([message, { status: 400, body: { error: { message } } }, 'too_long'] as const),
+    ]),
   ]
   test.each(cases)('%s', async (_, reply, failure) => {
     const { verdict } = await one(() => reply)
@@ -212,6 +267,42 @@ describe('servers in trouble', () => {
     expect(late.verdict).toMatchObject({ ok: false, failure: 'unavailable' })
     expect(late.server.received).toHaveLength(2)
   })
+
+  test('a wait that is too long, or on the last try, still holds the others, capped', async () => {
+    const held: number[] = []
+    const line = createLine(4)
+    const { hold } = line.pace
+    line.pace.hold = (milliseconds) => {
+      held.push(milliseconds)
+      if (milliseconds < 1000) hold(milliseconds)
+    }
+    const busy = (headers: Record<string, string>) => () => ({ status: 429, headers, body: {} })
+    const once = { ...comparison, order: 'a_first' as const }
+    for (const [headers, options] of [
+      [{ 'retry-after': '3600' }, {}],
+      [{ 'retry-after-ms': '700' }, { maxRetries: 0 }],
+      [{ 'retry-after-ms': '800', 'x-should-retry': 'false' }, {}],
+    ] as const) {
+      const { judge, server } = await judged(busy(headers), { line, ...options })
+      expect(await judge.compare([once])).toMatchObject([{ ok: false, failure: 'unavailable' }])
+      expect(server.received).toHaveLength(1)
+    }
+    expect(held).toEqual([60_000, 700, 800])
+  })
+
+  test.each(['0', 'Thu, 01 Jan 2015 00:00:00 GMT'])(
+    'retry-after: %s is no leave to come back faster than one would by itself',
+    async (after) => {
+      const start = performance.now()
+      const { verdict, server } = await one(
+        () => ({ status: 429, headers: { 'retry-after': after }, body: {} }),
+        { maxRetries: 2 },
+      )
+      expect(verdict).toMatchObject({ ok: false, failure: 'unavailable' })
+      expect(server.received).toHaveLength(6)
+      expect(performance.now() - start).toBeGreaterThan(740) // ½·(500 + 1000) at least
+    },
+  )
 
   test('retry-after as a date; nonsense is ignored', () => {
     const now = Date.parse('2026-01-01T00:00:00Z')

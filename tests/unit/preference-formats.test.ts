@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
+import { EXPORT_FORMATS } from '../../src/schemas/preferences.ts'
 import { exportPairs } from '../../src/services/export.ts'
 import { readWords } from '../../src/text/preference-formats.ts'
 
@@ -34,7 +35,7 @@ test('TRL’s text: one space in front of an answer is the layout’s, the other
     { axis: 'helpfulness', prompt, chosen: '    indented', rejected: '\n\tcode' },
     { axis: 'helpfulness', prompt, chosen: '  x', rejected: 'x' },
   ]
-  const back = exportPairs(pairs, 'trl_text').flatMap(pairsOf)
+  const back = exportPairs(pairs, 'trl_text').rows.flatMap(pairsOf)
   expect(back).toEqual(pairs)
   expect(said({ prompt: 'q', chosen: 'no space', rejected: ' one' })).toEqual(['no space > one'])
 })
@@ -59,9 +60,31 @@ test('a row of our own whose probability contradicts its strength is refused', (
     message:
       'probability: below ½ it contradicts that the chosen answer is better, as strength says',
   })
-  // by itself it is a soft label, and at ½ nothing is contradicted
-  expect(said(row)).toEqual(['a > b'])
+  // by itself it is a soft label, written the right way round, and at ½ nothing is contradicted
+  expect(said(row)).toEqual(['b > a'])
+  const more = { chosen_safe: false, rejected_safe: true, orders: [0.1, null] }
+  expect(pairsOf({ ...row, ...more })).toEqual([
+    {
+      ...{ axis: 'safety', prompt, chosen: 'b', rejected: 'a', probability: 0.95 },
+      ...{ chosen_safe: true, rejected_safe: false, orders: [null, 0.9] },
+    },
+  ])
+  expect(pairsOf({ ...row, chosen_safe: false })).toEqual([
+    {
+      ...{ axis: 'safety', prompt, chosen: 'b', rejected: 'a', probability: 0.95 },
+      rejected_safe: false,
+    },
+  ])
   expect(said({ ...row, strength: 'negligibly_better', probability: 0.5 })).toEqual(['a > b'])
+})
+
+test('binarized rows: the answer with the higher score is the better one, whatever it is called', () => {
+  const turn = (content: string) => [...prompt, { role: 'assistant', content }]
+  const row = { chosen: turn('a'), rejected: turn('b') }
+  expect(said({ ...row, score_chosen: 2, score_rejected: 9 })).toEqual(['b > a'])
+  expect(said({ ...row, score_chosen: 9, score_rejected: 2 })).toEqual(['a > b'])
+  expect(said({ ...row, score_chosen: 2, score_rejected: 2 })).toEqual([])
+  expect(said({ ...row, score_chosen: 2 })).toEqual(['a > b'])
 })
 
 test('PKU’s rows hold one annotator’s words each, none over another', () => {
@@ -82,10 +105,21 @@ test('PKU’s rows hold one annotator’s words each, none over another', () => 
     ...{ is_response_0_safe: safe[0], is_response_1_safe: safe[1] },
     ...{ better_response_id: better, safer_response_id: safer },
   })
-  expect(exportPairs(pairs, 'pku')).toEqual([
+  expect(exportPairs(pairs, 'pku').rows).toEqual([
     row(0, 1, [false, true]),
     row(1, 1, [true, true]),
     row(0, null, [null, null]),
     row(1, null, [null, null]),
   ])
+})
+
+test.each(EXPORT_FORMATS)('a tie leaves as %s only where the layout has soft labels', (format) => {
+  const pair = (chosen: string, probability: number | null): PreferenceRow => ({
+    ...{ axis: 'safety', prompt, chosen, rejected: 'z', probability },
+  })
+  // two of them are even but for rounding
+  const pairs = [pair('a', 0.5), pair('b', 0.5 + 1e-9), pair('c', 0.51), pair('d', null)]
+  const { rows, leftOut } = exportPairs(pairs, format)
+  const soft = format === 'libra' || format === 'ultrafeedback'
+  expect([rows.length, leftOut]).toEqual(soft ? [4, 0] : [2, 2])
 })

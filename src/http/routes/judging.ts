@@ -209,19 +209,26 @@ export const preferenceRoutes = (services: Services): Route[] => [
       method: 'get',
       path: '/v1/preferences/export',
       tag: 'preferences',
-      summary: 'All pairs as JSON Lines for Libra, TRL, OpenAI or in the layout of HH',
+      summary:
+        'All pairs as JSON Lines for Libra, TRL, OpenAI or in the layout of HH; ties (soft labels of ½) only where the layout has soft labels, x-ties-left-out counts the others',
       query: ExportQuery,
       reply: 'application/jsonl',
     },
     async ({ c, query }) => {
       const axes = query.axis === undefined ? AXES : [query.axis]
       const all = (await Promise.all(axes.map((axis) => services.store.pairsOf(axis)))).flat()
-      const rows = all.filter((pair) => inPart(pair, query))
-      if (rows.length === 0) throw new LibraError('not_found', 'there are no pairs to export')
-      const lines = exportPairs(rows.map(toPreferenceRow), query.format).map((row) =>
-        JSON.stringify(row),
-      )
-      return c.body(lines.join('\n') + '\n', 200, { 'content-type': 'application/jsonl' })
+      const pairs = all.filter((pair) => inPart(pair, query)).map(toPreferenceRow)
+      const { rows, leftOut } = exportPairs(pairs, query.format)
+      if (rows.length === 0)
+        throw new LibraError(
+          'not_found',
+          `there are no pairs to export${leftOut === 0 ? '' : `: all ${leftOut} are ties, which ${query.format} has no label for`}`,
+        )
+      const lines = rows.map((row) => JSON.stringify(row))
+      return c.body(lines.join('\n') + '\n', 200, {
+        'content-type': 'application/jsonl',
+        'x-ties-left-out': String(leftOut),
+      })
     },
   ),
 ]

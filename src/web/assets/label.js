@@ -18,7 +18,9 @@ for (const button of document.querySelectorAll('#choices button'))
   button.addEventListener('click', () => void choose(button))
 document.addEventListener('keydown', (event) => {
   const typing = event.target.closest('input:not([type=checkbox]), select, textarea') !== null
-  if (typing || event.ctrlKey || event.metaKey || event.altKey || section.hidden) return
+  // a key that is held says one thing
+  if (event.repeat || typing || event.ctrlKey || event.metaKey || event.altKey || section.hidden)
+    return
   const side = unsafe.hidden ? null : unsafe.querySelector(`[name="${CSS.escape(event.key)}"]`)
   if (side !== null) side.checked = !side.checked
   const button = [...document.querySelectorAll('#choices button')].find(
