@@ -180,11 +180,11 @@ test('a certificate of exploitability: what the attack found can be scored again
   expect(card?.steps[0]?.gain).toBeLessThan(0.3) // no cheap gain from these models
   const examples = card?.examples.slice(0, 3) ?? []
   expect(examples.length).toBeGreaterThan(0)
-  const texts = examples.flatMap(({ dialogue: prompt, answer, edited, before, after }) => [
-    { prompt, response: answer, logit: before },
-    { prompt, response: edited, logit: after },
+  const texts = examples.flatMap(({ dialogue = [], answer, edited, before, after }) => [
+    { messages: [...dialogue, { role: 'assistant', content: answer }], logit: before },
+    { messages: [...dialogue, { role: 'assistant', content: edited }], logit: after },
   ])
-  const inputs = texts.map(({ prompt, response }) => ({ prompt, response }))
+  const inputs = texts.map(({ messages }) => ({ messages }))
   const again = await api.post('/v1/score').send({ inputs, axes: ['helpfulness'] })
   texts.forEach(({ logit }, i) =>
     expect(again.body.data[i].helpfulness.logit).toBeCloseTo(logit, 3),
