@@ -1,16 +1,18 @@
 import type { PreferenceRow } from '../schemas/feedback.ts'
+import { isTie, rightBy, rightWayRound } from './pair-labels.ts'
 import { dot, fitDifferences, sparse } from './logistic.ts'
 import type { Sparse } from './logistic.ts'
 
 /**
  * Preference models that only count. A reward model which does not beat them on the same pairs has learned nothing
- * that counting would not give.
+ * that counting would not give. Each returns 1 where it prefers the answer that the label calls better, ½ where it
+ * tells neither, else 0.
  */
-export type Baseline = (pair: Pick<PreferenceRow, 'chosen' | 'rejected'>) => number
+export type Baseline = (pair: Pick<PreferenceRow, 'chosen' | 'rejected' | 'probability'>) => number
 
-/** 1 where the longer answer is the chosen one, ½ where both are as long. */
-export const longerWins: Baseline = ({ chosen, rejected }) =>
-  won([...chosen].length - [...rejected].length)
+/** 1 where the longer answer is the better one, ½ where both are as long. */
+export const longerWins: Baseline = (pair) =>
+  rightBy(pair, won([...pair.chosen].length - [...pair.rejected].length))
 
 export const won = (difference: number): number => (difference > 0 ? 1 : difference === 0 ? 0.5 : 0)
 
@@ -58,7 +60,7 @@ function difference(
   return delta
 }
 
-/** Bradley–Terry on hashed words (and log-length). Returns 1, ½ or 0 for a pair. */
+/** Bradley–Terry on hashed words (and log-length), learned of pairs of which one answer is better. */
 export function fitHashedWords(pairs: readonly PreferenceRow[], withLength: boolean): Baseline {
   const of = ({ chosen, rejected }: Parameters<Baseline>[0]): Sparse => {
     const delta = difference(hashedWords(wordsOf(chosen)), hashedWords(wordsOf(rejected)))
@@ -66,6 +68,7 @@ export function fitHashedWords(pairs: readonly PreferenceRow[], withLength: bool
       delta.set(BUCKETS, Math.log([...chosen].length + 1) - Math.log([...rejected].length + 1))
     return sparse(delta)
   }
-  const weights = fitDifferences(pairs.map(of), BUCKETS + 1, RIDGE)
-  return (pair) => won(dot(weights, of(pair)))
+  const told = pairs.filter((pair) => !isTie(pair)).map(rightWayRound)
+  const weights = fitDifferences(told.map(of), BUCKETS + 1, RIDGE)
+  return (pair) => rightBy(pair, won(dot(weights, of(pair))))
 }

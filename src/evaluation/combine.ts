@@ -24,7 +24,7 @@ export type CombineOptions = {
  * One reward from two. Each logit is first put on its scale, since a gate between two scales means nothing.
  * - `gate`: Llama 2's rule (section 3.2.3): the safety reward where the prompt is a safety prompt or P(safe) < threshold,
  *   else the helpfulness reward. Not monotone: an unsafe answer may get more than a safe, unhelpful one.
- * - `gate_monotone`: the same, but what is held back gets at most a floor, and everything else at least that.
+ * - `gate_monotone`: the same, but an answer below the threshold gets at most a floor, and every other at least that.
  * - `lagrangian`: (h − λ·cost)/(1 + λ), cost = −s (Safe RLHF, eq. 11 with a fixed λ).
  * - `weighted`: w·h + (1 − w)·s; `mean`: w = ½.
  * Logits throughout: the logit of a saturated probability is lost. Without calibration the gate is on σ(logit).
@@ -50,12 +50,12 @@ export function combine(
     case 'lagrangian':
       return { reward: (h + multiplier * s) / (1 + multiplier), branch: 'mean' }
   }
-  const held = promptClass === 'safety' || isUnsafe(safety, threshold)
-  const reward = held ? s : h
-  if (combiner === 'gate') return { reward, branch: held ? 'safety' : 'helpfulness' }
-  return held
-    ? { reward: Math.min(reward, FLOOR), branch: 'safety' }
-    : { reward: Math.max(reward, FLOOR), branch: 'helpfulness' }
+  const unsafe = isUnsafe(safety, threshold)
+  const branch = promptClass === 'safety' || unsafe ? 'safety' : 'helpfulness'
+  const reward = branch === 'safety' ? s : h
+  if (combiner === 'gate') return { reward, branch }
+  // a safe answer to a safety prompt is safe: the cap is for what is not
+  return { reward: unsafe ? Math.min(reward, FLOOR) : Math.max(reward, FLOOR), branch }
 }
 
 /** P(safe) below the threshold; on the logit where there is no calibration. */

@@ -46,6 +46,7 @@ const CHINESE: Record<string, string> = {
   'rating difference': '评分差',
   'win rate': '胜率',
   accuracy: '准确率',
+  'labels of ½, left out': '标签为 ½，未计入',
   'accuracy beside: the longer answer wins': '准确率，与“较长者胜”相比',
   'accuracy beside: hashed words': '准确率，与词计数相比',
   'accuracy beside: hashed words and length': '准确率，与词计数加长度相比',

@@ -127,7 +127,8 @@ const deviation = (values: readonly number[]): number => {
 /**
  * Tries every probe on a scorer of answers [n] → logits [n]. shift = mean (r(edited) − r(answer))/σ, σ the deviation
  * of r over the unedited answers, with a 95 % interval over clusters; `rises` is the share of answers that gain.
- * A probe passes if its mean shift is at most its bound and at least FEWEST_ANSWERS answers say so.
+ * A probe passes if its mean shift is at most its bound, over all answers and in each language of FEWEST_ANSWERS or more,
+ * and at least FEWEST_ANSWERS answers say so: a habit that pays in one language alone is a habit.
  * Throws `too_little_data` where the scores do not vary.
  */
 export async function probeScorer(
@@ -154,13 +155,14 @@ export async function probeScorer(
     }
     const all = of(() => true)
     const bound = boundOf(probe, axis)
+    const languages = (['zh', 'en'] as const).flatMap((language) => {
+      const { value, ...rest } = of(({ answer }) => languageOf(answer) === language)
+      return rest.n === 0 ? [] : [{ language, shift: value, ...rest }]
+    })
+    const within = languages.every(({ n, shift }) => n < FEWEST_ANSWERS || shift <= bound)
     results.push({
       ...{ probe, shift: all.value, low: all.low, high: all.high, n: all.n, rises: all.rises },
-      ...{ bound, passed: all.n >= FEWEST_ANSWERS && all.value <= bound },
-      languages: (['zh', 'en'] as const).flatMap((language) => {
-        const { value, ...rest } = of(({ answer }) => languageOf(answer) === language)
-        return rest.n === 0 ? [] : [{ language, shift: value, ...rest }]
-      }),
+      ...{ bound, passed: all.n >= FEWEST_ANSWERS && all.value <= bound && within, languages },
     })
     await onProgress(results.length, PROBES.length)
   }

@@ -1,5 +1,6 @@
 import { fitPlatt } from './calibration.ts'
-import { statisticOfSums } from './statistics.ts'
+import { exactWhereFlat } from './shares.ts'
+import { bootstrapSums, percentiles, statisticOfSums } from './statistics.ts'
 import type { Interval } from './statistics.ts'
 
 /** A stated probability, what came of it, and whose conversation it is of: one conversation is drawn as a whole. */
@@ -39,10 +40,14 @@ export function squaredCalibrationError(points: readonly ReliabilityPoint[]): nu
     return sum + (n / total) * ((observed - predicted) ** 2 - variance)
   }, 0)
 }
-/** Its root, 0 where it is not above 0. It is no smaller than the mean absolute error (ECE) that it stands for. */
-const rootError = (points: readonly ReliabilityPoint[]): number =>
-  Math.sqrt(Math.max(0, squaredCalibrationError(points)))
+/** What is not above 0 is 0. */
+const root = (squared: number): number => Math.sqrt(Math.max(0, squared))
 
+/**
+ * The root of the squared error, no smaller than the mean absolute error (ECE) that it stands for. Drawing rows again
+ * adds the variance of the bins once more, so resamples lie above the estimate by as much as it was rid of: they are
+ * moved back on it before their percentiles are taken.
+ */
 function calibrationError(forecasts: readonly Forecast[], seed: number): Interval {
   const rows = binned(forecasts, BINS)
   const features = rows.map(({ row, bin }) => {
@@ -59,12 +64,17 @@ function calibrationError(forecasts: readonly Forecast[], seed: number): Interva
       const [n = 0, p = 0, y = 0] = sums.slice(3 * bin)
       return { n, predicted: n === 0 ? 0 : p / n, observed: n === 0 ? 0 : y / n }
     })
-  return statisticOfSums(
-    features,
-    rows.map(({ row }) => row.cluster),
-    (sums) => rootError(points(sums)),
-    seed,
+  const clusters = rows.map(({ row }) => row.cluster)
+  const { all, resampled } = bootstrapSums(features, clusters, seed)
+  const squared = squaredCalibrationError(points(all))
+  const again = resampled.map((sums) => squaredCalibrationError(points(sums)))
+  const above = again.reduce((sum, x) => sum + x, 0) / again.length - squared
+  const { n, value, low, high } = percentiles(
+    squared,
+    again.map((x) => x - above),
+    rows.length,
   )
+  return { n, value: root(value), low: root(low), high: root(high) }
 }
 
 const inside = (p: number): number => Math.min(1 - 1e-9, Math.max(1e-9, p))
@@ -174,22 +184,43 @@ export function chooseGate(forecasts: readonly Forecast[], precision: number): G
   return best
 }
 
-/** `gateAt` with 95 % intervals by bootstrap over conversations. */
+/** `gateAt` with 95 % intervals by bootstrap over conversations, the exact ones where nothing differs. */
 export function gateWithIntervals(forecasts: readonly Forecast[], threshold: number, seed: number) {
-  const over = (statistic: (sums: readonly number[]) => number): Interval =>
-    statisticOfSums(
-      forecasts.map(({ p, outcome }) => {
-        const [caught, unsafe] = [p < threshold, !outcome]
-        return [Number(caught), Number(unsafe), Number(caught && unsafe)]
-      }),
-      forecasts.map(({ cluster }) => cluster),
+  const told = forecasts.map(({ p, outcome, cluster }) => {
+    const [caught, unsafe] = [p < threshold, !outcome]
+    return { caught, unsafe, cluster, both: Number(caught && unsafe) }
+  })
+  const over = (
+    statistic: (sums: readonly number[]) => number,
+    of: (row: (typeof told)[number]) => boolean,
+  ): Interval => {
+    const rows = told.filter(of)
+    const interval = statisticOfSums(
+      told.map(({ caught, unsafe, both }) => [Number(caught), Number(unsafe), both]),
+      told.map(({ cluster }) => cluster),
       statistic,
       seed,
     )
+    return exactWhereFlat(
+      interval,
+      rows.map(({ both }) => both),
+      rows.map(({ cluster }) => cluster),
+      0,
+    )
+  }
   const { precision } = gateAt(forecasts, threshold)
   return {
     threshold,
-    precision: precision === null ? null : over(([caught = 0, , both = 0]) => both / caught),
-    recall: over(([, unsafe = 0, both = 0]) => both / unsafe),
+    precision:
+      precision === null
+        ? null
+        : over(
+            ([caught = 0, , both = 0]) => both / caught,
+            ({ caught }) => caught,
+          ),
+    recall: over(
+      ([, unsafe = 0, both = 0]) => both / unsafe,
+      ({ unsafe }) => unsafe,
+    ),
   }
 }

@@ -1,6 +1,7 @@
 import { STRENGTHS } from '../schemas/feedback.ts'
 import type { PreferenceRow } from '../schemas/feedback.ts'
 import { won } from './baselines.ts'
+import { isTie, isTurned, rightBy, rightWayRound } from './pair-labels.ts'
 import { aurocOf, recallOf, rocCurve, spearmanOf } from './discrimination.ts'
 import type { Detection } from './discrimination.ts'
 import type { PolicyFigure } from './policy-measures.ts'
@@ -13,7 +14,34 @@ export type ScoredPair = { pair: PreferenceRow; chosen: number; rejected: number
 /** What somebody else makes of the same pairs: 1, ½ or 0 for each. */
 export type Rival = { name: string; right: readonly number[] }
 
-export const rightOf = ({ chosen, rejected }: ScoredPair): number => won(chosen - rejected)
+/** 1 where the answer that the label calls better has the higher logit, ½ where both are equal, else 0. */
+export const rightOf = ({ pair, chosen, rejected }: ScoredPair): number =>
+  rightBy(pair, won(chosen - rejected))
+
+/** A scored pair with the better answer as `chosen`. */
+const turnedRight = (row: ScoredPair): ScoredPair =>
+  isTurned(row.pair)
+    ? {
+        ...{ ...row, pair: rightWayRound(row.pair) },
+        ...{ chosen: row.rejected, rejected: row.chosen },
+      }
+    : row
+/** Pairs of which one answer is better, that one as `chosen`, with what rivals make of them. */
+function told(rows: readonly ScoredPair[], rivals: readonly Rival[] = []) {
+  const index = rows.flatMap(({ pair }, i) => (isTie(pair) ? [] : [i]))
+  return {
+    rows: index.flatMap((i) => rows.slice(i, i + 1).map(turnedRight)),
+    rivals: rivals.map(({ name, right }) => ({ name, right: index.map((i) => right[i] ?? NaN) })),
+  }
+}
+export const toldRows = (rows: readonly ScoredPair[]): ScoredPair[] => told(rows).rows
+/** The share of pairs whose label is ½, where there are any: right and wrong mean nothing there. */
+function tieFigure(rows: readonly ScoredPair[], seed: number): PolicyFigure[] {
+  const ties = rows.map(({ pair }) => Number(isTie(pair)))
+  return ties.includes(1)
+    ? [{ figure: 'labels of ½, left out', ...clusteredShare(ties, clusters(rows), seed) }]
+    : []
+}
 
 const length = (text: string): number => [...text].length
 /** How much longer the chosen answer is, as a share of the longer one: −1 … 1. */
@@ -52,15 +80,16 @@ function accuracy(figure: string, rows: readonly ScoredPair[], seed: number): Po
 
 /** Accuracy on all pairs, beside the counting baselines, and (`apart`) by everything that pairs differ in. */
 export function accuracyFigures(
-  rows: readonly ScoredPair[],
-  rivals: readonly Rival[],
+  given: readonly ScoredPair[],
+  theirs: readonly Rival[],
   seed: number,
   apart = true,
 ): PolicyFigure[] {
+  const { rows, rivals } = told(given, theirs)
   const right = rows.map(rightOf)
-  const beside = rivals.map(({ name, right: theirs }): PolicyFigure => ({
+  const beside = (rows.length === 0 ? [] : rivals).map(({ name, right: other }): PolicyFigure => ({
     figure: `accuracy beside: ${name}`,
-    ...comparedMeans(theirs, right, clusters(rows), seed, { most: 1 }),
+    ...comparedMeans(other, right, clusters(rows), seed, { most: 1 }),
   }))
   holm(beside.map(({ p }) => p ?? 1)).forEach((p, i) => {
     const figure = beside[i]
@@ -76,7 +105,7 @@ export function accuracyFigures(
     (source) => source !== null,
   )
   const turns = Array.from({ length: MOST_TURNS }, (_, i) => i + 1)
-  const over = [...accuracy('accuracy', rows, seed), ...beside]
+  const over = [...accuracy('accuracy', rows, seed), ...beside, ...tieFigure(given, seed)]
   if (!apart) return over
   return [
     ...over,
@@ -113,16 +142,19 @@ function lengthFigures(rows: readonly ScoredPair[], seed: number): PolicyFigure[
 /** A model on the other axis' pairs, all and of equal length: below ½ the two aims conflict there. */
 export const crossFigures = (
   name: string,
-  rows: readonly ScoredPair[],
+  given: readonly ScoredPair[],
   seed: number,
-): PolicyFigure[] => [
-  ...accuracy(`cross-domain accuracy: ${name}`, rows, seed),
-  ...accuracy(
-    `cross-domain accuracy, lengths within 10 %: ${name}`,
-    rows.filter(({ pair }) => isLengthMatched(pair)),
-    seed,
-  ),
-]
+): PolicyFigure[] => {
+  const { rows } = told(given)
+  return [
+    ...accuracy(`cross-domain accuracy: ${name}`, rows, seed),
+    ...accuracy(
+      `cross-domain accuracy, lengths within 10 %: ${name}`,
+      rows.filter(({ pair }) => isLengthMatched(pair)),
+      seed,
+    ),
+  ]
+}
 
 /** The share of false alarms at which recall is stated. */
 export const FALSE_POSITIVE_RATE = 0.05
@@ -169,9 +201,10 @@ export function detectionFigures(rows: readonly ScoredPair[], seed: number): Pol
 
 /** Plots: accuracy over the difference in length for the model and its rivals, and the ROC curve of unsafe answers. */
 export function rewardCurves(
-  rows: readonly ScoredPair[],
-  rivals: readonly Rival[],
+  given: readonly ScoredPair[],
+  theirs: readonly Rival[],
 ): { title: string; curves: Curve[] }[] {
+  const { rows, rivals } = told(given, theirs)
   const binned = ({ name, right }: Rival): Curve => ({
     name,
     steps: LENGTH_BINS.map(({ at }) => at),
@@ -180,7 +213,7 @@ export function rewardCurves(
       return some.length === 0 ? null : some.reduce((a, b) => a + b, 0) / some.length
     }),
   })
-  const answers = labelled(rows)
+  const answers = labelled(given)
   const roc = new Set(answers.map(({ positive }) => positive)).size < 2 ? [] : rocCurve(answers)
   const model = { name: 'reward model', right: rows.map(rightOf) }
   return [

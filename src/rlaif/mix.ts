@@ -35,8 +35,18 @@ export function drawShares<T>(
 }
 
 /**
+ * The pairs that a mix for an axis draws from: those of the axis, and those of the other one whose source has none of the
+ * axis. A judge labels both axes under one name, and what it prefers on the other one may be worse on this one.
+ */
+export function mixable(pairs: readonly PreferenceRow[], axis: Axis): PreferenceRow[] {
+  const own = new Set(pairs.filter((pair) => pair.axis === axis).map(sourceOf))
+  return pairs.filter((pair) => pair.axis === axis || !own.has(sourceOf(pair)))
+}
+
+/**
  * As many pairs as there can be with the wanted shares by source, drawn from a seed; pairs of the other axis take part
- * where their source is named. Without a mix: all pairs of the axis. Throws `empty_data` naming a source without pairs.
+ * where their source is named and has none of the axis. Without a mix: all pairs of the axis. Throws `empty_data` naming
+ * a source without pairs.
  */
 export function mixPairs(
   pairs: readonly PreferenceRow[],
@@ -46,9 +56,10 @@ export function mixPairs(
 ): { rows: PreferenceRow[]; left_out: number } {
   const own = pairs.filter((pair) => pair.axis === axis)
   if (mix === undefined) return { rows: own, left_out: 0 }
+  const usable = mixable(pairs, axis)
   const total = Object.values(mix).reduce((a, b) => a + b, 0)
   const sources = Object.entries(mix).map(([source, share]) => {
-    const rows = pairs.filter((pair) => sourceOf(pair) === source)
+    const rows = usable.filter((pair) => sourceOf(pair) === source)
     if (rows.length === 0)
       throw new LibraError(
         'empty_data',
@@ -58,9 +69,19 @@ export function mixPairs(
     return { rows, share: share / total }
   })
   const rows = drawShares(sources, seed).flat()
-  const named = new Set(Object.keys(mix))
-  const there = pairs.filter((pair) => pair.axis === axis || named.has(sourceOf(pair))).length
+  const there = new Set([...own, ...sources.flatMap((source) => source.rows)]).size
   return { rows: rows.map((row) => ({ ...row, axis })), left_out: there - rows.length }
+}
+
+/** The pairs of a model's own axis that a mix names: what calibrates it is of these. All of them where it names none. */
+export function ownPairs(
+  pairs: readonly PreferenceRow[],
+  axis: Axis,
+  mix: Readonly<Record<string, number>> | undefined,
+): PreferenceRow[] {
+  const own = pairs.filter((pair) => pair.axis === axis)
+  const named = own.filter((pair) => mix !== undefined && Object.hasOwn(mix, sourceOf(pair)))
+  return named.length > 0 ? named : own
 }
 
 export function dataFigures(rows: readonly PreferenceRow[], left_out: number): DataFigures {

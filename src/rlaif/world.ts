@@ -1,4 +1,5 @@
 import type { Engine, ModelFiles } from '../engine/engine.ts'
+import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { AuditFigure } from '../schemas/audit.ts'
@@ -10,7 +11,14 @@ import type { Audit, GuardReport } from './guarded.ts'
 import type { AnsweredTwice, LabelFigures } from './label.ts'
 import type { Parts } from './parts.ts'
 
-export type RewardModel = { files: ModelFiles; calibration: Calibration; accuracy: number }
+export type RewardModel = {
+  files: ModelFiles
+  calibration: Calibration
+  accuracy: number
+  /** of held-out pairs whose label is decided; what was trained before this was measured has none, nor the next */
+  decided?: Interval
+  warnings?: string[]
+}
 export type RewardModels = Record<Axis, RewardModel>
 
 /** What was found of two reward models before they taught a policy. */

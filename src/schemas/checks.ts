@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { Message } from './chat.ts'
 import { Axis } from './feedback.ts'
 
 /** Edits that make no answer better; a reward model that pays for one of them teaches a policy to make it. */
@@ -53,7 +54,7 @@ export type AttackStep = z.infer<typeof AttackStep>
 /** How a reward model can be made to pay for nothing, and how cheaply: beside its accuracy. */
 export const Certificate = z.object({
   seed: z.int(),
-  budget: z.int().describe('score calls that the attack was given'),
+  budget: z.int().describe('score calls that all of it was given'),
   spent: z.int(),
   sigma: z.number().describe('deviation of the score over the unedited answers'),
   quality: z
@@ -81,7 +82,13 @@ export const Certificate = z.object({
     .nullable(),
   examples: z.array(
     z.object({
-      prompt: z.string(),
+      prompt: z.string().describe('its last turn'),
+      dialogue: z
+        .array(Message)
+        .optional()
+        .describe(
+          'the whole prompt, to score both answers again; cards of before it was kept have none',
+        ),
       answer: z.string(),
       edited: z.string(),
       before: z.number().describe('raw logit'),

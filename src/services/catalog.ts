@@ -129,10 +129,12 @@ export async function findBase(store: Store, ref: string, field: string): Promis
 
 /**
  * The answers that the helpfulness model of now is held against; a new version is held against the same, so that a
- * score means what it meant. Null where it has none.
+ * score means what it meant. Null where it has none, or there is no such model.
  */
 export async function frozenReferences(store: Store): Promise<readonly Message[][] | null> {
-  const { adapters, base } = await findModel(store, 'helpfulness')
+  const { helpfulness } = await store.roles()
+  if (helpfulness === undefined) return null
+  const { adapters, base } = await findModel(store, helpfulness)
   const calibration = (await readCard(adapters.at(-1) ?? base))?.calibration
   return calibration?.kind === 'win_rate' ? (calibration.references ?? null) : null
 }

@@ -20,6 +20,9 @@ import type { Services } from './services.ts'
 const BETTER = 0.6
 const SHOWN = 16
 
+/** Of the budget that best of n takes at most, so that there is enough left to attack with. */
+const BEST_OF_SHARE = 1 / 3
+
 /** How many answers a budget is for: a sixth of it measures the outcome, where that is enough; the rest searches. */
 export const answersFor = (budget: number): number =>
   Math.max(FEWEST_ATTACKED, SEARCHED + Math.floor(budget / 25))
@@ -73,7 +76,12 @@ export async function certify(
     })
     return scores.map(({ logit }) => logit)
   }
-  const found = await attack(answers, axis, score, { budget, seed }, (done, total) =>
+  const samples = judge === null || policy === null ? 0 : policy.samples
+  const kept = Math.min(
+    samples * Math.max(0, answers.length - SEARCHED),
+    Math.floor(budget * BEST_OF_SHARE),
+  )
+  const found = await attack(answers, axis, score, { budget: budget - kept, seed }, (done, total) =>
     emit({ type: 'progress', stage: 'attack', done, total }),
   )
   const { held, before, after, edited, steps, sigma, spent, curve } = found
@@ -89,7 +97,8 @@ export async function certify(
         )
   const examples = held
     .map(({ prompt, answer }, i) => ({
-      ...{ prompt: prompt.at(-1)?.content ?? '', answer, edited: edited[i] ?? '' },
+      ...{ prompt: prompt.at(-1)?.content ?? '', dialogue: [...prompt] },
+      ...{ answer, edited: edited[i] ?? '' },
       ...{ before: before[i] ?? NaN, after: after[i] ?? NaN, judged: judged[i] ?? null },
     }))
     .filter((example) => example.after > example.before && (example.judged ?? 0) <= BETTER)
@@ -100,15 +109,16 @@ export async function certify(
     cluster: held[i]?.cluster ?? '',
     judged: judged[i] ?? null,
   }))
+  const asked = samples === 0 ? [] : held.slice(0, Math.floor((budget - spent) / samples))
   const certificate: Certificate = {
-    ...{ seed, budget, spent, sigma, steps, examples },
+    ...{ seed, budget, spent: spent + samples * asked.length, sigma, steps, examples },
     quality: judge === null ? 'construction' : 'judge',
     judge: judge?.name ?? null,
     ...unchanged(gains, seed),
     best_of_n:
-      judge === null || policy === null
+      judge === null || policy === null || asked.length === 0
         ? null
-        : await bestOf(services, { axis, held, judge, policy, score, sigma, seed }, signal),
+        : await bestOf(services, { axis, held: asked, judge, policy, score, sigma, seed }, signal),
   }
   const check: CheckRow = {
     ...{ id: newId('check'), check: 'certificate', model: model.name, axis, run },

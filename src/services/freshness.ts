@@ -1,7 +1,9 @@
 import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { won } from '../evaluation/baselines.ts'
+import { isDecided } from '../evaluation/pair-labels.ts'
 import { clusteredShare } from '../evaluation/shares.ts'
+import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import { permutation } from '../random.ts'
 import { labelPrompts } from '../rlaif/label.ts'
@@ -21,9 +23,10 @@ export const STALENESS = 'staleness'
 
 /** Prompts that the policy answers twice. */
 const ASKED = 200
-/** Closer to ½ a verdict is a tie, as in audits; fewer verdicts than these say nothing. */
-const DECIDED = 0.6
+/** Fewer decided verdicts than these say nothing. */
 const FEWEST_VERDICTS = 20
+/** The accuracy of what knows nothing. */
+const COIN = 0.5
 
 type Asked = {
   policy: ModelFiles
@@ -58,7 +61,7 @@ export async function requireFresh(
   const checks: CheckRow[] = []
   for (const axis of AXES) {
     const { name: model, files } = rewards[axis]
-    const decided = pairs[axis].filter(({ probability }) => (probability ?? 1) >= DECIDED)
+    const decided = pairs[axis].filter(isDecided)
     const conversations = decided.flatMap(({ prompt, chosen, rejected }) =>
       [chosen, rejected].map((content) => [...prompt, { role: 'assistant' as const, content }]),
     )
@@ -66,13 +69,13 @@ export async function requireFresh(
     const right = decided.map((_, i) =>
       won((scores[2 * i]?.logit ?? NaN) - (scores[2 * i + 1]?.logit ?? NaN)),
     )
-    const { value: accuracy, ...rest } = clusteredShare(right, decided.map(conversationOf), seed)
+    const measured = clusteredShare(right, decided.map(conversationOf), seed)
+    const { value: accuracy, ...rest } = measured
     const freshness: Freshness = { policy: version, judge: judge.name, floor, accuracy, ...rest }
-    const fresh = rest.n >= FEWEST_VERDICTS && accuracy >= floor
     checks.push({
       ...{ id: newId('check'), check: 'freshness', model, axis, run, dataHash },
       ...{ version: (await serving.describe(files)).version, result: { freshness } },
-      ...{ objections: fresh ? [] : [STALENESS], createdAt: Date.now() },
+      ...{ objections: isFresh(measured, floor) ? [] : [STALENESS], createdAt: Date.now() },
     })
     await emit({
       ...{ type: 'metrics', step: 0 },
@@ -80,7 +83,10 @@ export async function requireFresh(
     })
   }
   await store.rewardChecks.insert(checks)
-  for (const check of checks) if (check.objections.length > 0) throw stale(check)
+  for (const { id, axis, model, objections, result } of checks) {
+    const { accuracy: value = NaN, low = NaN, high = NaN, n = 0 } = result.freshness ?? {}
+    if (objections.length > 0) throw stale(axis, model, { value, low, high, n }, floor, id)
+  }
   return checks
 }
 
@@ -99,28 +105,35 @@ export async function lastFreshness(
   return found.filter((check) => check !== null)
 }
 
-const refused = (axis: Axis, found: string, details: Record<string, unknown> = {}): LibraError =>
-  new LibraError(
-    'reward_model_stale',
-    `${axis}: ${found}; override: ["${STALENESS}"] trains a policy against it all the same`,
-    { details: { field: axis, ...details } },
-  )
+/**
+ * Whether a reward model's accuracy on decided verdicts lets it teach: of as many as it takes, at least the floor, and
+ * surely more than a coin's, which reaches 0.55 on twenty verdicts two times in five. A floor of ½ or less asks for no
+ * more than itself.
+ */
+export const isFresh = ({ value, low, n }: Interval, floor: number): boolean =>
+  n >= FEWEST_VERDICTS && value >= floor && (floor <= COIN || low > COIN)
+
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
 
-function stale({ id, axis, model, result: { freshness } }: CheckRow): LibraError {
-  const { accuracy = NaN, n = 0, floor = NaN } = freshness ?? {}
+/** Why it does not. Names the check where there is one. */
+function stale(axis: Axis, who: string, measured: Interval, floor: number, check?: string) {
+  const { value, low, high, n } = measured
+  const needed =
+    floor <= COIN
+      ? `at least ${percent(floor)}`
+      : `at least ${percent(floor)} and the whole interval above ${percent(COIN)}`
   const found =
     n < FEWEST_VERDICTS
       ? `the judge decides ${n} pairs of the policy's answers, at least ${FEWEST_VERDICTS} are needed`
-      : `${model} agrees with the judge in ${percent(accuracy)} of ${n} pairs of the policy's answers, at least ${percent(floor)} are needed`
-  return refused(axis, found, { check: id })
+      : `${who} agrees with the judge in ${percent(value)} of ${n} pairs of the policy's answers (95 % interval ${percent(low)} to ${percent(high)}); needed: ${needed}`
+  return new LibraError(
+    'reward_model_stale',
+    `${axis}: ${found}; override: ["${STALENESS}"] trains a policy against it all the same`,
+    { details: { field: axis, ...(check === undefined ? {} : { check }) } },
+  )
 }
 
-/** The same floor where a reward model was just measured on such pairs. Throws `reward_model_stale`. */
-export function refuseBelow(axis: Axis, accuracy: number, floor: number): void {
-  if (!(accuracy >= floor))
-    throw refused(
-      axis,
-      `agrees with ${percent(accuracy)} of held-out labels, under ${percent(floor)}`,
-    )
+/** The same where a reward model was just measured on such pairs. Throws `reward_model_stale`. */
+export function refuseStale(axis: Axis, measured: Interval, floor: number): void {
+  if (!isFresh(measured, floor)) throw stale(axis, `the ${axis} model`, measured, floor)
 }

@@ -35,7 +35,8 @@ export async function tellLoop(
 ): Promise<Record<string, unknown>> {
   const last: Evaluated = evaluations.at(-1) ?? { figures: [], samples: [] }
   const gao = gaoOf(result, evaluations.length)
-  const warnings = [...guardWarnings(options, result.guard), ...(last.warnings ?? [])]
+  const ofModels = AXES.flatMap((axis) => result.rewardModels[axis].warnings ?? [])
+  const warnings = [...guardWarnings(options, result.guard), ...ofModels, ...(last.warnings ?? [])]
   const report = await writeReport(services, context.id, {
     figures: [...last.figures.map(asReported), ...result.agreement, ...gao.figures],
     votes: voteRows(result.guard),

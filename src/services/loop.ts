@@ -15,12 +15,12 @@ import { gradeRollouts } from '../starter/evaluate.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { requireAudits } from './audit.ts'
-import { findBase } from './catalog.ts'
+import { findBase, frozenReferences } from './catalog.ts'
 import { openData, openPromptSets } from './data.ts'
 import type { DrawnSets } from './data.ts'
 import { gainsSideBySide, keepEngines } from './engines.ts'
 import type { Lend } from './engines.ts'
-import { refuseBelow, STALENESS } from './freshness.ts'
+import { refuseStale, STALENESS } from './freshness.ts'
 import { guardPrompts, openTwins } from './guard.ts'
 import { evaluateGiven, evaluateStarter, evaluationPrompts } from './loop-evaluation.ts'
 import type { Evaluated, LoopProgress } from './loop-evaluation.ts'
@@ -139,9 +139,11 @@ export async function planLoop(
         const evaluations: Evaluated[] = []
         const world = await worldOf(opened, context, engines.lend, evaluations)
         const options = plans.map((each) => each.options)
+        // so that a score of this loop means what one of the model in the role does
+        const references = await frozenReferences(services.store)
         const result = await alignByAiFeedback(
           world,
-          { base, twinBase, dialogues, prompts },
+          { base, twinBase, dialogues, prompts, references },
           options,
         )
         await register(services, context, result, '')
@@ -260,7 +262,11 @@ async function approve(
   }
   // what calibrated them are the judge's words on the policy's own answers, of minutes ago
   if (!override.includes(STALENESS))
-    for (const axis of AXES) refuseBelow(axis, models[axis].accuracy, floor)
+    for (const axis of AXES) {
+      const { decided } = models[axis]
+      // a part that was done before this was measured has none
+      if (decided !== undefined) refuseStale(axis, decided, floor)
+    }
   return { checks }
 }
 

@@ -91,10 +91,16 @@ export const probeFigures = (results: readonly ProbeResult[]): Figure[] =>
       })),
     ])
 
-const describe = ({ probe, shift, bound, n }: ProbeResult): string =>
-  n < FEWEST_ANSWERS
-    ? `${probe}: ${n} answers, at least ${FEWEST_ANSWERS} are needed`
-    : `${probe}: the score rises by ${shift.toFixed(2)} of its deviation, at most ${bound} may be`
+const LANGUAGES = { zh: 'Chinese', en: 'English' } as const
+
+function describe({ probe, shift, bound, n, languages }: ProbeResult): string {
+  if (n < FEWEST_ANSWERS) return `${probe}: ${n} answers, at least ${FEWEST_ANSWERS} are needed`
+  // over all answers it may be within its bound, and not in one of the languages
+  const enough = languages.filter((each) => each.n >= FEWEST_ANSWERS)
+  const one = shift <= bound ? enough.find((each) => each.shift > bound) : undefined
+  const where = one === undefined ? '' : ` on ${LANGUAGES[one.language]} answers`
+  return `${probe}: the score rises by ${(one?.shift ?? shift).toFixed(2)} of its deviation${where}, at most ${bound} may be`
+}
 const asOverride = (names: readonly string[]): string =>
   `override: [${names.map((name) => `"${name}"`).join(', ')}]`
 

@@ -7,6 +7,7 @@ import {
   detectionFigures,
   rewardCurves,
   rightOf,
+  toldRows,
 } from '../evaluation/reward-measures.ts'
 import type { ScoredPair } from '../evaluation/reward-measures.ts'
 import { AXES } from '../schemas/feedback.ts'
@@ -124,9 +125,9 @@ async function scorePairs(
   return scored
 }
 
-/** The pairs whose rejected answer the model prefers most. */
+/** The pairs whose worse answer the model prefers most. */
 const worst = (rows: readonly ScoredPair[]): ReportSample[] =>
-  rows
+  toldRows(rows)
     .filter((row) => rightOf(row) < 1)
     .toSorted((a, b) => a.chosen - a.rejected - (b.chosen - b.rejected))
     .slice(0, SHOWN)

@@ -6,8 +6,8 @@ import { z } from 'zod'
 import { withCheckpoint } from '../engine/engine.ts'
 import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
-import { dataFigures, mixPairs } from '../rlaif/mix.ts'
-import { calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
+import { dataFigures, mixable, mixPairs, ownPairs } from '../rlaif/mix.ts'
+import { awayFrom, calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
 import { AXES, DialogueRow, PromptRow, TextRow } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { RunRequest } from '../schemas/run.ts'
@@ -110,13 +110,28 @@ export async function planRewardModel(
   const { axis, seed } = options
   checkRewardOptions(options)
   const all = await openPairsByAxis(services, request.training_file, axis)
-  const { rows: pairs, left_out } = mixPairs(Object.values(all).flat(), axis, request.mix, seed)
-  const { training, held, shared } = splitForCalibration(pairs, seed)
+  const pairs = ownPairs(all[axis], axis, request.mix)
   if (pairs.length < 5)
     throw new LibraError(
       'too_little_data',
       `${pairs.length} pairs are too few: one in five calibrates the model, so give at least five`,
     )
+  // what calibrates it is of its own axis, whatever else is mixed in for it to learn from
+  const { training: own, held, shared } = splitForCalibration(pairs, seed)
+  const cut = new Set(pairs)
+  const others =
+    request.mix === undefined
+      ? []
+      : mixable(Object.values(all).flat(), axis).filter((row) => !cut.has(row))
+  const apart = awayFrom(others, shared ? [] : held.map(({ prompt }) => prompt))
+  const references = axis === 'helpfulness' ? await frozenReferences(services.store) : null
+  const known = awayFrom([...own, ...apart], references ?? [])
+  if (!known.some((row) => row.axis === axis))
+    throw new LibraError(
+      'too_little_data',
+      'every pair is of a conversation that the reference answers are of: give pairs of others',
+    )
+  const { rows: training, left_out } = mixPairs(known, axis, request.mix, seed)
   const sft = filesOf(await findModel(services.store, 'reference'))
   const warnings = otherStarts({ [axis]: start }, sft)
   if (shared)
@@ -125,6 +140,11 @@ export async function planRewardModel(
     )
   const text = training.map((row) => JSON.stringify(row)).join('\n')
   const dataHash = createHash('sha256').update(text).digest('hex')
+  const unused = own.length + apart.length - known.length
+  if (unused > 0)
+    warnings.push(
+      `${unused} pairs train nothing: they are of conversations of the reference answers that helpfulness is held against`,
+    )
   return {
     request: { ...request, model: model.id },
     seed,
@@ -140,13 +160,13 @@ export async function planRewardModel(
       await rm(output, { recursive: true, force: true }) // of a run that ended while it calibrated
       const { serving } = services
       const trained = withCheckpoint(start, raw, options.lora)
-      const references = await frozenReferences(services.store)
       const fitted = await calibrateReward(serving, trained, output, {
         ...{ axis, held, dataHash, seed, references },
       })
+      const told = [...warnings, ...fitted.warnings]
       const report = await calibrationReport(services, context.id, fitted)
       await writeReport(services, context.id, {
-        ...{ ...report, warnings: [...warnings, ...(report.warnings ?? [])] },
+        ...{ ...report, warnings: [...told, ...(report.warnings ?? [])] },
       })
       const files = withCheckpoint(start, output, options.lora)
       return {
@@ -158,9 +178,10 @@ export async function planRewardModel(
         ...metrics,
         data: dataFigures(training, left_out),
         held_out_accuracy: fitted.accuracy,
-        held_out_pairs: held.length,
+        held_out_pairs: fitted.compared,
+        held_out_ties: held.length - fitted.compared,
         calibration: fitted.calibration,
-        warnings,
+        warnings: told,
       }
     },
   }

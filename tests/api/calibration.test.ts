@@ -1,13 +1,17 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { Calibration } from '../../src/schemas/model.ts'
 import { starterPairs } from '../../src/starter/judge-data.ts'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
 import * as http from '../../src/schemas/http.ts'
+import { conversationKey } from '../../src/text/conversation.ts'
 import { service } from '../helpers/service.ts'
 
 let api: Awaited<ReturnType<typeof service>>['api']
+let folder: string
 beforeAll(async () => {
-  api = (await service()).api
+  ;({ api, folder } = await service())
 })
 
 async function trainOn(pairs: readonly PreferenceRow[], options: object, model = 'starter-sft') {
@@ -49,12 +53,24 @@ test('a score of helpfulness means the same in the next version, whose logits li
   const old = await scores(first.model)
   // other pairs, another seed, and margins that spread the logits
   const next = { axis: 'helpfulness', seed: 5, epochs: 3, margin: 'large' }
-  const second = await trainOn(helpful(2, 800), next)
+  const answers = first.calibration.kind === 'win_rate' ? first.calibration.references : undefined
+  // pairs on what the references answer are there too
+  const rows = helpful(2, 800)
+  const known = (answers ?? []).map((messages) => messages.slice(0, -1))
+  const asked = known.map((prompt, i) => ({ ...(rows[i] as PreferenceRow), prompt }))
+  const second = await trainOn([...rows, ...asked], next)
   const now = await scores(second.model)
   const [a, b] = [first.calibration, second.calibration]
   if (a.kind !== 'win_rate' || b.kind !== 'win_rate') throw new Error('no win rates')
   expect(a.references).toHaveLength(32)
   expect(b.references).toEqual(a.references)
+  // nor has it learned from a pair of their conversations
+  const text = readFileSync(join(folder, 'runs', second.run.id, 'pairs.jsonl'), 'utf8')
+  const learned = text.split('\n').map((line) => conversationKey(JSON.parse(line) as PreferenceRow))
+  const references = known.map((prompt) => conversationKey({ prompt }))
+  expect(learned.length).toBeGreaterThan(300)
+  expect(learned.filter((key) => references.includes(key))).toEqual([])
+  expect(String(second.run.summary?.['warnings'])).toMatch(/\d+ pairs train nothing/u)
   expect(b.version).not.toBe(a.version)
   const spread = (list: typeof old): number => deviation(list.map(({ logit }) => logit))
   const shares = (list: typeof old): number => mean(list.map(({ probability }) => probability))
@@ -92,8 +108,9 @@ test('a safety model says how far it can be believed and what its gate catches, 
 })
 
 test('a reward model that starts elsewhere than the policy is told about, with the reason', async () => {
-  const options = { axis: 'safety', epochs: 0.1, batch_size: 8 }
-  const pairs = starterPairs(4, 30, 'safety', BIAS)
+  // enough that it learns something, and that a fifth of them has twenty absolute labels: else it is warned of
+  const options = { axis: 'safety', epochs: 2, batch_size: 8 }
+  const pairs = starterPairs(4, 60, 'safety', BIAS)
   const own = await trainOn(pairs, options)
   expect(own.run.summary?.['warnings']).toEqual([])
   const other = await trainOn(pairs, options, 'starter-base')

@@ -180,11 +180,11 @@ test('a certificate of exploitability: what the attack found can be scored again
   expect(card?.steps[0]?.gain).toBeLessThan(0.3) // no cheap gain from these models
   const examples = card?.examples.slice(0, 3) ?? []
   expect(examples.length).toBeGreaterThan(0)
-  const texts = examples.flatMap(({ prompt, answer, edited, before, after }) => [
-    { prompt, response: answer, logit: before },
-    { prompt, response: edited, logit: after },
+  const texts = examples.flatMap(({ dialogue = [], answer, edited, before, after }) => [
+    { messages: [...dialogue, { role: 'assistant', content: answer }], logit: before },
+    { messages: [...dialogue, { role: 'assistant', content: edited }], logit: after },
   ])
-  const inputs = texts.map(({ prompt, response }) => ({ prompt, response }))
+  const inputs = texts.map(({ messages }) => ({ messages }))
   const again = await api.post('/v1/score').send({ inputs, axes: ['helpfulness'] })
   texts.forEach(({ logit }, i) =>
     expect(again.body.data[i].helpfulness.logit).toBeCloseTo(logit, 3),
@@ -197,6 +197,7 @@ test('a certificate of exploitability: what the attack found can be scored again
   const found = judged.summary?.['certificate'] as typeof card
   expect(found).toMatchObject({ quality: 'judge', judge: 'default' })
   expect(found?.best_of_n).toMatchObject({ policy: 'starter-policy', samples: 2 })
+  expect(found?.spent).toBeLessThanOrEqual(300)
   const page = await api.get(`/v1/evaluations/${judged.id}/report`)
   expect(page.text).toContain('Gain by score calls')
   const { code } = (await certify({ judge: 'nobody' })).body as { code: string }

@@ -32,6 +32,9 @@ async function evaluate(options: object) {
 
 const BIAS = { courtesy: 0.35, length: 0 }
 const both = AXES.flatMap((axis) => starterPairs(77, 200, axis, BIAS))
+/** Pairs of which one answer is better: a label of ½ is neither right nor wrong. */
+const told = (axis: (typeof AXES)[number]): number =>
+  both.filter((pair) => pair.axis === axis && pair.probability !== 0.5).length
 
 test('the safety model: above counting, finds unsafe answers, and is no helpfulness model', async () => {
   const file = await upload(both)
@@ -40,15 +43,18 @@ test('the safety model: above counting, finds unsafe answers, and is no helpfuln
     expect(low <= value && value <= high, figure).toBe(true)
   for (const rival of ['the longer answer wins', 'hashed words', 'hashed words and length'])
     expect(of(`accuracy beside: ${rival}`), rival).toMatchObject({
-      n: 200,
+      n: told('safety'),
       p_holm: expect.any(Number),
     })
+  expect(of('labels of ½, left out')).toMatchObject({ value: 1 - told('safety') / 200, n: 200 })
   expect(of('accuracy beside: the longer answer wins')?.low).toBeGreaterThan(0)
   expect(of('AUROC, unsafe answers')?.value).toBeGreaterThan(0.9)
   expect(of('prevalence of unsafe answers')?.n).toBe(400)
   const own = of('accuracy')?.value ?? NaN
   expect(own).toBeGreaterThan(of('cross-domain accuracy: helpfulness model on safety pairs')?.high ?? NaN) // prettier-ignore
-  expect(of('cross-domain accuracy: safety model on helpfulness pairs')?.n).toBe(200)
+  expect(of('cross-domain accuracy: safety model on helpfulness pairs')?.n).toBe(
+    told('helpfulness'),
+  )
   const page = await api.get(`/v1/evaluations/${run.id}/report`)
   expect(page.text).toContain('不安全回答的召回率')
   const again = await evaluate({ axis: 'safety', file })
@@ -59,7 +65,9 @@ test('baselines from a file of their own, and what is refused', async () => {
   const file = await upload(both)
   const baseline_file = await upload(starterPairs(78, 300, 'helpfulness', BIAS))
   const { run, of } = await evaluate({ file, baseline_file, limit: 120 })
-  expect(of('accuracy beside: hashed words')?.n).toBe(120)
+  const ties = of('labels of ½, left out')
+  expect(ties?.n).toBe(120)
+  expect((of('accuracy beside: hashed words')?.n ?? 0) + 120 * (ties?.value ?? 0)).toBeCloseTo(120)
   expect(run.summary).toMatchObject({ baselines: baseline_file, model: 'starter-helpfulness' })
   const send = (options: object) =>
     api.post('/v1/evaluations').send({ options: { target: 'reward_model', ...options } })

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { PROBES } from '../../src/schemas/checks.ts'
 import { LoopRequest } from '../../src/schemas/run.ts'
+import { frozenReferences } from '../../src/services/catalog.ts'
 import { iterationPlans } from '../../src/services/loop-plan.ts'
 import type { Run } from '../../src/store/store.ts'
 import { prompts } from '../../src/starter/world.ts'
@@ -104,10 +105,11 @@ test('a loop that is paused in the middle of a round and resumed ends as one tha
     ...['helpfulness-x', 'helpfulness-x-1', 'helpfulness-x-2', 'policy-x', 'policy-x-1'],
     ...['policy-x-2', 'safety-x', 'safety-x-1', 'safety-x-2', 'sft-x'],
   ])
-  // scores of both iterations are held against the same answers
+  // scores of both iterations are held against the same answers, those of the model in the role
   const rewards = (await store.partsOf(whole)).filter(({ part }) => part?.includes('helpfulness'))
   const [first, second] = rewards.map(({ summary }) => summary?.['calibration'] as Json)
   expect(second?.['references']).toEqual(first?.['references'])
+  expect(first?.['references']).toEqual(await frozenReferences(store))
   expect(second?.['anchors']).not.toEqual(first?.['anchors'])
   // scales are those of the reward models of the iteration
   const state = (part: string): Json => {

@@ -21,6 +21,24 @@ test('counting baselines learn what counting can learn', () => {
   expect(learned(pair('same', 'same'))).toBe(0.5)
 })
 
+test('counting baselines read labels below ½ the other way round, and learn nothing from ½', () => {
+  const labelled = (chosen: string, rejected: string, probability: number): PreferenceRow => ({
+    ...pair(chosen, rejected),
+    probability,
+  })
+  expect(longerWins(labelled('long', 'no', 0.2))).toBe(0)
+  expect(longerWins(labelled('no', 'long', 0.2))).toBe(1)
+  expect(longerWins(labelled('a', 'b', 0.2))).toBe(0.5)
+  const words = ['one', 'two', 'three', 'four', 'five', 'six']
+  const turned = words.map((word) => labelled(`${word} bad`, `${word} good`, 0.1))
+  const ties = words.flatMap((word) =>
+    [0, 1].map(() => labelled(`${word} bad`, `${word} good`, 0.5)),
+  )
+  const learned = fitHashedWords([...turned, ...ties], false)
+  expect(learned(pair('seven good', 'seven bad'))).toBe(1)
+  expect(learned(labelled('seven good', 'seven bad', 0.3))).toBe(0)
+})
+
 test('ranks: equals share one, fronts by hand', () => {
   expect(order([1, 3, 3, 0]).map(({ index, rank }) => [index, rank])).toEqual([
     [1, 1],

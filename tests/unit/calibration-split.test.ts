@@ -69,6 +69,7 @@ const staged = {
         return { logit: ((k * 7919) % 13) / 6 + Number(text.startsWith('good')) }
       }),
     ),
+  describe: () => Promise.resolve({ version: 'raw' }),
 } as unknown as Engine
 test('a system turn before all conversations makes no one conversation of them', async () => {
   const raw = join(folder, 'raw')

@@ -67,7 +67,7 @@ test('a calibration has intervals over conversations', async () => {
     )
   const output = join(folder, 'calibrated')
   const { calibration } = await calibrateReward(
-    { score } as unknown as Engine,
+    { score, describe: () => Promise.resolve({ version: 'raw' }) } as unknown as Engine,
     { base: raw, adapters: [] },
     output,
     { axis: 'safety', held, dataHash: '0'.repeat(64), seed: 1, references: null },

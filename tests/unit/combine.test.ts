@@ -26,6 +26,19 @@ test('each combiner by hand', () => {
   expect(combine(h, unsafe, with_({ combiner: 'safety' })).reward).toBe(-4)
 })
 
+test('the monotone gate caps what is unsafe, and not what answers a safety prompt safely', () => {
+  const monotone = (h: number, s: number, probability: number, o: Partial<CombineOptions> = {}) =>
+    combine({ logit: h }, { logit: s, probability }, with_({ combiner: 'gate_monotone', ...o }))
+  const promptClass = 'safety' as const
+  expect(monotone(3, 1, 0.8, { promptClass })).toEqual({ reward: 1, branch: 'safety' })
+  expect(monotone(3, 2.5, 0.9, { promptClass })).toEqual({ reward: 2.5, branch: 'safety' })
+  expect(monotone(3, -5, 0.2, { promptClass })).toEqual({ reward: -2, branch: 'safety' })
+  expect(monotone(3, -1, 0.1, { promptClass })).toEqual({ reward: -2, branch: 'safety' })
+  expect(monotone(3, -4, 0.1)).toEqual({ reward: -4, branch: 'safety' })
+  expect(monotone(3, 1, 0.8)).toEqual({ reward: 3, branch: 'helpfulness' })
+  expect(monotone(-7, 1, 0.8)).toEqual({ reward: -2, branch: 'helpfulness' })
+})
+
 test('a saturated safety model is still gated by its logit, and no reward is infinite', () => {
   for (const logit of [-1000, 1000]) {
     const { reward, branch } = combine({ logit: 1 }, { logit, probability: null }, with_({}))

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { absoluteSafety, bradleyTerry, dpo } from '../../src/training/losses.ts'
+import { absoluteSafety, bradleyTerry, dpo, MARGINS } from '../../src/training/losses.ts'
 import { gae, whiten } from '../../src/training/ppo/advantages.ts'
 import { policyLoss, valueLoss } from '../../src/training/ppo/loss.ts'
 import { klEstimate, tokenRewards } from '../../src/training/ppo/rewards.ts'
@@ -9,6 +9,15 @@ import { uniform } from '../../src/random.ts'
 const slope = (f: (x: number) => number, x: number): number => (f(x + 1e-5) - f(x - 1e-5)) / 2e-5
 
 describe('pair losses', () => {
+  test('margins of the four levels (Llama 2, table 27)', () => {
+    const of = (size: keyof typeof MARGINS): number[] => [
+      ...[MARGINS[size].significantly_better, MARGINS[size].better],
+      ...[MARGINS[size].slightly_better, MARGINS[size].negligibly_better],
+    ]
+    expect(of('small')).toEqual([1, 2 / 3, 1 / 3, 0])
+    expect(of('large')).toEqual([3, 2, 1, 0])
+    expect(of('none')).toEqual([0, 0, 0, 0])
+  })
   test('known values', () => {
     expect(bradleyTerry(0, 0).loss).toBeCloseTo(Math.LN2, 12)
     expect(bradleyTerry(2, 1, 1).loss).toBeCloseTo(Math.LN2, 12) // Δ equals the margin

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { dataFigures, mixPairs } from '../../src/rlaif/mix.ts'
+import { dataFigures, mixPairs, ownPairs } from '../../src/rlaif/mix.ts'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
 import { bradleyTerry, centering } from '../../src/training/losses.ts'
 
@@ -27,6 +27,23 @@ test('a mix of 90 to 10 takes all it can, of both axes, and says what it left ou
   expect(mixPairs(all, 'safety', { meta: 9, hh: 1 }, 2).rows).not.toEqual(mixed)
   const half = mixPairs(all, 'helpfulness', { hh: 0.5, other: 0.5 }, 1)
   expect(dataFigures(half.rows, half.left_out).by_source['hh']).toEqual({ pairs: 30, share: 0.5 })
+})
+
+test('of a source with pairs of both axes a model gets those of its own: the other axis prefers other things', () => {
+  const judged = [...rows(40, 'safety', 'judge'), ...rows(60, 'helpfulness', 'judge')]
+  const { rows: mixed, left_out } = mixPairs([...judged, ...all], 'safety', { judge: 4, hh: 1 }, 1)
+  const sources = judged.filter(({ axis }) => axis === 'helpfulness')
+  expect(mixed).toHaveLength(50)
+  expect(dataFigures(mixed, left_out).by_source['judge']).toEqual({ pairs: 40, share: 0.8 })
+  for (const { prompt } of mixed) expect(sources.some((row) => row.prompt === prompt)).toBe(false)
+  // 40 + 127 of safety and the 50 of hh could have been taken
+  expect(left_out).toBe(40 + 127 + 50 - 50)
+})
+
+test('what calibrates a model is of its own axis, of the sources that a mix names where it names any', () => {
+  expect(ownPairs(all, 'safety', { meta: 9, hh: 1 })).toEqual(all.slice(0, 90))
+  expect(ownPairs(all, 'safety', { hh: 1 })).toHaveLength(127)
+  expect(ownPairs(all, 'helpfulness', undefined)).toHaveLength(50)
 })
 
 test('without a mix all pairs of the axis; an unknown source is named', () => {

@@ -67,3 +67,23 @@ test('several seeds as one: each in deviations of its own differences', () => {
   expect(differences).toHaveLength(3)
   ;[1 / deviation, 0, 3 / deviation].forEach((x, i) => expect(differences[i]).toBeCloseTo(x, 12))
 })
+
+test('soft labels are what forecasts are held against; turned rows the same, ties not at all', () => {
+  // the model says σ(d), the labels say σ(d/3)
+  const soft = (turned: boolean): HeldOutPair[] =>
+    Array.from({ length: 3000 }, (_, i) => {
+      const d = 12 * uniform(3, i) - 6
+      const p = 1 / (1 + Math.exp(-d / 3))
+      const [one, other] = [row(i, d, 0), row(i, 0, d)]
+      return turned && i % 2 === 0
+        ? { ...other, pair: { ...other.pair, probability: 1 - p } }
+        : { ...one, pair: { ...one.pair, probability: p } }
+    })
+  for (const rows of [soft(false), soft(true)]) {
+    const { slope, calibration_error } = pairReliability(rows, 1)
+    expect(Math.abs(slope.value - 1)).toBeLessThan(0.12)
+    expect(calibration_error.value).toBeLessThan(0.035)
+  }
+  const tie = row(1, 2, 0)
+  expect(pairForecasts([{ ...tie, pair: { ...tie.pair, probability: 0.5 } }], 1)).toEqual([])
+})

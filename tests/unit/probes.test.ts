@@ -62,7 +62,8 @@ test('a scorer fails the probes of what it pays for, and no other', async () => 
   expect(await failing((text) => text.length)).toEqual(
     expect.arrayContaining(['thanks', 'doubled', 'filler', 'refusal', 'repetition']),
   )
-  expect(await failing((text) => -text.length)).toEqual(['cut_off'])
+  // an English answer gets shorter in Chinese, the other way round it gets longer
+  expect(await failing((text) => -text.length)).toEqual(['language', 'cut_off'])
 })
 
 test('the shift is in deviations of the score: its mean, share of gains, languages', async () => {
@@ -79,7 +80,10 @@ test('the shift is in deviations of the score: its mean, share of gains, languag
     1,
   )
   expect(thanks?.shift).toBeCloseTo(0.5 / sigma, 12)
-  expect(thanks).toMatchObject({ probe: 'thanks', rises: 0.5, n: 40 })
+  // within the bound over all answers, beyond it on the Chinese ones
+  expect(thanks?.shift).toBeLessThan(thanks?.bound ?? NaN)
+  expect(thanks?.languages[0]?.shift).toBeCloseTo(1 / sigma, 12)
+  expect(thanks).toMatchObject({ probe: 'thanks', rises: 0.5, n: 40, passed: false })
   expect(thanks?.languages.map(({ language, rises }) => [language, rises])).toEqual([
     ['zh', 1],
     ['en', 0],

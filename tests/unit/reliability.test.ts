@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import {
   chooseGate,
   gateAt,
+  gateWithIntervals,
   reliabilityCurve,
   reliabilityOf,
   squaredCalibrationError,
@@ -40,6 +41,26 @@ test('a known error is found: everything comes true a tenth less often than said
   expect(Math.sqrt(mean(errors))).toBeGreaterThan(0.093)
   expect(Math.sqrt(mean(errors))).toBeLessThan(0.1)
 })
+
+test('the interval of the error lies around it: what is drawn again adds no error', () => {
+  // fifteen forecasts in each of ten bins, all 0.1 too low or too high: the truth is 0.1
+  let [above, below] = [0, 0]
+  for (let s = 0; s < 60; s++) {
+    const rows = Array.from({ length: 150 }, (_, i): Forecast => {
+      const p = (i + 0.5) / 150
+      const outcome = uniform(s, 5, i) < (p < 0.5 ? p + 0.1 : p - 0.1)
+      return { p, outcome, cluster: String(i) }
+    })
+    const { low, high, value } = reliabilityOf(rows, s).calibration_error
+    expect(low).toBeLessThanOrEqual(value)
+    expect(high).toBeGreaterThanOrEqual(value)
+    if (low > 0.1) above++
+    if (high < 0.1) below++
+  }
+  // 2.5 % on either side; with the variance counted once more one in eight lay above
+  expect(above).toBeLessThanOrEqual(3)
+  expect(below).toBeLessThanOrEqual(3)
+}, 60_000)
 
 test('slope, intercept and skill of one that is too sure', () => {
   const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x))
@@ -90,4 +111,25 @@ test('the gate: by hand, and the threshold that reaches a precision', () => {
   // 3 of 5 below 0.3 (two at 0.3 fall together), 4 of 7 below 1
   expect(chooseGate(some, 0.6)).toEqual({ threshold: 0.6, precision: 0.6, recall: 0.75 })
   expect(chooseGate(rows([[0.5, true]]), 0.5)).toBeNull()
+})
+
+test('a gate that is always right has the exact interval of so many tries, not none', () => {
+  const rows = Array.from({ length: 30 }, (_, i): Forecast => ({
+    ...{ p: i < 10 ? 0.05 : 0.9, outcome: i >= 10, cluster: String(i) },
+  }))
+  const { precision, recall } = gateWithIntervals(rows, 0.15, 1)
+  for (const share of [precision, recall]) {
+    expect(share).toMatchObject({ value: 1, high: 1 })
+    // Clopper and Pearson of 10 of 10: 0.025^(1/10)
+    expect(share?.low).toBeCloseTo(0.6915029, 6)
+  }
+  const none = gateWithIntervals(
+    rows.map((row) => ({ ...row, p: 1 - row.p })),
+    0.15,
+    1,
+  )
+  expect(none.precision).toMatchObject({ value: 0, low: 0 })
+  // of 20 tries: 1 − 0.025^(1/20)
+  expect(none.precision?.high).toBeCloseTo(1 - 0.8315665, 6)
+  expect(none.recall?.high).toBeCloseTo(1 - 0.6915029, 6)
 })

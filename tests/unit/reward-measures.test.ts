@@ -1,5 +1,10 @@
 import { expect, test } from 'vitest'
-import { accuracyFigures, detectionFigures } from '../../src/evaluation/reward-measures.ts'
+import { rightWayRound } from '../../src/evaluation/pair-labels.ts'
+import {
+  accuracyFigures,
+  crossFigures,
+  detectionFigures,
+} from '../../src/evaluation/reward-measures.ts'
 import type { ScoredPair } from '../../src/evaluation/reward-measures.ts'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
 
@@ -95,4 +100,31 @@ test('unsafe answers are found by a low score; without labels of both kinds noth
   expect(value(figures, 'unsafe recall at 5 % false alarms')).toEqual([0.5, 4])
   expect(value(figures, 'prevalence of unsafe answers')).toEqual([0.5, 4])
   expect(detectionFigures([row('a', 'b', [1, 0])], 1)).toEqual([])
+})
+
+test('labels below ½ are read the right way round, ties are left out and counted', () => {
+  const long = 'x'.repeat(20)
+  const rows = [
+    row('x', 'y', [2, 1], { probability: 0.9 }),
+    row('x', long, [1, 2], { probability: 0.2 }), // the longer, rejected one is better: right
+    row('x', 'y', [2, 1], { probability: 0.2 }), // wrong
+    row('x', 'y', [1, 1], { probability: 0.3 }), // equal: ½
+    row('x', 'y', [9, 1], { probability: 0.5 }),
+  ]
+  const rival = { name: 'longer', right: [0.5, 1, 0.5, 0.5, 0.5] }
+  const figures = accuracyFigures(rows, [rival], 1)
+  expect(value(figures, 'accuracy')).toEqual([0.625, 4])
+  expect(value(figures, 'labels of ½, left out')).toEqual([0.2, 5])
+  expect(value(figures, 'accuracy, chosen longer by half or more')).toEqual([1, 1])
+  expect(value(figures, 'accuracy, chosen shorter by half or more')).toBeUndefined()
+  const beside = figures.find(({ figure }) => figure === 'accuracy beside: longer')
+  expect(beside).toMatchObject({ value: 0, before: { value: 0.625 }, n: 4 })
+  expect(value(crossFigures('other', rows, 1), 'cross-domain accuracy: other')).toEqual([0.625, 4])
+  expect(rightWayRound(rows[1]?.pair as PreferenceRow)).toMatchObject({
+    ...{ chosen: long, rejected: 'x', probability: 0.8 },
+  })
+  const told = { chosen_safe: true, rejected_safe: null, orders: [0.1, 0.4], probability: 0.25 }
+  expect(rightWayRound(row('a', 'b', [0, 0], told).pair)).toMatchObject({
+    ...{ chosen: 'b', chosen_safe: null, rejected_safe: true, orders: [0.6, 0.9] },
+  })
 })
