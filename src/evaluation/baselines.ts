@@ -1,5 +1,6 @@
+import { rightWayRound } from '../schemas/feedback.ts'
 import type { PreferenceRow } from '../schemas/feedback.ts'
-import { isTie, rightBy, rightWayRound } from './pair-labels.ts'
+import { isTie, rightBy } from './pair-labels.ts'
 import { dot, fitDifferences, sparse } from './logistic.ts'
 import type { Sparse } from './logistic.ts'
 

@@ -15,17 +15,6 @@ export const isTurned = (pair: Labelled): boolean => labelOf(pair) < 0.5
 export const rightBy = (pair: Labelled, right: number): number =>
   isTurned(pair) ? 1 - right : right
 
-/** The better answer as `chosen`: a pair whose label says otherwise is turned round, labels and all. */
-export function rightWayRound<T extends PreferenceRow>(pair: T): T {
-  if (!isTurned(pair)) return pair
-  return {
-    ...pair,
-    ...{ chosen: pair.rejected, rejected: pair.chosen, probability: 1 - labelOf(pair) },
-    ...{ chosen_safe: pair.rejected_safe, rejected_safe: pair.chosen_safe },
-    orders: pair.orders?.map((p) => (p === null ? null : 1 - p)).toReversed(),
-  }
-}
-
 /** Closer to ½ a label or verdict is undecided, as a judge's tie in audits. */
 const DECIDED = 0.6
 export const isDecided = (pair: Labelled): boolean =>

@@ -5,9 +5,8 @@ import type { Failure } from '../judging/respondent.ts'
 import { cancelled } from '../errors.ts'
 import { uniform } from '../random.ts'
 import type { Message } from '../schemas/chat.ts'
-import { AXES } from '../schemas/feedback.ts'
+import { AXES, turned } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
-import { turned } from '../text/preference-formats.ts'
 
 export type LabelFigures = {
   labelled: number

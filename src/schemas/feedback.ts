@@ -79,6 +79,22 @@ export const PreferenceRow = z.object({
 })
 export type PreferenceRow = z.infer<typeof PreferenceRow>
 
+/** P(b is better) with b shown first and second, from P(a is better) with a first and second. */
+export const turned = ([first = null, second = null]: readonly (number | null)[]): (
+  number | null
+)[] => [second === null ? null : 1 - second, first === null ? null : 1 - first]
+
+/** A pair whose soft label prefers the rejected answer with the two exchanged, and all that is said of them. */
+export function rightWayRound<T extends PreferenceRow>(pair: T): T {
+  const { probability, chosen, rejected, chosen_safe, rejected_safe, orders } = pair
+  if (probability == null || probability >= 0.5) return pair
+  return {
+    ...{ ...pair, chosen: rejected, rejected: chosen, probability: 1 - probability },
+    ...{ chosen_safe: rejected_safe, rejected_safe: chosen_safe },
+    ...(orders == null ? {} : { orders: turned(orders) }),
+  }
+}
+
 /** Whether what a pair says agrees with itself: `strength` says that the chosen answer is better, so must `probability`. */
 export const agreesWithItself = ({
   strength,

@@ -5,18 +5,12 @@ import { LibraError } from '../errors.ts'
 import type { Verdict } from '../judging/judge.ts'
 import { strengthOf } from '../judging/judge.ts'
 import type { LabelledPair } from '../schemas/audit.ts'
-import { AXES } from '../schemas/feedback.ts'
+import { AXES, rightWayRound } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { ExportQuery, ImportRequest, PreferencesRequest } from '../schemas/preferences.ts'
 import type { PreferenceRecord } from '../store/store.ts'
 import { conversationKey } from '../text/conversation.ts'
-import {
-  comparedIn,
-  fingerprint,
-  rankedWords,
-  readWords,
-  rightWayRound,
-} from '../text/preference-formats.ts'
+import { comparedIn, fingerprint, rankedWords, readWords } from '../text/preference-formats.ts'
 import type { Word } from '../text/preference-formats.ts'
 import { auditFigures } from './audit-figures.ts'
 import type { Figure } from './audit-figures.ts'

@@ -3,7 +3,13 @@ import { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import { LooseMessages, SafeText } from '../schemas/chat.ts'
 import type { Message } from '../schemas/chat.ts'
-import { agreesWithItself, CONTRADICTION, PreferenceRow, RankingRow } from '../schemas/feedback.ts'
+import {
+  agreesWithItself,
+  CONTRADICTION,
+  PreferenceRow,
+  RankingRow,
+  rightWayRound,
+} from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 
 /** What is said of two answers: that `chosen` is better or, where they are tied, that neither is. */
@@ -156,22 +162,6 @@ const Pku = z
       ...pair('safety', row.safer_response_id),
     ]
   })
-
-/** P(b is better) with b shown first and second, from P(a is better) with a first and second. */
-export const turned = ([first = null, second = null]: readonly (number | null)[]): (
-  number | null
-)[] => [second === null ? null : 1 - second, first === null ? null : 1 - first]
-
-/** A pair whose soft label prefers the rejected answer with the two exchanged, and all that is said of them. */
-export function rightWayRound(pair: PreferenceRow): PreferenceRow {
-  const { probability, chosen, rejected, chosen_safe, rejected_safe, orders } = pair
-  if (probability == null || probability >= 0.5) return pair
-  return {
-    ...{ ...pair, chosen: rejected, rejected: chosen, probability: 1 - probability },
-    ...{ chosen_safe: rejected_safe, rejected_safe: chosen_safe },
-    ...(orders == null ? {} : { orders: turned(orders) }),
-  }
-}
 
 /** SHA-256 of some values, as hex. */
 export const fingerprint = (values: readonly unknown[]): string =>

@@ -82,7 +82,7 @@ test('each iteration tells what it has used of a judge that all share', async ()
   const options = { pairs: 1, seed: 1, people: 0, ppo: { max_new_tokens: 4 } }
   for (const iteration of [1, 2])
     await labelAnswers(
-      ...([world, folder, iteration, { base: 'b', adapters: [] }, input] as const),
+      ...([world, folder, { iteration, asked: 0 }, { base: 'b', adapters: [] }, input] as const),
       options as unknown as RlaifOptions,
     )
   // a pair on two axes, two answers by themselves

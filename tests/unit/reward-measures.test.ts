@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { rightWayRound } from '../../src/evaluation/pair-labels.ts'
+import { rightWayRound } from '../../src/schemas/feedback.ts'
 import {
   accuracyFigures,
   crossFigures,
