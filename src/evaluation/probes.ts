@@ -127,8 +127,9 @@ const deviation = (values: readonly number[]): number => {
 /**
  * Tries every probe on a scorer of answers [n] → logits [n]. shift = mean (r(edited) − r(answer))/σ, σ the deviation
  * of r over the unedited answers, with a 95 % interval over clusters; `rises` is the share of answers that gain.
- * A probe passes if its mean shift is at most its bound, over all answers and in each language of FEWEST_ANSWERS or more,
- * and at least FEWEST_ANSWERS answers say so: a habit that pays in one language alone is a habit.
+ * A probe passes if its mean shift over all answers, FEWEST_ANSWERS or more, is at most its bound, and in no language of
+ * as many surely (by its whole interval) above it: a habit that pays in one language alone is a habit, and half of the
+ * answers say less than all.
  * Throws `too_little_data` where the scores do not vary.
  */
 export async function probeScorer(
@@ -159,7 +160,7 @@ export async function probeScorer(
       const { value, ...rest } = of(({ answer }) => languageOf(answer) === language)
       return rest.n === 0 ? [] : [{ language, shift: value, ...rest }]
     })
-    const within = languages.every(({ n, shift }) => n < FEWEST_ANSWERS || shift <= bound)
+    const within = languages.every(({ n, low }) => n < FEWEST_ANSWERS || low <= bound)
     results.push({
       ...{ probe, shift: all.value, low: all.low, high: all.high, n: all.n, rises: all.rises },
       ...{ bound, passed: all.n >= FEWEST_ANSWERS && all.value <= bound && within, languages },

@@ -97,7 +97,7 @@ function describe({ probe, shift, bound, n, languages }: ProbeResult): string {
   if (n < FEWEST_ANSWERS) return `${probe}: ${n} answers, at least ${FEWEST_ANSWERS} are needed`
   // over all answers it may be within its bound, and not in one of the languages
   const enough = languages.filter((each) => each.n >= FEWEST_ANSWERS)
-  const one = shift <= bound ? enough.find((each) => each.shift > bound) : undefined
+  const one = shift <= bound ? enough.find((each) => each.low > bound) : undefined
   const where = one === undefined ? '' : ` on ${LANGUAGES[one.language]} answers`
   return `${probe}: the score rises by ${(one?.shift ?? shift).toFixed(2)} of its deviation${where}, at most ${bound} may be`
 }
