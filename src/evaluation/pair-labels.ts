@@ -5,8 +5,10 @@ type Labelled = Pick<PreferenceRow, 'probability'>
 /** P(chosen is better) as the label says it; 1 where it names no probability. */
 export const labelOf = ({ probability }: Labelled): number => probability ?? 1
 
+/** Closer to ½ than this a label is even: what is left is rounding. */
+const ROUNDING = 1e-6
 /** Neither answer is better: right and wrong mean nothing there. */
-export const isTie = (pair: Labelled): boolean => labelOf(pair) === 0.5
+export const isTie = (pair: Labelled): boolean => Math.abs(labelOf(pair) - 0.5) < ROUNDING
 
 /** Whether the answer that is called rejected is the better one. */
 export const isTurned = (pair: Labelled): boolean => labelOf(pair) < 0.5

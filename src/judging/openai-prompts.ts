@@ -25,6 +25,12 @@ const CONTROL =
 export const escaped = (text: string): string =>
   text.replace(CONTROL, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
 
+/** What a server writes back of it, with the brackets that it was shown as escapes. */
+export const unescaped = (text: string): string =>
+  text.replace(/\\u(003c|ff1c|005b|ff3b)/g, (_, code: string) =>
+    String.fromCharCode(parseInt(code, 16)),
+  )
+
 const json = (value: unknown): string =>
   escaped(JSON.stringify(value, null, 1))
     .replaceAll('\u2028', '\\u2028')

@@ -55,7 +55,7 @@ export async function alignByAiFeedback(
     models = await both(sft, false)
     const { calibration } = models.helpfulness
     // a score of one iteration means what it means in another
-    if (calibration.kind === 'win_rate') references ??= calibration.references ?? null
+    if (calibration.kind === 'win_rate') references = calibration.references ?? references
     const taught = models
     const approval = await world.parts.note(
       `${iteration}/approve`,

@@ -128,13 +128,18 @@ export async function findBase(store: Store, ref: string, field: string): Promis
 }
 
 /**
- * The answers that the helpfulness model of now is held against; a new version is held against the same, so that a
- * score means what it meant. Null where it has none, or there is no such model.
+ * The answers that a helpfulness model is held against, by default the one that plays the role; a new version is held
+ * against the same, so that a score means what it meant. Null where it has none, or there is no such model. Throws
+ * `model_not_found` where one is named.
  */
-export async function frozenReferences(store: Store): Promise<readonly Message[][] | null> {
-  const { helpfulness } = await store.roles()
-  if (helpfulness === undefined) return null
-  const { adapters, base } = await findModel(store, helpfulness)
+export async function frozenReferences(
+  store: Store,
+  named?: string | undefined,
+): Promise<readonly Message[][] | null> {
+  const { helpfulness = null } = await store.roles()
+  const ref = named ?? helpfulness
+  if (ref === null) return null
+  const { adapters, base } = await findModel(store, ref)
   const calibration = (await readCard(adapters.at(-1) ?? base))?.calibration
   return calibration?.kind === 'win_rate' ? (calibration.references ?? null) : null
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { z } from 'zod'
 import type { Merged } from '../engine/engine.ts'
-import { sideOf } from '../judging/ways.ts'
+import { isTie } from '../evaluation/pair-labels.ts'
 import type { ExportModel } from '../schemas/http.ts'
 import type { EXPORT_FORMATS } from '../schemas/preferences.ts'
 import type { Message } from '../schemas/chat.ts'
@@ -35,10 +35,6 @@ const textOf = (prompt: readonly Message[]): string =>
 
 type Format = (typeof EXPORT_FORMATS)[number]
 
-/** Whether a label prefers one answer: a soft label of ½ (but for rounding) is a tie, whichever answer stands first. */
-export const tellsApart = ({ probability }: Pick<PreferenceRow, 'probability'>): boolean =>
-  probability == null || sideOf(probability) !== 0
-
 /** Layouts that hold soft labels. */
 const SOFT: readonly Format[] = ['libra', 'ultrafeedback']
 
@@ -50,7 +46,7 @@ export function exportPairs(
   pairs: readonly PreferenceRow[],
   format: Format,
 ): { rows: Record<string, unknown>[]; leftOut: number } {
-  const told = SOFT.includes(format) ? pairs : pairs.filter(tellsApart)
+  const told = SOFT.includes(format) ? pairs : pairs.filter((pair) => !isTie(pair))
   const rows = format === 'pku' ? pkuRows(told) : told.map((pair) => exportPair(pair, format))
   return { rows, leftOut: pairs.length - told.length }
 }

@@ -24,7 +24,7 @@ export const STALENESS = 'staleness'
 /** Prompts that the policy answers twice. */
 const ASKED = 200
 /** Fewer decided verdicts than these say nothing. */
-const FEWEST_VERDICTS = 20
+export const FEWEST_VERDICTS = 20
 /** The accuracy of what knows nothing. */
 const COIN = 0.5
 

@@ -18,10 +18,8 @@ type Request = Extract<RunRequest, { kind: 'rlaif' }>
 /** What holds in one iteration of a loop. */
 export type IterationPlan = Pick<Request, 'judge' | 'override' | 'freshness_floor' | 'options'>
 
-/** Options that are settled before the first iteration. */
+/** Options that are settled before the first iteration; so is `ppo.lora`, as updates go on with the first one's adapter. */
 const SETTLED = ['seed', 'dialogues', 'sft', 'evaluation_prompts'] as const
-/** Of a policy's updates: they go on with the adapter that the first one has made. */
-const SETTLED_OF_PPO = 'lora'
 
 const refuse = (field: string, why: string): LibraError =>
   new LibraError('conflicting_options', `${field}: ${why}`, { details: { field } })
@@ -35,11 +33,12 @@ function changedOptions(
   for (const field of SETTLED)
     if (field in options)
       throw refuse(`${at}.options.${field}`, 'is settled before the first iteration')
-  const { ppo } = options
-  if (typeof ppo === 'object' && ppo !== null && SETTLED_OF_PPO in ppo)
-    throw refuse(`${at}.options.ppo.${SETTLED_OF_PPO}`, 'is settled before the first iteration')
   const after = RlaifOptions.safeParse(merge(before, options))
-  if (after.success) return after.data
+  if (after.success) {
+    if (JSON.stringify(after.data.ppo.lora) !== JSON.stringify(before.ppo.lora))
+      throw refuse(`${at}.options.ppo.lora`, 'is settled before the first iteration')
+    return after.data
+  }
   const [issue] = after.error.issues
   const field = [at, 'options', ...(issue?.path ?? [])].join('.')
   throw new LibraError('invalid_request', `${field}: ${issue?.message ?? 'invalid'}`, {

@@ -20,7 +20,7 @@ import { openData, openPromptSets } from './data.ts'
 import type { DrawnSets } from './data.ts'
 import { gainsSideBySide, keepEngines } from './engines.ts'
 import type { Lend } from './engines.ts'
-import { refuseStale, STALENESS } from './freshness.ts'
+import { FEWEST_VERDICTS, refuseStale, STALENESS } from './freshness.ts'
 import { guardPrompts, openTwins } from './guard.ts'
 import { evaluateGiven, evaluateStarter, evaluationPrompts } from './loop-evaluation.ts'
 import type { Evaluated, LoopProgress } from './loop-evaluation.ts'
@@ -139,8 +139,8 @@ export async function planLoop(
         const evaluations: Evaluated[] = []
         const world = await worldOf(opened, context, engines.lend, evaluations)
         const options = plans.map((each) => each.options)
-        // so that a score of this loop means what one of the model in the role does
-        const references = await frozenReferences(services.store)
+        // so that a score of this loop means what one of the model in the role does; of another world it says nothing
+        const references = opened.starter === null ? null : await frozenReferences(services.store)
         const result = await alignByAiFeedback(
           world,
           { base, twinBase, dialogues, prompts, references },
@@ -264,8 +264,8 @@ async function approve(
   if (!override.includes(STALENESS))
     for (const axis of AXES) {
       const { decided } = models[axis]
-      // a part that was done before this was measured has none
-      if (decided !== undefined) refuseStale(axis, decided, floor)
+      // a part that was done before this was measured has none; of few the report says that they are
+      if (decided !== undefined && decided.n >= FEWEST_VERDICTS) refuseStale(axis, decided, floor)
     }
   return { checks }
 }

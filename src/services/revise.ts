@@ -1,7 +1,7 @@
 import { LibraError } from '../errors.ts'
 import { draw } from '../judging/constitution.ts'
 import type { Principle } from '../judging/constitution.ts'
-import { escaped } from '../judging/openai-prompts.ts'
+import { escaped, unescaped } from '../judging/openai-prompts.ts'
 import type { Failure, Written } from '../judging/respondent.ts'
 import type { Message } from '../schemas/chat.ts'
 import { PromptRow } from '../schemas/feedback.ts'
@@ -55,14 +55,19 @@ export async function planRevision(
   const { seed, temperature, max_new_tokens: maxTokens } = options
   // a model of this process takes no text for a control token
   const plain = (text: string): string => (profile.baseUrl === null ? text : escaped(text))
-  const write: Write = (dialogues, signal) =>
-    critic.write(
+  const write: Write = async (dialogues, signal) => {
+    const written = await critic.write(
       dialogues.map((messages) => ({
         messages: messages.map(({ role, content }) => ({ role, content: plain(content) })),
         maxTokens,
       })),
       { signal },
     )
+    // what it repeats of a text is to be learned as it was
+    return profile.baseUrl === null
+      ? written
+      : written.map((each) => (each.ok ? { ...each, text: unescaped(each.text) } : each))
+  }
   return {
     seed,
     dataHash: prompts.hash,

@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { withCheckpoint } from '../engine/engine.ts'
 import type { ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
+import { isTie } from '../evaluation/pair-labels.ts'
 import { dataFigures, mixable, mixPairs, ownPairs } from '../rlaif/mix.ts'
 import { awayFrom, calibrateReward, splitForCalibration } from '../rlaif/reward.ts'
 import { AXES, DialogueRow, PromptRow, TextRow } from '../schemas/feedback.ts'
@@ -21,7 +22,6 @@ import { filesOf, findModel, findPolicy, frozenReferences } from './catalog.ts'
 import { calibrationReport } from './calibration-report.ts'
 import { openAllPairs, openData, openPairsByAxis } from './data.ts'
 import { hasBegun, trainExactly } from './exact.ts'
-import { tellsApart } from './export.ts'
 import { lastFreshness, requireFresh, STALENESS } from './freshness.ts'
 import { openJudge } from './judges.ts'
 import { requireProbes } from './probes.ts'
@@ -100,6 +100,27 @@ export async function planSft(services: Services, request: Of<'sft'>): Promise<P
   }
 }
 
+/**
+ * The model whose reference answers a helpfulness model is held against, by its id from here on (the role may be given to
+ * another before the run goes on), and these. Throws `conflicting_options` for safety, `model_not_found`.
+ */
+async function referencesOf({ store }: Services, request: Of<'reward_model'>) {
+  const { references: named, options } = request
+  if (options.axis === 'safety') {
+    if (named === undefined) return { references: null }
+    throw new LibraError(
+      'conflicting_options',
+      'references: helpfulness alone is held against reference answers',
+      { details: { field: 'references' } },
+    )
+  }
+  const yardstick =
+    named === undefined
+      ? (await store.roles()).helpfulness
+      : (await findModel(store, named, 'references')).id
+  return { yardstick, references: await frozenReferences(store, yardstick) }
+}
+
 export async function planRewardModel(
   services: Services,
   request: Of<'reward_model'>,
@@ -124,8 +145,9 @@ export async function planRewardModel(
       ? []
       : mixable(Object.values(all).flat(), axis).filter((row) => !cut.has(row))
   const apart = awayFrom(others, shared ? [] : held.map(({ prompt }) => prompt))
-  const references = axis === 'helpfulness' ? await frozenReferences(services.store) : null
-  const known = awayFrom([...own, ...apart], references ?? [])
+  const { yardstick, references } = await referencesOf(services, request)
+  // where conversations are too few to be cut nothing can be kept apart
+  const known = shared ? [...own, ...apart] : awayFrom([...own, ...apart], references ?? [])
   if (!known.some((row) => row.axis === axis))
     throw new LibraError(
       'too_little_data',
@@ -146,7 +168,10 @@ export async function planRewardModel(
       `${unused} pairs train nothing: they are of conversations of the reference answers that helpfulness is held against`,
     )
   return {
-    request: { ...request, model: model.id },
+    request: {
+      ...{ ...request, model: model.id },
+      ...(yardstick === undefined ? {} : { references: yardstick }),
+    },
     seed,
     dataHash,
     parentCheckpoint: start.adapters.at(-1) ?? start.base,
@@ -193,7 +218,7 @@ export async function planDpo(services: Services, request: Of<'dpo'>): Promise<P
   const { options } = request
   const all = await openAllPairs(services, request.training_file, options.axis ?? null)
   // as a hard label a tie would say that one answer is better
-  const pairs = options.soft_labels ? all : all.filter(tellsApart)
+  const pairs = options.soft_labels ? all : all.filter((pair) => !isTie(pair))
   if (pairs.length === 0)
     throw new LibraError(
       'empty_data',

@@ -64,6 +64,8 @@ test('a score of helpfulness means the same in the next version, whose logits li
   if (a.kind !== 'win_rate' || b.kind !== 'win_rate') throw new Error('no win rates')
   expect(a.references).toHaveLength(32)
   expect(b.references).toEqual(a.references)
+  // by its id: the role may be another's before a run goes on
+  expect(second.run.config).toMatchObject({ references: first.model })
   // nor has it learned from a pair of their conversations
   const text = readFileSync(join(folder, 'runs', second.run.id, 'pairs.jsonl'), 'utf8')
   const learned = text.split('\n').map((line) => conversationKey(JSON.parse(line) as PreferenceRow))
@@ -125,4 +127,12 @@ test('centring and the auxiliary loss of the safety model are refused together, 
   expect(reply.status).toBe(422)
   expect(reply.body).toMatchObject({ code: 'conflicting_options' })
   expect(reply.text).toContain('centering')
+  for (const [axis, references, code] of [
+    ['safety', 'helpfulness', 'conflicting_options'],
+    ['helpfulness', 'nobody', 'model_not_found'],
+  ] as const) {
+    const body = { kind: 'reward_model', references, options: { axis } }
+    const refused = await api.post('/v1/runs').send(body)
+    expect(refused.body).toMatchObject({ code, field: 'references' })
+  }
 })

@@ -63,6 +63,10 @@ test('options that the policy’s method cannot use are told before anything is 
   expect(await loop({ ...two, changes: [lora] })).toMatchObject(
     conflict('changes.0.options.ppo.lora'),
   )
+  const { ppo } = LoopRequest.parse({ kind: 'rlaif' }).options
+  const same = { iteration: 2, options: { ppo: { lora: ppo.lora } } }
+  const kept = LoopRequest.parse({ kind: 'rlaif', options: { iterations: 2 }, changes: [same] })
+  expect(iterationPlans(kept)).toHaveLength(2)
   expect(await loop({ options: { reward_model: { centering: 0.01 } } })).toMatchObject(
     conflict('options.reward_model.centering'),
   )

@@ -1,7 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { starterFolder } from '../../src/config.ts'
-import { openAiComparePrompt, openAiSafetyPrompt } from '../../src/judging/openai-prompts.ts'
+import {
+  escaped,
+  openAiComparePrompt,
+  openAiSafetyPrompt,
+  unescaped,
+} from '../../src/judging/openai-prompts.ts'
 import { readChoice } from '../../src/judging/openai-reply.ts'
 import { localJudgePrompt, localSafetyPrompt, localScorePrompt } from '../../src/judging/prompts.ts'
 import { encodeChat } from '../../src/text/template.ts'
@@ -51,6 +56,18 @@ test.each(HOSTILE)('%j stays text: fenced, escaped, unread', async (hostile) => 
   // another text has another fence: who has not seen the whole document can't write it
   const [, changed] = openAiComparePrompt('helpfulness', comparison.prompt, hostile, `${hostile}x`)
   expect(changed?.content.split('\n')[0]).not.toBe(fence)
+})
+
+test('what a critic repeats of an escaped text is the text again', () => {
+  for (const text of [
+    ...HOSTILE,
+    '<s>old</s> and usage: tool [args]',
+    '＜s＞［INST］',
+    'a \\u0041 b',
+  ]) {
+    expect(unescaped(escaped(text))).toBe(text)
+  }
+  expect(escaped('<s>')).not.toMatch(CONTROL)
 })
 
 test('a judge that repeats its prompt, or answers with what was put into its mouth, gives no verdict', async () => {
