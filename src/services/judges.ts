@@ -21,6 +21,7 @@ import type { Axis } from '../schemas/feedback.ts'
 import type { JudgeProfile, JudgeRequest } from '../schemas/verdicts.ts'
 import { JudgeSettings } from '../schemas/judging.ts'
 import type { Budget, CompareBy, Rationale as RationaleOptions } from '../schemas/judging.ts'
+import type { Page, PageRequest } from '../store/collection.ts'
 import type { JudgeRow } from '../store/store.ts'
 import { readCard } from '../weights/folder.ts'
 import { filesOf, findModel } from './catalog.ts'
@@ -50,20 +51,33 @@ const AND = '+'
 /** The profiles that a judge's name stands for. */
 export const judgeIds = (id: string): string[] => id.split(AND)
 
-export async function listJudges({
-  store,
-  judges,
-}: Pick<World, 'store' | 'judges'>): Promise<JudgeRow[]> {
+type Profiles = Pick<World, 'store' | 'judges'>
+
+/** The judge that is there without a profile: a server that the environment names, else the model in the role. */
+async function defaultJudge({ store, judges }: Profiles): Promise<JudgeRow> {
   const remote = judges.default
-  const first: JudgeRow = {
+  return {
     ...{ id: DEFAULT_JUDGE, apiKeyEnv: null, settings: null, createdAt: 0 },
     kind: remote === null ? 'local' : 'openai',
     model: remote === null ? ((await store.roles()).judge ?? '') : remote.model,
     baseUrl: remote?.baseUrl ?? null,
   }
-  const { data } = await store.judges.page({ limit: 1000 })
-  return [first, ...data]
 }
+
+/** Judges, the default one first, then profiles from the newest on. Throws `invalid_request` where the cursor is gone. */
+export async function pageJudges(
+  world: Profiles,
+  { limit, after }: PageRequest,
+): Promise<Page<JudgeRow>> {
+  const from = after === DEFAULT_JUDGE ? undefined : after
+  const { data, hasMore } = await world.store.judges.page({ limit, after: from })
+  if (after !== undefined) return { data, hasMore }
+  const all = [await defaultJudge(world), ...data]
+  return { data: all.slice(0, limit), hasMore: hasMore || all.length > limit }
+}
+
+const knownJudge = (world: Profiles, id: string): Promise<JudgeRow | null> =>
+  id === DEFAULT_JUDGE ? defaultJudge(world) : world.store.judges.get(id)
 
 /**
  * A judge by the id of its profile; several ids joined by + are a panel. A budget holds for each of its judges. Throws
@@ -140,8 +154,8 @@ export async function openConstitution(
 }
 
 export async function findJudge(world: World, id: string): Promise<JudgeRow> {
-  const profile = (await listJudges(world)).find((judge) => judge.id === id)
-  if (profile !== undefined) return profile
+  const profile = await knownJudge(world, id)
+  if (profile !== null) return profile
   throw new LibraError('judge_not_found', `no judge ${id}: GET /v1/judges lists them`, {
     details: { field: 'judge' },
   })
@@ -278,7 +292,7 @@ export async function addJudge(
   profile: z.output<typeof JudgeProfile>,
 ): Promise<JudgeRow> {
   const { store } = world
-  if ((await listJudges(world)).some(({ id }) => id === profile.id))
+  if ((await knownJudge(world, profile.id)) !== null)
     throw new LibraError('already_exists', `a judge ${profile.id} is there already`)
   const objection = addressObjection(profile)
   if (objection !== null)

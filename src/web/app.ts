@@ -8,7 +8,7 @@ import { z } from 'zod'
 import { LibraError } from '../errors.ts'
 import { CompareQuery, RunQuery } from '../schemas/http.ts'
 import { lineage } from '../services/lineage.ts'
-import { listJudges } from '../services/judges.ts'
+import { pageJudges } from '../services/judges.ts'
 import { hasReport } from '../services/report.ts'
 import { compareRuns, findRun, flatten } from '../services/run-records.ts'
 import type { Services } from '../services/services.ts'
@@ -121,7 +121,9 @@ export function mountWeb(app: Hono, services: Services): void {
   view('/models', async (r) => modelsPage(r, await store.roles(), await lineage(store)))
   view('/label', labelPage)
   view('/playground/score', scorePage)
-  view('/playground/judge', async (r) => judgePage(r, await listJudges(services)))
+  view('/playground/judge', async (r) =>
+    judgePage(r, (await pageJudges(services, { limit: 200 })).data),
+  )
 }
 
 /** Throws `invalid_request`. */

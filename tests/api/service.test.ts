@@ -347,6 +347,17 @@ test('judges: profiles', async () => {
   }
   const list = verdicts.JudgeProfileList.parse((await api.get('/v1/judges')).body)
   expect(list.data.map(({ id }) => id)).toEqual(['default', 'mine', 'starter-audit-judge'])
+  const pages: string[][] = []
+  for (let after = '', more = true; more; after = pages.at(-1)?.at(-1) ?? '') {
+    const cursor = after === '' ? '' : `&after=${after}`
+    const page = verdicts.JudgeProfileList.parse(
+      (await api.get(`/v1/judges?limit=${pages.length + 1}${cursor}`)).body,
+    )
+    pages.push(page.data.map(({ id }) => id))
+    more = page.has_more === true
+  }
+  expect(pages).toEqual([['default'], ['mine', 'starter-audit-judge']])
+  expect((await api.get('/v1/judges?after=nobody')).body.code).toBe('invalid_request')
 })
 
 test('judges on a server: used by profile, a key goes to its own origin alone', async () => {

@@ -26,7 +26,7 @@ import { bodyOf } from '../../schemas/run.ts'
 import type { RunRequest } from '../../schemas/run.ts'
 import { toPreferenceRow } from '../../services/data.ts'
 import { exportPairs } from '../../services/export.ts'
-import { addJudge, askJudge, findJudge, judgeIds, listJudges } from '../../services/judges.ts'
+import { addJudge, askJudge, findJudge, judgeIds, pageJudges } from '../../services/judges.ts'
 import {
   agreementWithPeople,
   importPairs,
@@ -74,10 +74,14 @@ export const judgeRoutes = (services: Services): Route[] => [
       method: 'get',
       path: '/v1/judges',
       tag: 'judging',
-      summary: 'Judge profiles',
+      summary: 'Judge profiles: the default one, then the others, newest first',
+      query: Page,
       reply: JudgeProfileList,
     },
-    async () => presentPage((await listJudges(services)).map(presentJudge), false),
+    async ({ query }) => {
+      const { data, hasMore } = await pageJudges(services, query)
+      return presentPage(data.map(presentJudge), hasMore)
+    },
   ),
   route(
     {
