@@ -130,6 +130,7 @@ export async function planRewardModel(
   const { options } = request
   const { axis, seed } = options
   checkRewardOptions(options)
+  const { yardstick, references } = await referencesOf(services, request)
   const all = await openPairsByAxis(services, request.training_file, axis)
   const pairs = ownPairs(all[axis], axis, request.mix)
   if (pairs.length < 5)
@@ -145,7 +146,6 @@ export async function planRewardModel(
       ? []
       : mixable(Object.values(all).flat(), axis).filter((row) => !cut.has(row))
   const apart = awayFrom(others, shared ? [] : held.map(({ prompt }) => prompt))
-  const { yardstick, references } = await referencesOf(services, request)
   // where conversations are too few to be cut nothing can be kept apart
   const known = shared ? [...own, ...apart] : awayFrom([...own, ...apart], references ?? [])
   if (!known.some((row) => row.axis === axis))
