@@ -248,7 +248,7 @@ export const RunRequest = z.discriminatedUnion('kind', [
       .record(z.string().min(1).max(200), z.number().positive().max(1e6))
       .optional()
       .describe(
-        'wanted shares of pairs by their source, of the axis where the source has any, else of the other, e.g. {"mine": 0.9, "helpful": 0.1} (Llama 2: safety 90/10, helpfulness half and half); default: all pairs of the axis',
+        'wanted shares of pairs by their source, of the axis where the source has such pairs, otherwise of the other, e.g. {"mine": 0.9, "helpful": 0.1} (Llama 2: safety 90/10, helpfulness half and half); default: all pairs of the axis',
       ),
     references: ModelRef.optional().describe(
       'helpfulness: the reward model whose reference answers this one is held against; default: the one that plays the role',

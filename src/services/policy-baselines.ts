@@ -132,13 +132,16 @@ export async function baselinesBeside(
     const tokenizer = await loadTokenizer(reference.files.base)
     const refused = await refuseOnKeyword(own, input, tokenizer)
     beside.push({ name, ...refused })
-    const refusals = refused.answers.map((answers) => answers.slice(0, 1))
-    const costs = await logprobs(reference, refusals, refused.asked)
-    // where it always refuses its KL is −log π_ref of the refusal, elsewhere it is the reference
-    tell(
-      name,
-      refused.asked.map((turn, i) => (hasWord(turn, options) ? -(costs[i]?.[0] ?? NaN) : 0)),
+    const flagged = refused.asked.flatMap((turn, i) => (hasWord(turn, options) ? [i] : []))
+    const costs = await logprobs(
+      reference,
+      flagged.map((i) => refused.answers[i]?.slice(0, 1) ?? []),
+      flagged.flatMap((i) => refused.asked[i] ?? []),
     )
+    // where it always refuses its KL is −log π_ref of the refusal, elsewhere it is the reference
+    const kl = refused.asked.map(() => 0)
+    flagged.forEach((i, k) => (kl[i] = -(costs[k]?.[0] ?? NaN)))
+    tell(name, kl)
   }
   return { beside, figures, warnings }
 }

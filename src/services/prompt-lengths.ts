@@ -15,7 +15,7 @@ type Text = {
   /** as it is told, behind its number in the file */
   number: number
   id?: string | undefined
-  tokens(tokenizer: Tokenizer): number
+  tokens(): number
   /** where its tokens are more than those of the text itself */
   with?: string
   room: number
@@ -23,19 +23,20 @@ type Text = {
 
 /**
  * Whether every policy can read every prompt, with all its turns where it has several and the answers between them as
- * long as they may be, and still has `max_new_tokens` tokens left to answer in (a given answer may be longer:
- * `answer`). Throws `context_length_exceeded` naming the first prompt that is too long, by its number and id, before
- * anything is sampled.
+ * long as they may be, and still has `max_new_tokens` tokens left to answer in; with `given` whether there is room for
+ * an answer of so many, which is asked only where it is longer. Throws `context_length_exceeded` naming the first prompt
+ * that is too long, by its number and id, before anything is sampled.
  */
 export const checkLengths = (
   services: Pick<Services, 'serving'>,
   policies: readonly NamedPolicy[],
   prompts: readonly Asked[],
   { max_new_tokens: sampled }: { max_new_tokens: number },
-  answer: (tokenizer: Tokenizer) => number = () => sampled,
+  given?: (tokenizer: Tokenizer) => number,
 ): Promise<void> =>
   check(services, policies, { what: 'prompt', field: 'options.file' }, (tokenizer) => {
-    const room = Math.max(sampled, answer(tokenizer))
+    const room = given?.(tokenizer) ?? sampled
+    if (given !== undefined && room <= sampled) return []
     return prompts.map(({ id, messages, later = [], number }, i) => ({
       ...{ number: number ?? i + 1, id, room },
       ...(later.length === 0
@@ -100,10 +101,10 @@ async function check(
       if (i % PART === 0) await new Promise(setImmediate)
       // as the engine does: where an answer may be as long as the context, one token of it is left to the prompt
       const limit = context - Math.min(text.room, context - 1)
-      const tokens = text.tokens(tokenizer)
+      const tokens = text.tokens()
       if (tokens <= limit) continue
       const which = `${what} ${text.number}${text.id === undefined ? '' : ` (id ${text.id})`}`
-      const less = text.room === 0 ? '' : ` less ${text.room} for an answer (max_new_tokens)`
+      const less = text.room === 0 ? '' : ` less ${text.room} for an answer`
       throw new LibraError(
         'context_length_exceeded',
         `${which} has ${tokens} tokens${text.with ?? ''}; ${name} takes at most ${limit}, its context of ${context}${less}: shorten it or leave it out`,

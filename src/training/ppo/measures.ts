@@ -5,7 +5,7 @@ import type { Control } from './control.ts'
 import { klEstimate } from './rewards.ts'
 import type { Rollout } from './rollout.ts'
 import type { Scored } from './scored.ts'
-import { momentsOf } from './scorers.ts'
+import { momentsOf, spreadOf } from './scorers.ts'
 
 export const rolloutRows = (rollouts: readonly Rollout[], scored: Scored): RolloutRow[] =>
   rollouts.map(({ prompt, text, ended }, i) => ({
@@ -23,13 +23,6 @@ export const meanOf = (told: readonly Record<string, number>[]): Record<string, 
       told.reduce((sum, each) => sum + (each[name] ?? NaN), 0) / told.length,
     ]),
   )
-
-/** The deviation (Bessel) as it is: 0 where all are equal, which is how a collapse looks. */
-function spread(values: ArrayLike<number>): number {
-  const list = Array.from(values)
-  const { mean } = momentsOf(list)
-  return Math.sqrt(list.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, list.length - 1))
-}
 
 /** The share of answers whose reward came by each branch that the combiner took. */
 function branchShares(branches: readonly Branch[]): Record<string, number> {
@@ -71,7 +64,7 @@ export function rolloutMetrics(
     'objective/rlhf_reward': scores + penalty,
     'objective/helpfulness': mean((_, i) => scored.helpfulness[i] ?? 0),
     'objective/safety': mean((_, i) => scored.safety[i] ?? 0),
-    'objective/scores_std': spread(scored.rewards),
+    'objective/scores_std': spreadOf(scored.rewards).std, // 0 where all are equal: a collapse looks like one
     'policy/entropy_avg': mean(({ entropy }) => entropy),
     'policy/kl_coef': control.kl_coef,
     ...branchShares(scored.branches),

@@ -95,15 +95,17 @@ export function scoreBoth(
   return { helpfulness: score(scorers.helpfulness), safety: score(scorers.safety) }
 }
 
-/** Mean and deviation (Bessel); a deviation of 0 counts as 1. */
-export function momentsOf(values: ArrayLike<number>): Scale {
+/** Mean and deviation (Bessel) as they are: 0 where all are equal. */
+export function spreadOf(values: ArrayLike<number>): Scale {
   const list = Array.from(values)
   const mean = list.reduce((a, b) => a + b, 0) / list.length
-  return {
-    mean,
-    std:
-      Math.sqrt(list.reduce((a, b) => a + (b - mean) ** 2, 0) / Math.max(1, list.length - 1)) || 1,
-  }
+  const squares = list.reduce((a, b) => a + (b - mean) ** 2, 0)
+  return { mean, std: Math.sqrt(squares / Math.max(1, list.length - 1)) }
+}
+/** The same to divide by: a deviation of 0 counts as 1. */
+export function momentsOf(values: ArrayLike<number>): Scale {
+  const { mean, std } = spreadOf(values)
+  return { mean, std: std || 1 }
 }
 const SCALE_SAMPLES = 256
 
