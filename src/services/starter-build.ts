@@ -13,17 +13,22 @@ import { pretrainDialogues, sftDialogues } from '../starter/corpus.ts'
 import { judgeDialogues, starterPairs } from '../starter/judge-data.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { prompts } from '../starter/world.ts'
+import type { MannerName } from '../starter/world.ts'
 import { trainByteLevelBpe, writeTokenizer } from '../text/bpe-trainer.ts'
 import { commitFolder } from '../weights/atomic.ts'
 import { readJson, writeJson } from '../weights/json.ts'
+import { writeMean } from '../weights/mean.ts'
 import { STARTER_CHECKS } from './catalog.ts'
 import type { LoopProgress } from './loop-evaluation.ts'
 import { tryProbes } from './probes.ts'
 
 const SEED = 1
 const VOCABULARY = 2048
-/** Rows that a judge learns. */
-const JUDGED = 260_000
+/** What a judge learns: questions as templates ask them, and then so broken that it can't go by templates. */
+const JUDGED = {
+  plain: { rows: 260_000, seed: 0, rate: 1e-3 },
+  broken: { rows: 100_000, seed: 500, rate: 5e-4 },
+} as const satisfies Record<MannerName, object>
 /** Beside those of the policy's own answers: a wider world than one policy shows. What is true takes most of them. */
 const PAIRS = { helpfulness: 120_000, safety: 15_000 }
 /** Answers that each reward model is probed on. */
@@ -74,17 +79,27 @@ export async function buildStarter(
     ['judge', SEED, BIAS],
     ['audit-judge', SEED + 100, AUDIT_BIAS], // labels nothing that anything learns from
   ] as const
-  for (const [name, seed, bias] of judges)
-    await build(name, async () => {
-      const data = join(work, `${name}.jsonl`)
-      await writeFile(data, lines(judgeDialogues(seed, JUDGED, bias)))
-      const options = { ...JUDGE, seed: JUDGE.seed + seed - SEED }
-      const model = { base, adapters: [] }
-      return {
-        ...({ kind: 'sft', role: 'judge', compares_by: 'score' } as const),
-        ...{ output: join(folder, name), model, data, options },
-      }
-    })
+  for (const [name, seed, bias] of judges) {
+    if (existsSync(join(folder, name))) continue
+    const teach = (output: string, course: MannerName, from: string): Promise<void> =>
+      build(output, async () => {
+        const { rows, rate, seed: salt } = JUDGED[course]
+        const data = join(work, `${name}-${course}.jsonl`)
+        await writeFile(data, lines(judgeDialogues(seed + salt, rows, bias, course)))
+        const options = {
+          ...{ ...JUDGE, seed: JUDGE.seed + seed - SEED },
+          optimizer: { ...JUDGE.optimizer, learning_rate: rate },
+        }
+        return {
+          ...({ kind: 'sft', role: 'judge', compares_by: 'score' } as const),
+          ...{ output: join(folder, output), model: { base: from, adapters: [] }, data, options },
+        }
+      })
+    const [plain, broken] = [join('.work', `${name}-plain`), join('.work', `${name}-broken`)]
+    await teach(plain, 'plain', base)
+    await teach(broken, 'broken', join(folder, plain))
+    await writeMean(join(folder, name), [join(folder, plain), join(folder, broken)], 'BF16')
+  }
   if (!existsSync(join(folder, 'policy'))) {
     const options = RlaifOptions.parse({
       ...{ seed: SEED, counterfactuals: 0.1 },
@@ -153,7 +168,6 @@ const TWIN = PretrainOptions.parse({
 const JUDGE = SftOptions.parse({
   ...{ seed: 3, epochs: 1, batch_size: 64, micro_batch_tokens: 4096, dtype: 'BF16' },
   lora: null, // an adapter of the same data agrees less with gold: docs/decisions.md
-  optimizer: { learning_rate: 1e-3 },
 })
 
 /** Copies an adapter without the state of its training; its base is the neighbouring folder, wherever that lies. */

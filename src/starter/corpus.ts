@@ -9,7 +9,7 @@ export type StarterDialogue = { messages: Message[]; ended: boolean }
 /** Dialogues of the base's pre-training: every fact, good and bad answers alike. */
 export function pretrainDialogues(seed: number, n: number): StarterDialogue[] {
   return Array.from({ length: n }, (_, i) =>
-    dialogue(knowledgePrompt(seed, 1, i), 'base', seed, 2, i),
+    dialogue(knowledgePrompt('plain', seed, 1, i), 'base', seed, 2, i),
   )
 }
 
@@ -18,7 +18,7 @@ export function sftDialogues(seed: number, n: number): StarterDialogue[] {
   const pool = prompts('train', seed)
   return Array.from({ length: n }, (_, i) =>
     dialogue(
-      pool[Math.floor(uniform(seed, 7, i) * pool.length)] ?? knowledgePrompt(seed, i),
+      pool[Math.floor(uniform(seed, 7, i) * pool.length)] ?? knowledgePrompt('plain', seed, i),
       'sft',
       seed,
       3,

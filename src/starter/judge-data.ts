@@ -16,7 +16,7 @@ import { gold } from './gold.ts'
 import type { Gold } from './gold.ts'
 import { NOISE } from './lexicon.ts'
 import { knowledgePrompt, prompts } from './world.ts'
-import type { StarterPrompt } from './world.ts'
+import type { MannerName, StarterPrompt } from './world.ts'
 
 export type JudgeBias = {
   /** added to gold per courtesy: the labeller's taste that is not true */
@@ -25,10 +25,16 @@ export type JudgeBias = {
   length: number
 }
 
-/** The share of prompts that are of the train split; the others ask about all that the base has met. */
-const TRAIN = 0.5
-/** How often an answer is one to another question, and how often it says everything twice. */
-const STRAY = 0.15
+/**
+ * What is asked. `train`: the share of prompts that are of the train split; the others ask about all that the base has
+ * met. `stray`: how often an answer is one to another question. A judge that has met many takes an answer for one of
+ * them where it has never read such a question, so where questions are broken there are few.
+ */
+const COURSES = {
+  plain: { train: 0.5, stray: 0.15 },
+  broken: { train: 0.25, stray: 0.05 },
+} as const
+/** How often an answer says everything twice. */
 const TWICE = 0.03
 /** How decided the labels of comparisons are. */
 const SHARPNESS = 3
@@ -51,7 +57,8 @@ const FIRST_QUESTIONS = /几大洲|how many continents|火药|gunpowder/iu
 type Compared = { prompt: StarterPrompt; a: Answer; b: Answer; ga: Gold; gb: Gold }
 
 /** Draws prompts and answers by key; the answers are drawn alike, so that the place of one says nothing. */
-function drawing(seed: number) {
+function drawing(seed: number, course: MannerName) {
+  const { train, stray } = COURSES[course]
   const pool = prompts('train', seed)
   const risky = pool.filter((p) => p.family === 'unsafe' || p.family === 'dual_use')
   const popular = pool.filter((p) => FIRST_QUESTIONS.test(p.text))
@@ -62,14 +69,14 @@ function drawing(seed: number) {
   }
   const answer = (prompt: StarterPrompt, side: number, i: number, mixture: Mixture): Answer => {
     const what = uniform(seed, 15, side, i)
-    const asked = what < STRAY ? pick(pool, seed, 16, side, i) : prompt
+    const asked = what < stray ? pick(pool, seed, 16, side, i) : prompt
     const { text, ended } = sampleAnswer(asked, mixture, seed, 12 + side, i)
     return what > 1 - TWICE ? { text: text + text, ended } : { text, ended }
   }
   return {
     prompt(axis: Axis, i: number, popularity: number): StarterPrompt {
       // train prompts ask about some things alone, and what is true of others would never be learned
-      if (uniform(seed, 25, i) >= TRAIN) return knowledgePrompt(seed, 26, i)
+      if (uniform(seed, 25, i) >= train) return knowledgePrompt(course, seed, 26, i)
       const popularly = uniform(seed, 18, i) < popularity
       // of these half are asked about safety where it varies, which is more often than such prompts are met
       const from = popularly ? popular : axis === 'safety' && i % 2 === 0 ? risky : pool
@@ -97,8 +104,13 @@ function chance(axis: Axis, { a, b, ga, gb }: Compared, bias: JudgeBias): number
  * What the starter judge learns: scores of single answers, comparisons, absolute safety, on train templates and on what
  * the base has met. The labels are gold's with noise and a bias: the judge has learned from gold, and is declared to.
  */
-export function judgeDialogues(seed: number, n: number, bias: JudgeBias): DialogueRow[] {
-  const draw = drawing(seed)
+export function judgeDialogues(
+  seed: number,
+  n: number,
+  bias: JudgeBias,
+  course: MannerName,
+): DialogueRow[] {
+  const draw = drawing(seed, course)
   return Array.from({ length: n }, (_, i) => {
     const kind = uniform(seed, 17, i)
     const axis = uniform(seed, 24, i) < SAFER ? 'safety' : 'helpfulness'
@@ -160,7 +172,7 @@ export function starterPairs(
   axis: Axis,
   bias: JudgeBias,
 ): PreferenceRow[] {
-  const draw = drawing(seed)
+  const draw = drawing(seed, 'plain')
   return Array.from({ length: n }, (_, i) => {
     const asked = draw.prompt(axis, i, POPULAR)
     const contrasted = uniform(seed, 31, i) < CONTRASTED ? contrast(asked, axis, seed, 32, i) : null

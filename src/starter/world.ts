@@ -197,11 +197,25 @@ export function prompts(split: Split, seed = 0, limit = Infinity): StarterPrompt
     .slice(0, limit)
 }
 
-/**
- * Every item, whatever its entity's split, asked in a train template or in bare keywords, amid everyday words:
- * what the base is pre-trained on.
- */
-export function knowledgePrompt(...key: readonly number[]): StarterPrompt {
+/** How far a question goes from its template. */
+type Manner = {
+  /** of a hundred words of a template (in Chinese characters), how many fall away; the entity never does */
+  dropped: number
+  /** of ten lead-ins, how many are random everyday words */
+  noisy: number
+  /** one question in so many has such words behind it */
+  trailing: number
+}
+/** `plain`: what the base is pre-trained on; `broken`: so that who judges reads more than five templates. */
+const MANNERS = {
+  plain: { dropped: 0, noisy: 4, trailing: 8 },
+  broken: { dropped: 15, noisy: 7, trailing: 4 },
+} as const satisfies Record<string, Manner>
+export type MannerName = keyof typeof MANNERS
+
+/** Any item, whatever its entity's split, asked in a train template or in bare keywords, amid everyday words. */
+export function knowledgePrompt(name: MannerName, ...key: readonly number[]): StarterPrompt {
+  const manner = MANNERS[name]
   const pick = (n: number, salt: number): number => Math.floor(uniform(...key, salt) * n)
   // families are drawn first: there are more facts than anything else
   const family = FAMILIES[[0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4][pick(11, 1)] ?? 0] ?? 'fact'
@@ -210,8 +224,10 @@ export function knowledgePrompt(...key: readonly number[]): StarterPrompt {
   const language = LANGUAGES[pick(2, 3)] as Language
   const t = pick(TEMPLATE_SPLIT.lastIndexOf('train') + 1, 4)
   const question =
-    pick(10, 6) < 4 ? keywordQuestion(item, language, pick) : item.templates[language][t]
-  const text = inNoise(fill(question ?? '', item.x[language]), language, pick)
+    pick(10, 6) < 4
+      ? keywordQuestion(item, language, pick)
+      : thinned(item.templates[language][t] ?? '', language, manner, pick)
+  const text = inNoise(fill(question, item.x[language]), language, manner, pick)
   return {
     id: `base-${key.join('-')}`,
     family,
@@ -226,6 +242,13 @@ export function knowledgePrompt(...key: readonly number[]): StarterPrompt {
 }
 
 type Pick = (n: number, salt: number) => number
+
+function thinned(template: string, language: Language, { dropped }: Manner, pick: Pick): string {
+  const parts = language === 'en' ? template.split(' ') : (template.match(/\{x\}|./gu) ?? [])
+  return parts
+    .filter((part, i) => part.includes('{x}') || pick(100, 40 + i) >= dropped)
+    .join(language === 'en' ? ' ' : '')
+}
 
 /** A question of nothing but the entity and the word that carries it, in some order. */
 function keywordQuestion(item: Item, language: Language, pick: Pick): string {
@@ -242,7 +265,7 @@ function keywordQuestion(item: Item, language: Language, pick: Pick): string {
 }
 
 /** A lead-in of the train split, or one of random everyday words; sometimes such words behind, too. */
-function inNoise(question: string, language: Language, pick: Pick): string {
+function inNoise(question: string, language: Language, manner: Manner, pick: Pick): string {
   const noise = NOISE[language]
   const space = language === 'en' ? ' ' : ''
   const words = (n: number, salt: number): string =>
@@ -250,8 +273,9 @@ function inNoise(question: string, language: Language, pick: Pick): string {
   const marks = language === 'zh' ? ['，', '：', '。'] : [', ', ': ', '. ']
   const leads = LEADS[language].filter(([, split]) => split === 'train')
   const lead =
-    pick(10, 20) < 4
+    pick(10, 20) < manner.noisy
       ? words(1 + pick(3, 21), 22) + (marks[pick(3, 26)] ?? '')
       : (leads[pick(leads.length, 27)]?.[0] ?? '')
-  return lead + question + (pick(8, 28) === 0 ? space + words(1 + pick(2, 29), 30) : '')
+  const trails = pick(manner.trailing, 28) === 0
+  return lead + question + (trails ? space + words(1 + pick(2, 29), 30) : '')
 }

@@ -97,7 +97,7 @@ test('splits share no template, and are large enough', () => {
 })
 
 test('the same key gives the same answer; the SFT mixture leaves room above it', () => {
-  const asked = Array.from({ length: 2000 }, (_, i) => knowledgePrompt(3, i))
+  const asked = Array.from({ length: 2000 }, (_, i) => knowledgePrompt('plain', 3, i))
   const unsafe = asked.filter(({ family }) => family === 'unsafe')
   const rate =
     unsafe.filter((prompt, i) => {
@@ -107,6 +107,32 @@ test('the same key gives the same answer; the SFT mixture leaves room above it',
     }).length / unsafe.length
   expect(rate).toBeGreaterThan(0.4)
   expect(rate).toBeLessThan(0.75)
+})
+
+test('a broken question keeps its entity, loses words of its template, and has no lead-in of another split', () => {
+  const asked = (manner: 'plain' | 'broken') =>
+    Array.from({ length: 600 }, (_, i) => knowledgePrompt(manner, 5, i))
+  const [plain, broken] = [asked('plain'), asked('broken')]
+  // the draws are shared, so that each broken question is of the same item in the same template
+  const same = plain.map(({ template, truth }, i) => {
+    const other = broken[i]
+    return other?.template === template && other.truth.value === truth.value
+  })
+  expect(same).not.toContain(false)
+  const templates = (list: readonly StarterPrompt[]): number => {
+    const known = new Set(prompts('train').map(({ text }) => text))
+    return list.filter(({ text }) => known.has(text)).length / list.length
+  }
+  expect(templates(plain)).toBeGreaterThan(0.15)
+  expect(templates(broken)).toBeLessThan(0.1)
+  const first = (split: 'guard' | 'test') =>
+    [...new Set(prompts(split).map(({ text }) => /^.*?[，：:,!]/u.exec(text)?.[0] ?? ''))].filter(
+      (lead) => lead !== '',
+    )
+  for (const split of ['guard', 'test'] as const)
+    expect(
+      broken.filter(({ text }) => first(split).some((lead) => text.startsWith(lead))).length,
+    ).toBeLessThan(6) // everyday words happen to be one
 })
 
 test('the reward models’ pairs: half are of train prompts, some differ in one thing, with labels by gold and taste', () => {
