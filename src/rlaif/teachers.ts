@@ -20,6 +20,8 @@ import { readRows } from '../text/rows.ts'
 import { counterfactualPairs } from './counterfactuals.ts'
 import { answerTwice, figureMetrics, judgePairs } from './label.ts'
 import type { AnsweredTwice, LabelFigures } from './label.ts'
+import { dataFigures, mixPairs, ownPairs, sharesOf } from './mix.ts'
+import type { LoopData } from './mix.ts'
 import { trainPart } from './parts.ts'
 import { calibrateReward, splitForCalibration } from './reward.ts'
 import { writeRows } from './rows.ts'
@@ -143,20 +145,26 @@ function askPeople(
 /** What a label is about, whichever answer it prefers. */
 const nameOf = (row: PreferenceRow): string => `${row.axis} ${comparedIn(row)}`
 
-/** What one reward model learns from, and what calibrates it. */
-export type TeachingData = { training: PreferenceRow[]; held: PreferenceRow[] }
+/** What one reward model learns from, in figures too, and what calibrates it. */
+export type TeachingData = {
+  training: PreferenceRow[]
+  held: PreferenceRow[]
+  figures?: LoopData
+}
 
 /**
  * The pairs of an axis, oldest iteration first, as data of its newest reward model: the new ones, cut for calibration;
- * `replay` times as many of what earlier iterations trained on, drawn from the seed; and counterfactual pairs. What
- * calibrated an earlier model trains none, nor does any pair of a conversation that calibrates this one.
+ * `replay` times as many of what earlier iterations trained on, drawn from the seed; of both as many as there can be in
+ * the shares of `mix`; and counterfactual pairs. What calibrated an earlier model trains none, nor does any pair of a
+ * conversation that calibrates this one; of the held pairs those count that the mix names, where it names any. Throws
+ * `empty_data` naming a source of the mix without pairs.
  */
 export function trainingPairs(
   labelled: readonly (readonly PreferenceRow[])[],
   axis: Axis,
   iteration: number,
-  { seed, replay, counterfactuals }: RlaifOptions,
-): TeachingData {
+  { seed, replay, counterfactuals, mix }: RlaifOptions,
+): Required<TeachingData> {
   const { training: fresh, held, shared } = splitForCalibration(labelled.at(-1) ?? [], seed)
   const unseen = new Set(shared ? [] : held.map(conversationKey))
   const old = labelled
@@ -167,10 +175,17 @@ export function trainingPairs(
     0,
     Math.round(replay * fresh.length),
   )
-  const judged = [...fresh, ...Array.from(drawn).flatMap((i) => old[i] ?? [])]
+  const known = [...fresh, ...Array.from(drawn).flatMap((i) => old[i] ?? [])]
+  const shares = sharesOf(mix, axis)
+  const { rows, left_out } = mixPairs(known, axis, shares, seed, `options.mix.${axis}`)
   // on safety nothing idle pays anyway: docs/decisions.md
   const share = axis === 'helpfulness' ? counterfactuals : 0
-  return { training: [...judged, ...counterfactualPairs(judged, share, seed)], held }
+  const idle = counterfactualPairs(rows, share, seed)
+  return {
+    training: [...rows, ...idle],
+    held: ownPairs(held, axis, shares),
+    figures: { ...dataFigures(rows, left_out), counterfactuals: idle.length },
+  }
 }
 
 /**
@@ -220,7 +235,11 @@ export async function trainReward(
         },
       )
       await part.emit({ type: 'metrics', step: 0, metrics: { held_out_accuracy: fitted.accuracy } })
-      return { files: withCheckpoint(start, output, lora), ...fitted }
+      const { figures } = data
+      return {
+        ...{ files: withCheckpoint(start, output, lora), ...fitted },
+        ...(figures === undefined ? {} : { data: figures }),
+      }
     },
   )
 }

@@ -9,6 +9,7 @@ import type { Calibration } from '../schemas/model.ts'
 import type { Decision } from './guard.ts'
 import type { Audit, GuardReport } from './guarded.ts'
 import type { AnsweredTwice, LabelFigures } from './label.ts'
+import type { LoopData } from './mix.ts'
 import type { Parts } from './parts.ts'
 
 export type RewardModel = {
@@ -18,6 +19,8 @@ export type RewardModel = {
   /** of held-out pairs whose label is decided; what was trained before this was measured has none, nor the next */
   decided?: Interval
   warnings?: string[]
+  /** what it was trained on; what was trained before this was kept has none */
+  data?: LoopData
 }
 export type RewardModels = Record<Axis, RewardModel>
 

@@ -4,7 +4,13 @@ import { onRequest, PROMPT_FORMATS } from './evaluation.ts'
 import { AXES, Axis } from './feedback.ts'
 import { asking, Budget, override, OVERRIDES, ways } from './judging.ts'
 import { RlaifOptions } from './rlaif.ts'
-import { DpoOptions, PretrainOptions, RewardModelOptions, SftOptions } from './training-options.ts'
+import {
+  DpoOptions,
+  mixOf,
+  PretrainOptions,
+  RewardModelOptions,
+  SftOptions,
+} from './training-options.ts'
 import { PpoOptions } from './policy-options.ts'
 
 export const RUN_KINDS = [
@@ -158,7 +164,7 @@ export const LoopChange = z.strictObject({
     .record(z.string(), z.unknown())
     .optional()
     .describe(
-      'those of the loop’s `options` that change, nested alike: iterations, pairs, replay, reward_model, counterfactuals, ppo, guard',
+      'those of the loop’s `options` that change, nested alike: iterations, pairs, replay, mix, reward_model, counterfactuals, ppo, guard',
     ),
   judge: z.string().optional(),
   override: overrides.optional(),
@@ -244,8 +250,7 @@ export const RunRequest = z.discriminatedUnion('kind', [
     kind: z.literal('reward_model'),
     model: ModelRef.default('reference').describe('where it starts: the policy’s own start'),
     training_file: file.optional().describe('preference pairs; default: those stored for the axis'),
-    mix: z
-      .record(z.string().min(1).max(200), z.number().positive().max(1e6))
+    mix: mixOf(z.number().positive())
       .optional()
       .describe(
         'wanted shares of pairs by their source, of the axis where the source has such pairs, otherwise of the other, e.g. {"mine": 0.9, "helpful": 0.1} (Llama 2: safety 90/10, helpfulness half and half); default: all pairs of the axis',

@@ -6,6 +6,7 @@ import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
+import { requireSources, sharesOf } from '../rlaif/mix.ts'
 import { writeRows } from '../rlaif/rows.ts'
 import type { Approval, RewardModels } from '../rlaif/world.ts'
 import { LabelledRow } from '../schemas/audit.ts'
@@ -50,6 +51,9 @@ import { evaluatePolicies } from './policy-evaluation.ts'
 import { plotsOf, writeReport } from './report.ts'
 import type { Services } from './services.ts'
 
+/** The source of the pairs that it labels, beside the tranches of people's. */
+const JUDGE = 'judge on human pairs'
+
 export type HumanLoopResult = {
   judge: Figure[]
   crossValidation: PolicyFigure[]
@@ -62,7 +66,8 @@ export type HumanLoopResult = {
 /**
  * The loop on human preference pairs: a base (pre-trained here when none is given), a judge that is an adapter
  * trained on the pairs and audited on dev, then SFT on chosen answers, two reward models on human and judge labels,
- * PPO, and the evaluation: policies compared, reward models cross-validated beside counting baselines.
+ * PPO, and the evaluation: policies compared, reward models cross-validated beside counting baselines. Throws what is
+ * wrong with its options before anything is trained, and what its parts throw.
  */
 export async function runHumanLoop(
   services: Services,
@@ -80,6 +85,13 @@ export async function runHumanLoop(
   const { sizes = HUMAN_LOOP, override = [] } = input
   const options = RlaifOptions.parse(merge(sizes.loop, input.overrides))
   checkPolicyOptions(options.ppo, { at: 'ppo.' })
+  for (const axis of AXES) {
+    const sources = new Set([
+      ...pick(data.train, axis).flatMap(({ source }) => source ?? []),
+      JUDGE,
+    ])
+    requireSources(Object.keys(sharesOf(options.mix, axis) ?? {}), sources, `mix.${axis}`)
+  }
   const folder = join(services.dataDir, 'runs', context.id)
   await mkdir(folder, { recursive: true })
   const engines = keepEngines(services)
@@ -90,7 +102,7 @@ export async function runHumanLoop(
     const base = input.base ?? (await pretrainBase(world, data))
     // 2. a judge from human pairs, audited on pairs that it has not seen
     const judgeModel = await trainJudge(world, base, data.train)
-    const judge = createLocalJudge(services.serving, judgeModel, 'judge on human pairs', {
+    const judge = createLocalJudge(services.serving, judgeModel, JUDGE, {
       clip: sizes.judgeClip,
       absolute: false,
     })
@@ -183,6 +195,10 @@ export async function runHumanLoop(
         checks,
       },
       ...{ report, warnings, labels: aligned.judge },
+      data: {
+        helpfulness: aligned.rewardModels.helpfulness.data,
+        safety: aligned.rewardModels.safety.data,
+      },
     }
   } finally {
     await engines.close()

@@ -79,6 +79,7 @@ export async function tellLoop(
       ...{ id, axis, figures, objections },
     })),
     accuracy: { helpfulness: helpfulness.accuracy, safety: safety.accuracy },
+    data: { helpfulness: helpfulness.data, safety: safety.data },
   }
 }
 

@@ -175,16 +175,25 @@ test('a folder that is not such a folder, and a row that is no pair, are named',
   await expect(readHumanData(join(folder, 'bad'))).rejects.toThrow(/x\.train\.jsonl, line 1/)
 })
 
-test('options that the policy’s method cannot use are told before a base is trained', async () => {
-  let run = ''
-  const begun = recordRun(store, start, async (context) => {
-    run = context.id
-    const asked = { ...overrides, ppo: { ...overrides.ppo, method: 'rloo' } }
-    const input = { base: null, overrides: asked, sizes }
-    return runHumanLoop(services, await readHumanData(data), input, context, () => {})
-  })
-  await expect(begun).rejects.toMatchObject({
-    ...{ code: 'conflicting_options', details: { field: 'ppo.samples_per_prompt' } },
-  })
-  expect(await store.partsOf(run)).toEqual([])
+test('what the policy’s method cannot use, or a mix cannot find, is told before a base is trained', async () => {
+  for (const [more, code, field] of [
+    [
+      { ppo: { ...overrides.ppo, method: 'rloo' } },
+      ...(['conflicting_options', 'ppo.samples_per_prompt'] as const),
+    ],
+    // b is a tranche of the other axis
+    [
+      { mix: { helpfulness: { a: 1, 'judge on human pairs': 1, b: 1 } } },
+      ...(['empty_data', 'mix.helpfulness'] as const),
+    ],
+  ] as const) {
+    let run = ''
+    const begun = recordRun(store, start, async (context) => {
+      run = context.id
+      const input = { base: null, overrides: { ...overrides, ...more }, sizes }
+      return runHumanLoop(services, await readHumanData(data), input, context, () => {})
+    })
+    await expect(begun).rejects.toMatchObject({ code, details: { field } })
+    expect(await store.partsOf(run)).toEqual([])
+  }
 }, 60_000)
