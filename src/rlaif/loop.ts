@@ -56,10 +56,10 @@ export async function alignByAiFeedback(
     const { calibration } = models.helpfulness
     // a score of one iteration means what it means in another
     if (calibration.kind === 'win_rate') references = calibration.references ?? references
-    const taught = models
+    const [taught, { policy }] = [models, so]
     const approval = await world.parts.note(
       `${iteration}/approve`,
-      async () => (await world.approve?.(iteration, taught, pairs)) ?? { checks: [] },
+      async () => (await world.approve?.(iteration, taught, pairs, policy)) ?? { checks: [] },
     )
     // twins learn the same from another base: where they part from the two, the guard shows it
     const { twinBase = null } = input

@@ -42,11 +42,12 @@ export type LoopWorld = {
   people?(iteration: number, texts: readonly AnsweredTwice[]): Promise<PreferenceRow[]>
   /** how the judge's labels stand to people's */
   agreement?(people: readonly PreferenceRow[], judged: readonly PreferenceRow[]): AuditFigure[]
-  /** throws where reward models must not teach a policy; `pairs` are what they learned from */
+  /** throws where reward models must not teach a policy; `pairs` are what they learned from, on answers of `policy` */
   approve?(
     iteration: number,
     rewardModels: RewardModels,
     pairs: Record<Axis, PreferenceRow[]>,
+    policy: ModelFiles,
   ): Promise<Approval>
   /** without one the guard has nothing to go by, and all rounds are done */
   audit?: Audit

@@ -57,7 +57,7 @@ export const LabelOptions = z.strictObject({
 export type LabelOptions = z.infer<typeof LabelOptions>
 
 /** What a reward model may fail, or never have met, and teach a policy all the same. */
-const REWARD_OVERRIDES = ['staleness', ...PROBES] as const
+export const REWARD_OVERRIDES = ['staleness', ...PROBES] as const
 const overrides = z
   .array(z.enum([...OVERRIDES, ...REWARD_OVERRIDES]))
   .describe(
@@ -68,7 +68,7 @@ const updateOverride = overrides.default([])
  * With accuracy a of the reward model on the judge's decided verdicts, 2a − 1 is how much more often it is right than
  * wrong: at 0.55 once in ten comparisons, below that PPO climbs noise.
  */
-const FRESHNESS_FLOOR = 0.55
+export const FRESHNESS_FLOOR = 0.55
 const floor = z
   .number()
   .min(0)

@@ -102,6 +102,15 @@ test('the loop on a folder of human pairs, small, from a base of its own to cros
     const failed = probes.filter(({ passed }) => !passed).map(({ probe }) => probe)
     expect(objections).toEqual(failed)
   }
+  // and asked about the policy's own answers, of which the judge labelled too few to hold against them
+  const warnings = result['warnings'] as string[]
+  for (const { axis, freshness } of result.checks) {
+    const n = freshness?.n ?? 0
+    expect(n).toBeLessThan(8)
+    expect(warnings.some((text) => text.startsWith(`${axis}: ${n} held-out labels`))).toBe(true)
+    const told = result.freshness.filter(({ figure }) => figure.startsWith(axis))
+    expect(told.map((figure) => figure.n)).toEqual(n === 0 ? [] : [n])
+  }
   // the study: folds and seeds from the base that the loop has left, going on from what is there
   const study = {
     ...{ base: join(folder, 'runs', result.runId, 'base'), seeds: 2, part: 1, parts: 1 },
