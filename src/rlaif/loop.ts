@@ -49,7 +49,8 @@ export async function alignByAiFeedback(
     const both = (start: ModelFiles, twin: boolean): Promise<RewardModels> =>
       teachBoth(world, twin ? 'twins' : 'reward models', async (axis, within) => {
         const own = labelled.map((each) => each[axis])
-        const data = { ...trainingPairs(own, axis, iteration, options), references }
+        const taught = trainingPairs(own, axis, iteration, options, references)
+        const data = { ...taught, references }
         return trainReward(within, folder, iteration, start, { axis, twin }, data, options)
       })
     models = await both(sft, false)

@@ -21,8 +21,13 @@ export type DataFigures = {
   /** pairs without an absolute label: the auxiliary loss leaves them out */
   without_safety_labels: number
 }
-/** The same in a loop, of the pairs that are none of its own making, and how many of these there are beside them. */
-export type LoopData = DataFigures & { counterfactuals: number }
+/** The same in a loop, of the pairs that are none of its own making. */
+export type LoopData = DataFigures & {
+  /** pairs of its own making beside them */
+  counterfactuals: number
+  /** new pairs that train nothing, because they are of the conversations of the reference answers */
+  of_references: number
+}
 
 type Shares = Readonly<Record<string, number>>
 /** What a loop's option names for an axis; a share of 0 names nothing. */

@@ -23,7 +23,7 @@ import type { AnsweredTwice, LabelFigures } from './label.ts'
 import { dataFigures, mixPairs, ownPairs, sharesOf } from './mix.ts'
 import type { LoopData } from './mix.ts'
 import { trainPart } from './parts.ts'
-import { calibrateReward, splitForCalibration } from './reward.ts'
+import { awayFrom, calibrateReward, splitForCalibration } from './reward.ts'
 import { writeRows } from './rows.ts'
 import type { LoopInput, LoopWorld, RewardModel, RewardModels } from './world.ts'
 
@@ -156,21 +156,32 @@ export type TeachingData = {
  * The pairs of an axis, oldest iteration first, as data of its newest reward model: the new ones, cut for calibration;
  * `replay` times as many of what earlier iterations trained on, drawn from the seed; of both as many as there can be in
  * the shares of `mix`; and counterfactual pairs. What calibrated an earlier model trains none, nor does any pair of a
- * conversation that calibrates this one; of the held pairs those count that the mix names, where it names any. Throws
- * `empty_data` naming a source of the mix without pairs.
+ * conversation that calibrates this one, nor, on helpfulness, one of the reference answers that it is held against; of
+ * the held pairs those count that the mix names, where it names any. Throws `empty_data` naming a source of the mix
+ * without pairs, `too_little_data` where the reference answers are of all conversations.
  */
 export function trainingPairs(
   labelled: readonly (readonly PreferenceRow[])[],
   axis: Axis,
   iteration: number,
   { seed, replay, counterfactuals, mix }: RlaifOptions,
+  references: readonly (readonly Message[])[] | null = null,
 ): Required<TeachingData> {
-  const { training: fresh, held, shared } = splitForCalibration(labelled.at(-1) ?? [], seed)
+  const { training, held, shared } = splitForCalibration(labelled.at(-1) ?? [], seed)
+  // where conversations are too few to be cut nothing can be kept apart
+  const yardstick = axis === 'helpfulness' && !shared ? (references ?? []) : []
+  const fresh = awayFrom(training, yardstick)
+  if (fresh.length === 0 && training.length > 0)
+    throw new LibraError(
+      'too_little_data',
+      `${axis}: every new pair is of a conversation that the reference answers are of: ask about others`,
+    )
   const unseen = new Set(shared ? [] : held.map(conversationKey))
-  const old = labelled
+  const before = labelled
     .slice(0, -1)
     .flatMap((pairs) => splitForCalibration(pairs, seed).training)
     .filter((pair) => !unseen.has(conversationKey(pair)))
+  const old = awayFrom(before, yardstick)
   const drawn = permutation(old.length, seed, 46, iteration).slice(
     0,
     Math.round(replay * fresh.length),
@@ -184,7 +195,11 @@ export function trainingPairs(
   return {
     training: [...rows, ...idle],
     held: ownPairs(held, axis, shares),
-    figures: { ...dataFigures(rows, left_out), counterfactuals: idle.length },
+    figures: {
+      ...dataFigures(rows, left_out),
+      counterfactuals: idle.length,
+      of_references: training.length - fresh.length,
+    },
   }
 }
 

@@ -59,6 +59,50 @@ test('nor does an earlier iteration’s pair of the same conversation train it',
   expect(shared(training, held)).toEqual([])
 })
 
+test('nor does a pair of a conversation of the reference answers, new, learned again or edited', () => {
+  const all = [rankings(30), rankings(40, 20)]
+  const taught = (axis: 'helpfulness' | 'safety', references: PreferenceRow['prompt'][] | null) => {
+    const labelled = all.map((rows) => rows.map((row) => ({ ...row, axis })))
+    const options = RlaifOptions.parse({ seed: 3, replay: 10, counterfactuals: 0.5 })
+    return trainingPairs(labelled, axis, 2, options, references)
+  }
+  const plain = taught('helpfulness', null)
+  expect(plain.figures.of_references).toBe(0)
+  const [old, fresh] = ['question 5?', 'question 53?']
+  for (const name of [old, fresh]) expect(asked(plain.training)).toContain(name)
+  // references are whole dialogues; capitals and spaces make no other conversation
+  const answer = { role: 'assistant' as const, content: 'good' }
+  const references = [
+    [system, { role: 'user' as const, content: 'QUESTION  5?' }, answer],
+    [{ role: 'user' as const, content: 'Question 53?' }, answer],
+    [{ role: 'user' as const, content: 'Question 999?' }, answer],
+  ]
+  const { training, held, figures } = taught('helpfulness', references)
+  for (const name of [old, fresh]) expect(asked(training)).not.toContain(name)
+  // a new conversation of six pairs, counted
+  expect(figures.of_references).toBe(6)
+  expect(figures.pairs).toBe(plain.figures.pairs - 12)
+  expect(figures.left_out).toBe(0)
+  expect(held).toEqual(plain.held)
+  // of others than these conversations all is as it was, and safety is held against no references
+  expect(taught('helpfulness', references.slice(2))).toEqual(plain)
+  expect(taught('safety', references)).toEqual(taught('safety', null))
+  // too few conversations to be cut: nothing is kept apart; else there must be something to learn from
+  const options = RlaifOptions.parse({ counterfactuals: 0 })
+  const of = (n: number) =>
+    trainingPairs(
+      ...([
+        [rankings(n)],
+        'helpfulness',
+        1,
+        options,
+        rankings(n).map(({ prompt }) => prompt),
+      ] as const),
+    )
+  expect(of(3).training).toHaveLength(14)
+  expect(() => of(10)).toThrow(expect.objectContaining({ code: 'too_little_data' }) as Error)
+})
+
 test('a mix takes pairs of iterations in its shares before counterfactual ones are made, and cuts as without it', () => {
   const from = (source: string, rows: PreferenceRow[]) => rows.map((row) => ({ ...row, source }))
   const [old, people, judge] = [
