@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline'
 import { createLocalEngine } from '../src/engine/local.ts'
 import { generate } from '../src/model/generate.ts'
+import { SCORE_HEAD } from '../src/model/heads.ts'
 import { disposeBase, loadBase } from '../src/model/resident.ts'
 import type { Llama } from '../src/model/llama.ts'
 import type { Message } from '../src/schemas/chat.ts'
@@ -12,7 +13,7 @@ import {
 } from '../src/schemas/training-options.ts'
 import { device, tensorflowVersion } from '../src/tensor/backend.ts'
 import { createAdamW } from '../src/training/optimizer.ts'
-import { pairLoss, SCORE_HEAD } from '../src/training/reward-model.ts'
+import { pairLoss } from '../src/training/reward-model.ts'
 import { guardedStep, tokenLoss } from '../src/training/tokens.ts'
 import { loadTrainee } from '../src/training/trainee.ts'
 

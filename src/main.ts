@@ -25,7 +25,7 @@ program
   .option('--options <json>', 'options of the loop as JSON (schemas/rlaif.ts)', json)
   .option(
     '--override <names...>',
-    'judge_audit: a judge whose audit is missing or speaks against it; or probes that may fail',
+    'judge_audit: a judge whose audit is missing or speaks against it; staleness; or probes that may fail',
   )
   .option('--resume <run>', 'go on with a loop that was interrupted, paused or failed')
   .option('--data <folder>', 'human preference pairs to run on, instead of the starter world')

@@ -5,10 +5,9 @@ import { z } from 'zod'
 import { readConfig } from '../config.ts'
 import { LibraError, paused } from '../errors.ts'
 import { spawnEngine } from '../engine/process/spawn.ts'
-import { Probe } from '../schemas/checks.ts'
 import type { ProbeResult } from '../schemas/checks.ts'
 import { AXES } from '../schemas/feedback.ts'
-import { LoopRequest } from '../schemas/run.ts'
+import { LoopRequest, REWARD_OVERRIDES } from '../schemas/run.ts'
 import { planLoop } from '../services/loop.ts'
 import { GRADED, showInterval } from '../services/loop-report.ts'
 import { runHumanLoop, show } from '../services/human-loop.ts'
@@ -154,7 +153,7 @@ const HumanRun = z.object({
   data: z.string(),
   base: z.string().nullable(),
   sizes: HumanLoopSizes,
-  override: z.array(Probe),
+  override: z.array(z.enum(REWARD_OVERRIDES)),
   options: z.record(z.string(), z.unknown()),
 })
 type HumanRun = z.infer<typeof HumanRun>
@@ -220,7 +219,8 @@ type HumanResult = HumanLoopResult & { runId: string }
 function printHuman(result: HumanResult): void {
   for (const { axis, probes = [] } of result.checks) printProbes({ axis, probes })
   const table = tableOf(['figure', 'value', 'n'])
-  for (const f of [...result.judge, ...result.policy, ...result.crossValidation])
+  const { judge, freshness, policy, crossValidation } = result
+  for (const f of [...judge, ...freshness, ...policy, ...crossValidation])
     table.push([f.figure, show(f), f.n])
   console.log(`${table.toString()}\nreport: ${result.report}`)
 }

@@ -1,5 +1,5 @@
 import type { Message } from '../schemas/chat.ts'
-import type { Calibration, Placed, PlacedScore } from '../schemas/model.ts'
+import type { Build, Calibration, Placed, PlacedScore } from '../schemas/model.ts'
 import type { TrainSpec, TrainEvent } from '../schemas/training.ts'
 import type { Merged, MergeOptions } from '../model/export.ts'
 
@@ -103,6 +103,7 @@ export type EngineStatus = {
   numTensors: number
   numBytes: number
   loadedModels: number
+  build: Build
 }
 
 /** The only door to tensors. The serving engine and the training engine are child processes behind it. */

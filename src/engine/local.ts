@@ -1,6 +1,7 @@
 import { cancelled } from '../errors.ts'
 import { writeMerged } from '../model/export.ts'
 import { generate as generateTokens } from '../model/generate.ts'
+import { SCORE_HEAD } from '../model/heads.ts'
 import { TrainSpec } from '../schemas/training.ts'
 import type { TrainEvent } from '../schemas/training.ts'
 import { device, tensorflowVersion, tf } from '../tensor/backend.ts'
@@ -10,9 +11,10 @@ import { encodeChat } from '../text/template.ts'
 import { dpoPairs } from '../training/dpo.ts'
 import { policyUpdate } from '../training/ppo/round.ts'
 import { pretrain } from '../training/pretrain.ts'
-import { rewardModel, SCORE_HEAD } from '../training/reward-model.ts'
+import { rewardModel } from '../training/reward-model.ts'
 import { sft } from '../training/sft.ts'
 import { createBatcher } from './batcher.ts'
+import { build } from './build.ts'
 import type {
   Engine,
   GenerateRequest,
@@ -112,6 +114,7 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
         numTensors,
         numBytes,
         loadedModels: residents.count(),
+        build,
       })
     },
     peak: () => Promise.resolve(measurePeak()),

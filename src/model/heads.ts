@@ -15,6 +15,9 @@ import {
 import { weight } from './llama.ts'
 import type { Gradients, Llama, Trainable } from './llama.ts'
 
+/** Name of the vector that turns a hidden state into a score. */
+export const SCORE_HEAD = 'score.weight'
+
 /** Name of the matrix that turns hidden states into logits. */
 export const unembedding = (model: Llama): string =>
   model.config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight'

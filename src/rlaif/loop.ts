@@ -49,17 +49,18 @@ export async function alignByAiFeedback(
     const both = (start: ModelFiles, twin: boolean): Promise<RewardModels> =>
       teachBoth(world, twin ? 'twins' : 'reward models', async (axis, within) => {
         const own = labelled.map((each) => each[axis])
-        const data = { ...trainingPairs(own, axis, iteration, options), references }
+        const taught = trainingPairs(own, axis, iteration, options, references)
+        const data = { ...taught, references }
         return trainReward(within, folder, iteration, start, { axis, twin }, data, options)
       })
     models = await both(sft, false)
     const { calibration } = models.helpfulness
     // a score of one iteration means what it means in another
     if (calibration.kind === 'win_rate') references = calibration.references ?? references
-    const taught = models
+    const [taught, { policy }] = [models, so]
     const approval = await world.parts.note(
       `${iteration}/approve`,
-      async () => (await world.approve?.(iteration, taught, pairs)) ?? { checks: [] },
+      async () => (await world.approve?.(iteration, taught, pairs, policy)) ?? { checks: [] },
     )
     // twins learn the same from another base: where they part from the two, the guard shows it
     const { twinBase = null } = input

@@ -1,6 +1,7 @@
 import { LibraError } from '../errors.ts'
 import { permutation } from '../random.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
+import type { RlaifOptions } from '../schemas/rlaif.ts'
 
 const SOMEBODY = 'unnamed'
 const sourceOf = ({ source }: PreferenceRow): string => source ?? SOMEBODY
@@ -19,6 +20,21 @@ export type DataFigures = {
   without_strength: number
   /** pairs without an absolute label: the auxiliary loss leaves them out */
   without_safety_labels: number
+}
+/** The same in a loop, of the pairs that are none of its own making. */
+export type LoopData = DataFigures & {
+  /** pairs of its own making beside them */
+  counterfactuals: number
+  /** new pairs that train nothing, because they are of the conversations of the reference answers */
+  of_references: number
+}
+
+type Shares = Readonly<Record<string, number>>
+/** What a loop's option names for an axis; a share of 0 names nothing. */
+export function sharesOf(mix: RlaifOptions['mix'], axis: Axis): Shares | undefined {
+  const shares = mix?.[axis]
+  if (shares == null) return undefined
+  return Object.fromEntries(Object.entries(shares).filter(([, share]) => share > 0))
 }
 
 /** As many rows as there can be with the wanted shares (which sum to 1), drawn from a seed. */
@@ -43,29 +59,40 @@ export function mixable(pairs: readonly PreferenceRow[], axis: Axis): Preference
   return pairs.filter((pair) => pair.axis === axis || !own.has(sourceOf(pair)))
 }
 
+/** Throws `empty_data` naming the source that is named at `field` and that no pair has. */
+export function requireSources(
+  named: readonly string[],
+  known: ReadonlySet<string>,
+  field: string,
+): void {
+  const missing = named.find((source) => !known.has(source))
+  if (missing === undefined) return
+  throw new LibraError(
+    'empty_data',
+    `${field}: no pair of source ${JSON.stringify(missing)}; there are ${[...known].join(', ')}`,
+    { details: { field } },
+  )
+}
+
 /**
  * As many pairs as there can be with the wanted shares by source, drawn from a seed; pairs of the other axis take part
  * where their source is named and has none of the axis. Without a mix: all pairs of the axis. Throws `empty_data` naming
- * a source without pairs.
+ * a source without pairs; `field` is where the mix stands.
  */
 export function mixPairs(
   pairs: readonly PreferenceRow[],
   axis: Axis,
-  mix: Readonly<Record<string, number>> | undefined,
+  mix: Shares | undefined,
   seed: number,
+  field = 'mix',
 ): { rows: PreferenceRow[]; left_out: number } {
   const own = pairs.filter((pair) => pair.axis === axis)
   if (mix === undefined) return { rows: own, left_out: 0 }
   const usable = mixable(pairs, axis)
+  requireSources(Object.keys(mix), new Set(pairs.map(sourceOf)), field)
   const total = Object.values(mix).reduce((a, b) => a + b, 0)
   const sources = Object.entries(mix).map(([source, share]) => {
     const rows = usable.filter((pair) => sourceOf(pair) === source)
-    if (rows.length === 0)
-      throw new LibraError(
-        'empty_data',
-        `mix: no pair of source ${JSON.stringify(source)}; there are ${[...new Set(pairs.map(sourceOf))].join(', ')}`,
-        { details: { field: 'mix' } },
-      )
     return { rows, share: share / total }
   })
   const rows = drawShares(sources, seed).flat()
@@ -77,7 +104,7 @@ export function mixPairs(
 export function ownPairs(
   pairs: readonly PreferenceRow[],
   axis: Axis,
-  mix: Readonly<Record<string, number>> | undefined,
+  mix: Shares | undefined,
 ): PreferenceRow[] {
   const own = pairs.filter((pair) => pair.axis === axis)
   const named = own.filter((pair) => mix !== undefined && Object.hasOwn(mix, sourceOf(pair)))

@@ -20,8 +20,10 @@ import { readRows } from '../text/rows.ts'
 import { counterfactualPairs } from './counterfactuals.ts'
 import { answerTwice, figureMetrics, judgePairs } from './label.ts'
 import type { AnsweredTwice, LabelFigures } from './label.ts'
+import { dataFigures, mixPairs, ownPairs, sharesOf } from './mix.ts'
+import type { LoopData } from './mix.ts'
 import { trainPart } from './parts.ts'
-import { calibrateReward, splitForCalibration } from './reward.ts'
+import { awayFrom, calibrateReward, splitForCalibration } from './reward.ts'
 import { writeRows } from './rows.ts'
 import type { LoopInput, LoopWorld, RewardModel, RewardModels } from './world.ts'
 
@@ -143,34 +145,62 @@ function askPeople(
 /** What a label is about, whichever answer it prefers. */
 const nameOf = (row: PreferenceRow): string => `${row.axis} ${comparedIn(row)}`
 
-/** What one reward model learns from, and what calibrates it. */
-export type TeachingData = { training: PreferenceRow[]; held: PreferenceRow[] }
+/** What one reward model learns from, in figures too, and what calibrates it. */
+export type TeachingData = {
+  training: PreferenceRow[]
+  held: PreferenceRow[]
+  figures?: LoopData
+}
 
 /**
  * The pairs of an axis, oldest iteration first, as data of its newest reward model: the new ones, cut for calibration;
- * `replay` times as many of what earlier iterations trained on, drawn from the seed; and counterfactual pairs. What
- * calibrated an earlier model trains none, nor does any pair of a conversation that calibrates this one.
+ * `replay` times as many of what earlier iterations trained on, drawn from the seed; of both as many as there can be in
+ * the shares of `mix`; and counterfactual pairs. What calibrated an earlier model trains none, nor does any pair of a
+ * conversation that calibrates this one, nor, on helpfulness, one of the reference answers that it is held against; of
+ * the held pairs those count that the mix names, where it names any. Throws `empty_data` naming a source of the mix
+ * without pairs, `too_little_data` where the reference answers are of all conversations.
  */
 export function trainingPairs(
   labelled: readonly (readonly PreferenceRow[])[],
   axis: Axis,
   iteration: number,
-  { seed, replay, counterfactuals }: RlaifOptions,
-): TeachingData {
-  const { training: fresh, held, shared } = splitForCalibration(labelled.at(-1) ?? [], seed)
+  { seed, replay, counterfactuals, mix }: RlaifOptions,
+  references: readonly (readonly Message[])[] | null = null,
+): Required<TeachingData> {
+  const { training, held, shared } = splitForCalibration(labelled.at(-1) ?? [], seed)
+  // where conversations are too few to be cut nothing can be kept apart
+  const yardstick = axis === 'helpfulness' && !shared ? (references ?? []) : []
+  const fresh = awayFrom(training, yardstick)
+  if (fresh.length === 0 && training.length > 0)
+    throw new LibraError(
+      'too_little_data',
+      `${axis}: every new pair is of a conversation that the reference answers are of: ask about others`,
+    )
   const unseen = new Set(shared ? [] : held.map(conversationKey))
-  const old = labelled
+  const before = labelled
     .slice(0, -1)
     .flatMap((pairs) => splitForCalibration(pairs, seed).training)
     .filter((pair) => !unseen.has(conversationKey(pair)))
+  const old = awayFrom(before, yardstick)
   const drawn = permutation(old.length, seed, 46, iteration).slice(
     0,
     Math.round(replay * fresh.length),
   )
-  const judged = [...fresh, ...Array.from(drawn).flatMap((i) => old[i] ?? [])]
+  const known = [...fresh, ...Array.from(drawn).flatMap((i) => old[i] ?? [])]
+  const shares = sharesOf(mix, axis)
+  const { rows, left_out } = mixPairs(known, axis, shares, seed, `options.mix.${axis}`)
   // on safety nothing idle pays anyway: docs/decisions.md
   const share = axis === 'helpfulness' ? counterfactuals : 0
-  return { training: [...judged, ...counterfactualPairs(judged, share, seed)], held }
+  const idle = counterfactualPairs(rows, share, seed)
+  return {
+    training: [...rows, ...idle],
+    held: ownPairs(held, axis, shares),
+    figures: {
+      ...dataFigures(rows, left_out),
+      counterfactuals: idle.length,
+      of_references: training.length - fresh.length,
+    },
+  }
 }
 
 /**
@@ -220,7 +250,11 @@ export async function trainReward(
         },
       )
       await part.emit({ type: 'metrics', step: 0, metrics: { held_out_accuracy: fitted.accuracy } })
-      return { files: withCheckpoint(start, output, lora), ...fitted }
+      const { figures } = data
+      return {
+        ...{ files: withCheckpoint(start, output, lora), ...fitted },
+        ...(figures === undefined ? {} : { data: figures }),
+      }
     },
   )
 }

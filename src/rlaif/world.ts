@@ -9,6 +9,7 @@ import type { Calibration } from '../schemas/model.ts'
 import type { Decision } from './guard.ts'
 import type { Audit, GuardReport } from './guarded.ts'
 import type { AnsweredTwice, LabelFigures } from './label.ts'
+import type { LoopData } from './mix.ts'
 import type { Parts } from './parts.ts'
 
 export type RewardModel = {
@@ -18,6 +19,8 @@ export type RewardModel = {
   /** of held-out pairs whose label is decided; what was trained before this was measured has none, nor the next */
   decided?: Interval
   warnings?: string[]
+  /** what it was trained on; what was trained before this was kept has none */
+  data?: LoopData
 }
 export type RewardModels = Record<Axis, RewardModel>
 
@@ -39,11 +42,12 @@ export type LoopWorld = {
   people?(iteration: number, texts: readonly AnsweredTwice[]): Promise<PreferenceRow[]>
   /** how the judge's labels stand to people's */
   agreement?(people: readonly PreferenceRow[], judged: readonly PreferenceRow[]): AuditFigure[]
-  /** throws where reward models must not teach a policy; `pairs` are what they learned from */
+  /** throws where reward models must not teach a policy; `pairs` are what they learned from, on answers of `policy` */
   approve?(
     iteration: number,
     rewardModels: RewardModels,
     pairs: Record<Axis, PreferenceRow[]>,
+    policy: ModelFiles,
   ): Promise<Approval>
   /** without one the guard has nothing to go by, and all rounds are done */
   audit?: Audit

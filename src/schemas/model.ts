@@ -107,3 +107,13 @@ export type Placed = Record<
 >
 /** The same of a score: the pass was for `models` models, of which `model` (from 0) gave this one. */
 export type PlacedScore = Placed & { model: number; models: number }
+
+/** What runs a model beside its files, TensorFlow and the device: a score may be another where one of these is. */
+export type Build = {
+  /** SHA-256 of the sources that decide a score */
+  code: string
+  /** of the native binding with the kernels of our own */
+  kernels: string
+  /** model of the processor, whose instructions the kernels are chosen by */
+  processor: string
+}

@@ -1,9 +1,11 @@
 import { z } from 'zod'
 import { PpoOptions } from './policy-options.ts'
-import { RewardModelOptions, SftOptions } from './training-options.ts'
+import { mixOf, RewardModelOptions, SftOptions } from './training-options.ts'
 
 const { shape: reward } = RewardModelOptions
 const { shape: ppo } = PpoOptions
+/** 0 takes a source out that a change would else leave in. */
+const mix = mixOf(z.number().min(0)).nullable().optional()
 const count = (max: number) => z.int().min(1).max(max)
 
 /** The guard against over-optimisation: looks by an audit judge between PPO rounds (docs/guard.md). */
@@ -58,6 +60,12 @@ export const RlaifOptions = z.strictObject({
     .default(0)
     .describe(
       'share of each iteration’s pairs that people label in place of the judge (docs/loops.md): 1 for all, 0.1 for an audit of the judge',
+    ),
+  mix: z
+    .strictObject({ helpfulness: mix, safety: mix })
+    .optional()
+    .describe(
+      'wanted shares by source of the pairs that the reward model of an axis learns from, new and learned again together, e.g. {"helpfulness": {"blind labelling": 0.5, "default": 0.5}}: a judge’s source is the name of its profile, `blind labelling` what people gave at /label; 0: none of it; null or nothing: all pairs as they are (docs/loops.md)',
     ),
   sft: SftOptions.prefault({}),
   reward_model: RewardModelOptions.omit({ axis: true })

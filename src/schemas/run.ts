@@ -4,7 +4,13 @@ import { onRequest, PROMPT_FORMATS } from './evaluation.ts'
 import { AXES, Axis } from './feedback.ts'
 import { asking, Budget, override, OVERRIDES, ways } from './judging.ts'
 import { RlaifOptions } from './rlaif.ts'
-import { DpoOptions, PretrainOptions, RewardModelOptions, SftOptions } from './training-options.ts'
+import {
+  DpoOptions,
+  mixOf,
+  PretrainOptions,
+  RewardModelOptions,
+  SftOptions,
+} from './training-options.ts'
 import { PpoOptions } from './policy-options.ts'
 
 export const RUN_KINDS = [
@@ -51,7 +57,7 @@ export const LabelOptions = z.strictObject({
 export type LabelOptions = z.infer<typeof LabelOptions>
 
 /** What a reward model may fail, or never have met, and teach a policy all the same. */
-const REWARD_OVERRIDES = ['staleness', ...PROBES] as const
+export const REWARD_OVERRIDES = ['staleness', ...PROBES] as const
 const overrides = z
   .array(z.enum([...OVERRIDES, ...REWARD_OVERRIDES]))
   .describe(
@@ -62,7 +68,7 @@ const updateOverride = overrides.default([])
  * With accuracy a of the reward model on the judge's decided verdicts, 2a − 1 is how much more often it is right than
  * wrong: at 0.55 once in ten comparisons, below that PPO climbs noise.
  */
-const FRESHNESS_FLOOR = 0.55
+export const FRESHNESS_FLOOR = 0.55
 const floor = z
   .number()
   .min(0)
@@ -158,7 +164,7 @@ export const LoopChange = z.strictObject({
     .record(z.string(), z.unknown())
     .optional()
     .describe(
-      'those of the loop’s `options` that change, nested alike: iterations, pairs, replay, reward_model, counterfactuals, ppo, guard',
+      'those of the loop’s `options` that change, nested alike: iterations, pairs, replay, mix, reward_model, counterfactuals, ppo, guard',
     ),
   judge: z.string().optional(),
   override: overrides.optional(),
@@ -244,8 +250,7 @@ export const RunRequest = z.discriminatedUnion('kind', [
     kind: z.literal('reward_model'),
     model: ModelRef.default('reference').describe('where it starts: the policy’s own start'),
     training_file: file.optional().describe('preference pairs; default: those stored for the axis'),
-    mix: z
-      .record(z.string().min(1).max(200), z.number().positive().max(1e6))
+    mix: mixOf(z.number().positive())
       .optional()
       .describe(
         'wanted shares of pairs by their source, of the axis where the source has such pairs, otherwise of the other, e.g. {"mine": 0.9, "helpful": 0.1} (Llama 2: safety 90/10, helpfulness half and half); default: all pairs of the axis',

@@ -135,7 +135,7 @@ export const ReplayReply = z.object({
       moved: z
         .array(z.string())
         .describe(
-          'what is otherwise than then, in words: files by name, TensorFlow, device, Libra',
+          'what is otherwise than then, in words: files by name, TensorFlow, device, processor, Libra, its scoring code, its native kernels',
         ),
       same_place: z.boolean().describe('in a pass of the same shape as then'),
     }),

@@ -4,6 +4,12 @@ import { Axis } from './feedback.ts'
 
 export const count = (max: number) => z.int().min(1).max(max)
 
+/** Wanted shares of pairs by their source; they need not sum to 1. */
+export const mixOf = (share: z.ZodNumber) =>
+  z
+    .record(z.string().min(1).max(200), share.max(1e6))
+    .refine((shares) => Object.values(shares).some((each) => each > 0), 'names no source')
+
 /** The optimiser. Defaults: AdamW as Llama 2 (β .9/.95, ε 1e-5, decay 0.1, clip 1.0). */
 export const OptimizerOptions = z.strictObject({
   learning_rate: z.number().positive().max(1),

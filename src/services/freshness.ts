@@ -1,4 +1,5 @@
-import type { ModelFiles } from '../engine/engine.ts'
+import { createHash } from 'node:crypto'
+import type { Engine, ModelFiles } from '../engine/engine.ts'
 import { LibraError } from '../errors.ts'
 import { won } from '../evaluation/baselines.ts'
 import { isDecided } from '../evaluation/pair-labels.ts'
@@ -9,7 +10,7 @@ import { permutation } from '../random.ts'
 import { labelPrompts } from '../rlaif/label.ts'
 import type { Freshness } from '../schemas/checks.ts'
 import { AXES } from '../schemas/feedback.ts'
-import type { Axis, PromptRow } from '../schemas/feedback.ts'
+import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
 import type { PpoOptions } from '../schemas/policy-options.ts'
 import type { CheckRow } from '../store/store.ts'
 import { conversationOf } from '../text/conversation.ts'
@@ -61,15 +62,7 @@ export async function requireFresh(
   const checks: CheckRow[] = []
   for (const axis of AXES) {
     const { name: model, files } = rewards[axis]
-    const decided = pairs[axis].filter(isDecided)
-    const conversations = decided.flatMap(({ prompt, chosen, rejected }) =>
-      [chosen, rejected].map((content) => [...prompt, { role: 'assistant' as const, content }]),
-    )
-    const scores = await serving.score({ model: files, conversations, onTooLong: 'truncate' })
-    const right = decided.map((_, i) =>
-      won((scores[2 * i]?.logit ?? NaN) - (scores[2 * i + 1]?.logit ?? NaN)),
-    )
-    const measured = clusteredShare(right, decided.map(conversationOf), seed)
+    const measured = await accuracyOn(serving, files, pairs[axis], seed)
     const { value: accuracy, ...rest } = measured
     const freshness: Freshness = { policy: version, judge: judge.name, floor, accuracy, ...rest }
     checks.push({
@@ -85,10 +78,75 @@ export async function requireFresh(
   await store.rewardChecks.insert(checks)
   for (const { id, axis, model, objections, result } of checks) {
     const { accuracy: value = NaN, low = NaN, high = NaN, n = 0 } = result.freshness ?? {}
-    if (objections.length > 0) throw stale(axis, model, { value, low, high, n }, floor, id)
+    if (objections.length > 0) throw staleError(axis, model, { value, low, high, n }, floor, id)
   }
   return checks
 }
+
+/** The share of pairs whose label is decided that a reward model sees as the label does, equal answers ½. */
+async function accuracyOn(
+  serving: Engine,
+  model: ModelFiles,
+  pairs: readonly PreferenceRow[],
+  seed: number,
+): Promise<Interval> {
+  const decided = pairs.filter(isDecided)
+  const conversations = decided.flatMap(({ prompt, chosen, rejected }) =>
+    [chosen, rejected].map((content) => [...prompt, { role: 'assistant' as const, content }]),
+  )
+  const scores = await serving.score({ model, conversations, onTooLong: 'truncate' })
+  const right = decided.map((_, i) =>
+    won((scores[2 * i]?.logit ?? NaN) - (scores[2 * i + 1]?.logit ?? NaN)),
+  )
+  return clusteredShare(right, decided.map(conversationOf), seed)
+}
+
+type Judged = {
+  /** whose answers the pairs are */
+  policy: ModelFiles
+  judge: string
+  /** the judge's labels of them that the reward model did not learn from */
+  pairs: readonly PreferenceRow[]
+  floor: number
+  override: readonly string[]
+  seed: number
+  run: string
+}
+
+/**
+ * The same within a loop whose judge has just labelled answers of the policy: nobody is asked again. Stored as a check
+ * of the model; of fewer decided labels than say something it holds against no one, and of none there is no check.
+ * Throws `reward_model_stale` where `override` does not name it.
+ */
+export async function freshInLoop(
+  { serving, store }: Pick<Services, 'serving' | 'store'>,
+  { name: model, files }: Probed,
+  axis: Axis,
+  { policy, judge, pairs, floor, override, seed, run }: Judged,
+): Promise<{ freshness?: Freshness; objections: string[] }> {
+  const measured = await accuracyOn(serving, files, pairs, seed)
+  const { value: accuracy, ...rest } = measured
+  if (rest.n === 0) return { objections: [] }
+  const { version } = await serving.describe(policy)
+  const freshness: Freshness = { policy: version, judge, floor, accuracy, ...rest }
+  const stale = rest.n >= FEWEST_VERDICTS && !isFresh(measured, floor)
+  const objections = stale ? [STALENESS] : []
+  const id = newId('check')
+  await store.rewardChecks.insert([
+    {
+      ...{ id, check: 'freshness', model, axis, run, result: { freshness }, objections },
+      version: (await serving.describe(files)).version,
+      dataHash: createHash('sha256').update(JSON.stringify(pairs)).digest('hex'),
+      createdAt: Date.now(),
+    },
+  ])
+  if (stale && !override.includes(STALENESS)) throw staleError(axis, model, measured, floor, id)
+  return { freshness, objections }
+}
+
+/** What is to be said where few labels are decided. */
+export const fewVerdicts = (axis: Axis, n: number): string =>
+  `${axis}: ${n} held-out labels are decided, and fewer than ${FEWEST_VERDICTS} don’t say whether the reward model knows the policy’s answers: ask for more \`pairs\``
 
 /** The newest such check of each model: a run that goes on was let through by it. */
 export async function lastFreshness(
@@ -113,10 +171,10 @@ export async function lastFreshness(
 export const isFresh = ({ value, low, n }: Interval, floor: number): boolean =>
   n >= FEWEST_VERDICTS && value >= floor && (floor <= COIN || low > COIN)
 
-const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
+export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
 
 /** Why it does not. Names the check where there is one. */
-function stale(axis: Axis, who: string, measured: Interval, floor: number, check?: string) {
+function staleError(axis: Axis, who: string, measured: Interval, floor: number, check?: string) {
   const { value, low, high, n } = measured
   const needed =
     floor <= COIN
@@ -135,5 +193,5 @@ function stale(axis: Axis, who: string, measured: Interval, floor: number, check
 
 /** The same where a reward model was just measured on such pairs. Throws `reward_model_stale`. */
 export function refuseStale(axis: Axis, measured: Interval, floor: number): void {
-  if (!isFresh(measured, floor)) throw stale(axis, `the ${axis} model`, measured, floor)
+  if (!isFresh(measured, floor)) throw staleError(axis, `the ${axis} model`, measured, floor)
 }

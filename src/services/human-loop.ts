@@ -6,8 +6,9 @@ import type { Interval } from '../evaluation/statistics.ts'
 import type { Judge } from '../judging/judge.ts'
 import { createLocalJudge } from '../judging/local-judge.ts'
 import { alignByAiFeedback } from '../rlaif/loop.ts'
+import { requireSources, sharesOf } from '../rlaif/mix.ts'
 import { writeRows } from '../rlaif/rows.ts'
-import type { Approval, RewardModels } from '../rlaif/world.ts'
+import type { Approval } from '../rlaif/world.ts'
 import { LabelledRow } from '../schemas/audit.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow, PromptRow } from '../schemas/feedback.ts'
@@ -28,6 +29,7 @@ import {
   scoreBoth,
   scoreHeldOut,
 } from './cross-validation.ts'
+import { approvalFigures, approvalWarnings, approveHuman, freshFigures } from './human-checks.ts'
 import {
   HUMAN_LOOP,
   pairsOf,
@@ -42,7 +44,6 @@ import { guardWarnings, voteRows } from './guard.ts'
 import { keepEngines } from './engines.ts'
 import { recordedParts } from './loop-parts.ts'
 import { merge } from './merge.ts'
-import { answersOf, probeFigures, probeInLoop } from './probes.ts'
 import { evaluationPrompts } from './loop-evaluation.ts'
 import type { LoopProgress } from './loop-evaluation.ts'
 import type { RunContext } from './runs.ts'
@@ -50,8 +51,13 @@ import { evaluatePolicies } from './policy-evaluation.ts'
 import { plotsOf, writeReport } from './report.ts'
 import type { Services } from './services.ts'
 
+/** The source of the pairs that it labels, beside the tranches of people's. */
+const JUDGE = 'judge on human pairs'
+
 export type HumanLoopResult = {
   judge: Figure[]
+  /** of the reward models, on the judge's labels of the policy's own answers */
+  freshness: Figure[]
   crossValidation: PolicyFigure[]
   policy: Figure[]
   rounds: Record<string, number>[]
@@ -62,7 +68,8 @@ export type HumanLoopResult = {
 /**
  * The loop on human preference pairs: a base (pre-trained here when none is given), a judge that is an adapter
  * trained on the pairs and audited on dev, then SFT on chosen answers, two reward models on human and judge labels,
- * PPO, and the evaluation: policies compared, reward models cross-validated beside counting baselines.
+ * PPO, and the evaluation: policies compared, reward models cross-validated beside counting baselines. Throws what is
+ * wrong with its options before anything is trained, and what its parts throw.
  */
 export async function runHumanLoop(
   services: Services,
@@ -71,7 +78,7 @@ export async function runHumanLoop(
     base: string | null
     overrides: Record<string, unknown>
     sizes?: HumanLoopSizes
-    /** probes that may fail */
+    /** probes that may fail, and `staleness`, which then only warns */
     override?: readonly string[]
   },
   context: RunContext,
@@ -80,6 +87,13 @@ export async function runHumanLoop(
   const { sizes = HUMAN_LOOP, override = [] } = input
   const options = RlaifOptions.parse(merge(sizes.loop, input.overrides))
   checkPolicyOptions(options.ppo, { at: 'ppo.' })
+  for (const axis of AXES) {
+    const sources = new Set([
+      ...pick(data.train, axis).flatMap(({ source }) => source ?? []),
+      JUDGE,
+    ])
+    requireSources(Object.keys(sharesOf(options.mix, axis) ?? {}), sources, `mix.${axis}`)
+  }
   const folder = join(services.dataDir, 'runs', context.id)
   await mkdir(folder, { recursive: true })
   const engines = keepEngines(services)
@@ -90,7 +104,7 @@ export async function runHumanLoop(
     const base = input.base ?? (await pretrainBase(world, data))
     // 2. a judge from human pairs, audited on pairs that it has not seen
     const judgeModel = await trainJudge(world, base, data.train)
-    const judge = createLocalJudge(services.serving, judgeModel, 'judge on human pairs', {
+    const judge = createLocalJudge(services.serving, judgeModel, JUDGE, {
       clip: sizes.judgeClip,
       absolute: false,
     })
@@ -118,9 +132,8 @@ export async function runHumanLoop(
     const aligned = await alignByAiFeedback(
       {
         ...{ serving, folder, progress, signal: context.signal, judge: () => judge },
-        approve: async (_iteration, models) => ({
-          checks: await probed(world, data.dev, models, override),
-        }),
+        approve: (_iteration, models, pairs, policy) =>
+          approveHuman(world, { models, pairs, policy, judge: judge.name, override }, data.dev),
         parts,
       },
       { base, dialogues, prompts, pairs },
@@ -153,14 +166,14 @@ export async function runHumanLoop(
       : []
     const { checks } = aligned.approval
     const warnings = [
-      ...checks.flatMap(failedProbes),
+      ...checks.flatMap(approvalWarnings),
       ...guardWarnings(options, aligned.guard),
       ...compared.warnings,
     ]
     const report = await writeReport(services, context.id, {
       figures: [
         ...audit,
-        ...checks.flatMap(probeFiguresOf),
+        ...checks.flatMap(approvalFigures),
         ...compared.figures,
         ...crossValidation,
       ],
@@ -176,6 +189,7 @@ export async function runHumanLoop(
     return {
       ...{
         judge: audit,
+        freshness: checks.flatMap(freshFigures),
         crossValidation,
         policy: compared.figures,
         rounds: aligned.rounds,
@@ -183,40 +197,15 @@ export async function runHumanLoop(
         checks,
       },
       ...{ report, warnings, labels: aligned.judge },
+      data: {
+        helpfulness: aligned.rewardModels.helpfulness.data,
+        safety: aligned.rewardModels.safety.data,
+      },
     }
   } finally {
     await engines.close()
   }
 }
-
-/** Answers of dev pairs that each probe edits. */
-const PROBED = 200
-
-/** Tries every probe on both reward models, with answers that they have not learned from. */
-async function probed(
-  { services, options, context, progress }: HumanWorld,
-  dev: readonly PreferenceRow[],
-  models: RewardModels,
-  override: readonly string[],
-): Promise<Approval['checks']> {
-  const checks: Approval['checks'] = []
-  for (const axis of AXES) {
-    const answers = answersOf(shuffled(pick(dev, axis), options.seed)).slice(0, PROBED)
-    const name = `${context.id} ${axis}`
-    const model = { name, files: models[axis].files }
-    const how = { seed: options.seed, run: context.id, signal: context.signal }
-    checks.push(await probeInLoop(services, model, axis, answers, { ...how, override, progress }))
-  }
-  return checks
-}
-const probeFiguresOf = ({ axis, probes = [] }: Approval['checks'][number]): Figure[] =>
-  probeFigures(probes).map((each) => ({ ...each, figure: `${axis}, ${each.figure}` }))
-const failedProbes = ({ axis, objections }: Approval['checks'][number]): string[] =>
-  objections.length === 0
-    ? []
-    : [
-        `The ${axis} model fails probes that were overridden by name: ${objections.join(', ')}. Its score can be raised without a better answer. ${axis === 'safety' ? '安全性' : '有用性'}模型未通过已按名豁免的探针：${objections.join('、')}。`,
-      ]
 
 async function auditOn(
   { services, options, context }: HumanWorld,

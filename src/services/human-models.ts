@@ -41,8 +41,11 @@ export const HUMAN_LOOP = {
     },
   },
 }
-/** Probes that reward models of some thousand human pairs are known to fail (docs/results.md), unless others are named. */
-export const HUMAN_OVERRIDE = ['doubled', 'filler', 'language', 'cut_off']
+/**
+ * What goes on unless other names are given: probes that reward models of some thousand human pairs are known to fail,
+ * and what a judge that fails its own audit says of them (docs/results.md).
+ */
+export const HUMAN_OVERRIDE = ['doubled', 'filler', 'language', 'cut_off', 'staleness']
 const size = z.int().min(1)
 /** What `npm run rlaif -- --data … --sizes` takes: each in place of HUMAN_LOOP's. */
 export const HumanLoopSizes = z.strictObject({

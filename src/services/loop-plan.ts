@@ -1,5 +1,7 @@
 import { LibraError } from '../errors.ts'
 import type { Judge } from '../judging/judge.ts'
+import { requireSources, sharesOf } from '../rlaif/mix.ts'
+import { AXES } from '../schemas/feedback.ts'
 import { checkPolicyOptions } from '../schemas/policy-options.ts'
 import { RlaifOptions } from '../schemas/rlaif.ts'
 import { checkRewardOptions } from '../schemas/training-options.ts'
@@ -94,7 +96,7 @@ function mergedPlans(request: Request): Planned[] {
 
 /**
  * The judges that label, by name, and the one that the guard goes by. Throws `judge_not_found`, `judge_misconfigured`,
- * `conflicting_options`.
+ * `conflicting_options`, and `empty_data` where a mix names what none of them labels.
  */
 export async function openJudges(
   services: Services,
@@ -109,7 +111,26 @@ export async function openJudges(
     judges.set(name, judge)
     auditor = await openAuditor(services, request, plans, judge)
   }
+  checkMix(request, judges)
   return { judges, auditor }
+}
+
+/**
+ * Throws `empty_data` where a mix names a source that no pair can have: where no people label, who may name theirs as
+ * they like, all pairs are of the judges, those of earlier iterations too where pairs are learned again.
+ */
+function checkMix(request: Request, judges: ReadonlyMap<string, Judge>): void {
+  const labelled = new Set<string>()
+  let people = false
+  for (const { plan, at } of mergedPlans(request)) {
+    const { mix, people: share, replay } = plan.options
+    if (replay === 0) labelled.clear()
+    labelled.add(judges.get(plan.judge)?.name ?? plan.judge)
+    people = share > 0 || (people && replay > 0)
+    if (people) continue
+    for (const axis of AXES)
+      requireSources(Object.keys(sharesOf(mix, axis) ?? {}), labelled, `${at}.mix.${axis}`)
+  }
 }
 
 /** What a loop was asked for. Throws `not_found`, `wrong_run_kind`. */

@@ -8,7 +8,7 @@ import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { RlaifOptions } from '../schemas/rlaif.ts'
 import type { AuditRow } from '../store/store.ts'
-import { FEWEST_VERDICTS } from './freshness.ts'
+import { FEWEST_VERDICTS, fewVerdicts } from './freshness.ts'
 import { guardPlots, guardWarnings, voteRows } from './guard.ts'
 import type { Evaluated, LoopFigure } from './loop-evaluation.ts'
 import { plotsOf, writeReport } from './report.ts'
@@ -40,10 +40,7 @@ export async function tellLoop(
     const { warnings: own = [], decided } = result.rewardModels[axis]
     return decided === undefined || decided.n >= FEWEST_VERDICTS
       ? own
-      : [
-          ...own,
-          `${axis}: ${decided.n} held-out labels are decided, and fewer than ${FEWEST_VERDICTS} don’t say whether the reward model knows the policy’s answers: ask for more \`pairs\``,
-        ]
+      : [...own, fewVerdicts(axis, decided.n)]
   })
   const warnings = [...guardWarnings(options, result.guard), ...ofModels, ...(last.warnings ?? [])]
   const report = await writeReport(services, context.id, {
@@ -79,6 +76,7 @@ export async function tellLoop(
       ...{ id, axis, figures, objections },
     })),
     accuracy: { helpfulness: helpfulness.accuracy, safety: safety.accuracy },
+    data: { helpfulness: helpfulness.data, safety: safety.data },
   }
 }
 

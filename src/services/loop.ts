@@ -180,7 +180,7 @@ async function worldOf(
     judge: (iteration) => judgeOf(opened, iteration),
     people: askPeople(services, context),
     agreement: agreementInLoop(seed),
-    approve: (...given) => approve(opened, context, ...given),
+    approve: (iteration, models, pairs) => approve(opened, context, iteration, models, pairs),
     async tell(iteration, { reason, ...decision }) {
       const told = await store.events(context.id, 0)
       if (told.some(({ type, data }) => type === 'guard' && data['round'] === decision.round))

@@ -49,7 +49,7 @@ export type Replayed = {
   scorer: string
   /** the version that its files have now */
   scorer_now: string
-  /** what is otherwise than when the score was given: files by name, TensorFlow, device, Libra */
+  /** what is otherwise than when the score was given: files by name, TensorFlow, device, processor, Libra and its code */
   moved: string[]
   /** the same place in a pass of the same size: the same machine and build give the same bits */
   same_place: boolean

@@ -14,7 +14,7 @@ import type { Message } from '../schemas/chat.ts'
 import { ANNOTATOR_KINDS, AXES, PROMPT_CLASSES, STRENGTHS } from '../schemas/feedback.ts'
 import type { JudgeSettings } from '../schemas/judging.ts'
 import { MODEL_KINDS, ROLE_NAMES } from '../schemas/model.ts'
-import type { Calibration, PlacedScore } from '../schemas/model.ts'
+import type { Build, Calibration, PlacedScore } from '../schemas/model.ts'
 import { RUN_KINDS, RUN_STATES } from '../schemas/run.ts'
 
 /** Everything that was ever started, with what it came from. */
@@ -107,6 +107,8 @@ export const scorers = sqliteTable('scorers', {
   device: text('device').notNull(),
   tensorflow: text('tensorflow').notNull(),
   codeVersion: text('code_version').notNull(),
+  /** hashes of the sources that decide a score and of the native kernels, and the processor; null: not noted */
+  build: text('build', { mode: 'json' }).$type<Build>(),
   createdAt: integer('created_at').notNull(),
 })
 

@@ -1,5 +1,6 @@
 import './node-shims.ts'
 import { createRequire } from 'node:module'
+import { join } from 'node:path'
 import type * as TensorFlow from '@tensorflow/tfjs-node-gpu'
 import { LibraError } from '../errors.ts'
 
@@ -45,6 +46,12 @@ function loadTensorFlow(): typeof TensorFlow {
 }
 
 export const tf = loadTensorFlow()
+
+/** The library that setup compiled and links: TensorFlow's binding with the ops of native/. */
+export const bindingFile = join(
+  createRequire(import.meta.url).resolve('@tensorflow/tfjs-node-gpu/package.json'),
+  '../lib/napi-v8/tfjs_binding.node',
+)
 
 /** `tf.tidy` for results of any type: every tensor made inside that is not in the result is disposed. */
 export const scoped = <R>(run: () => R): R => tf.tidy(run as () => never)

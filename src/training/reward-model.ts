@@ -1,7 +1,7 @@
 import { dispose } from '../tensor/backend.ts'
 import { read } from '../tensor/ops.ts'
 import { packRows } from '../model/batch.ts'
-import { accumulate, scalarHead, scalarHeadBackward } from '../model/heads.ts'
+import { accumulate, scalarHead, scalarHeadBackward, SCORE_HEAD } from '../model/heads.ts'
 import { backward, disposeTape, forward, hiddenStates } from '../model/llama.ts'
 import type { Gradients, Llama, Trainable } from '../model/llama.ts'
 import { LibraError } from '../errors.ts'
@@ -16,7 +16,6 @@ import { openTrainee, trainSteps } from './steps.ts'
 import type { Learned } from './steps.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'reward_model' }>
-export const SCORE_HEAD = 'score.weight'
 
 type PairLoss = {
   loss: number

@@ -79,6 +79,43 @@ test('options that the policy’s method cannot use are told before anything is 
   expect(() => iterationPlans({ ...old, changes: [more] })).toThrow(/^options\.ppo\.safety_limit/u)
 })
 
+test('a mix that names what no judge of the loop labels is told before anything is labelled', async () => {
+  const none = (field: string) => ({ status: 422, code: 'empty_data', field })
+  const mix = (helpfulness: Json | null) => ({ mix: { helpfulness } })
+  expect(await loop({ options: mix({ default: 1, nobody: 1 }) })).toMatchObject({
+    ...none('options.mix.helpfulness'),
+    detail: expect.stringMatching(/"nobody"; there are default$/u) as string,
+  })
+  const two = { iterations: 2 }
+  const plan = async (options: Json, change: Json, judge = 'default') => {
+    const changes = [{ iteration: 2, options: change, judge }]
+    const request = LoopRequest.parse({ kind: 'rlaif', options, changes })
+    await openJudges(services, request, iterationPlans(request))
+    return iterationPlans(request).map(({ options: { mix } }) => mix)
+  }
+  const named = mix({ default: 1, strict: 1 })
+  const profile = { kind: 'local', model: 'starter-judge', id: 'strict' }
+  expect((await api.post('/v1/judges').send(profile)).status).toBe(201)
+  // what an earlier judge has labelled is there where it is learned again, and people may name their labels as they like
+  await expect(plan(two, named, 'strict')).resolves.toHaveLength(2)
+  await expect(plan({ ...two, replay: 0 }, named, 'strict')).rejects.toMatchObject({
+    ...{ code: 'empty_data', details: { field: 'changes.0.options.mix.helpfulness' } },
+  })
+  await expect(plan({ ...two, people: 0.1 }, mix({ ann: 1 }))).resolves.toHaveLength(2)
+  await expect(
+    plan({ ...two, people: 0.1 }, { people: 0, ...mix({ ann: 1 }) }),
+  ).resolves.toHaveLength(2)
+  const alone = { people: 0, replay: 0, ...mix({ ann: 1 }) }
+  await expect(plan({ ...two, people: 0.1 }, alone)).rejects.toMatchObject({ code: 'empty_data' })
+  // a change takes a source out, or all of the mix
+  const begun = { ...two, people: 1, ...mix({ ann: 1, default: 1 }) }
+  const { helpfulness } = (await plan(begun, mix({ ann: 0 })))[1] ?? {}
+  expect(helpfulness).toEqual({ ann: 0, default: 1 })
+  expect((await plan(begun, mix(null)))[1]).toEqual({ helpfulness: null })
+  for (const wrong of [{}, { default: 0 }, { default: -1 }])
+    expect(await loop({ options: mix(wrong) })).toMatchObject({ status: 422 })
+})
+
 test('too few prompts of one’s own are refused before anything is trained', async () => {
   const upload = async (count: number): Promise<string> => {
     const rows = Array.from({ length: count }, (_, i) =>

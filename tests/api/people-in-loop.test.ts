@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { LibraError, WAITING } from '../../src/errors.ts'
 import { PROBES } from '../../src/schemas/checks.ts'
+import type { LoopData } from '../../src/rlaif/mix.ts'
 import type { PreferenceRow } from '../../src/schemas/feedback.ts'
 import type { Run } from '../../src/store/store.ts'
 import { service } from '../helpers/service.ts'
@@ -12,7 +13,7 @@ const { api, services } = await service()
 const { store } = services
 
 type Json = Record<string, unknown>
-const start = async (people: number): Promise<string> => {
+const start = async (people: number, more: Json = {}): Promise<string> => {
   const { status, body } = await api.post('/v1/rlaif/loops').send({
     override: ['staleness', ...PROBES],
     options: {
@@ -20,6 +21,7 @@ const start = async (people: number): Promise<string> => {
       sft: { epochs: 1, batch_size: 16 },
       reward_model: { epochs: 1, batch_size: 8 },
       ppo: { rounds: 1, prompts_per_round: 6, mini_batch_size: 6, max_new_tokens: 10 },
+      ...more,
     },
   })
   expect(status, JSON.stringify(body)).toBe(202)
@@ -83,8 +85,8 @@ test('people label all pairs: the loop waits for them, goes on by itself, and le
   expect(run.summary?.['judge']).toMatchObject({ labelled: 0, failed: 0 })
 }, 120_000)
 
-test('people label a drawn share: theirs replace the judge’s there, and how far both agree is told', async () => {
-  const id = await start(0.5)
+test('people label a drawn share: theirs replace the judge’s there, in the wanted mix, and how far both agree is told', async () => {
+  const id = await start(0.5, { mix: { safety: { unknown: 1, default: 1 } } })
   expect((await rested(id)).state).toBe('waiting_for_labels')
   const pairs = Number((await blind('safety'))?.['waiting'])
   expect(pairs).toBeGreaterThan(1)
@@ -105,6 +107,13 @@ test('people label a drawn share: theirs replace the judge’s there, and how fa
     JSON.stringify([row.axis, row.prompt, [row.chosen, row.rejected].sort()]),
   )
   expect(new Set(compared).size).toBe(rows.length)
+  // as many of the judge's pairs as of people's, who named no source; the other axis takes all that there are
+  const { safety, helpfulness } = run.summary?.['data'] as Record<string, LoopData>
+  expect(Object.keys(safety?.by_source ?? {}).sort()).toEqual(['default', 'unknown'])
+  for (const { share } of Object.values(safety?.by_source ?? {})) expect(share).toBe(0.5)
+  expect(safety?.left_out).toBeGreaterThan(0)
+  expect(helpfulness?.left_out).toBe(0)
+  expect(helpfulness?.counterfactuals).toBeGreaterThan(0)
   const agreement = run.summary?.['agreement'] as { figure: string; n: number }[]
   expect(agreement.map(({ figure }) => figure)).toContain('judge beside people, safety: accuracy')
   // a cancelled loop asks nobody

@@ -106,6 +106,32 @@ test('a score by another build or other files names them, and new scores name th
       `TensorFlow: 2.20.0 → ${scorer.tensorflow}`,
     ].toSorted(),
   )
+  // by other code, other kernels or on another processor; a scorer of before these were noted says nothing of them
+  const build = { code: 'c'.repeat(64), kernels: 'k'.repeat(64), processor: 'another' }
+  const { build: now } = scorer
+  const others = {
+    same: scorer,
+    unknown: { ...scorer, build: null },
+    elsewhere: { ...scorer, build },
+    code: { ...scorer, build: now && { ...now, code: build.code } },
+  }
+  for (const [name, other] of Object.entries(others)) {
+    await services.store.scorers.insert([{ ...other, id: name }])
+    const given = { ...row, id: `score_${name}_safety`, modelVersion: name }
+    services.store.scores.append([
+      { ...given, messages: inputs[0]?.messages as typeof row.messages },
+    ])
+  }
+  const moved = async (name: string) => (await replay(`score_${name}`))[0]?.moved
+  expect(await moved('same')).toEqual([])
+  expect(await moved('unknown')).toEqual([])
+  const code = `scoring code: cccccccccccc → ${now?.code.slice(0, 12)}`
+  expect(await moved('code')).toEqual([code])
+  expect(await moved('elsewhere')).toEqual([
+    code,
+    `native kernels: kkkkkkkkkkkk → ${now?.kernels.slice(0, 12)}`,
+    `processor: another → ${now?.processor}`,
+  ])
   // two builds of the same files may be combined
   const again = await services.store.scores.get(`${await score()}_safety`)
   expect(again?.modelVersion).toBe(row.modelVersion)

@@ -102,6 +102,15 @@ test('the loop on a folder of human pairs, small, from a base of its own to cros
     const failed = probes.filter(({ passed }) => !passed).map(({ probe }) => probe)
     expect(objections).toEqual(failed)
   }
+  // and asked about the policy's own answers, of which the judge labelled too few to hold against them
+  const warnings = result['warnings'] as string[]
+  for (const { axis, freshness } of result.checks) {
+    const n = freshness?.n ?? 0
+    expect(n).toBeLessThan(8)
+    expect(warnings.some((text) => text.startsWith(`${axis}: ${n} held-out labels`))).toBe(true)
+    const told = result.freshness.filter(({ figure }) => figure.startsWith(axis))
+    expect(told.map((figure) => figure.n)).toEqual(n === 0 ? [] : [n])
+  }
   // the study: folds and seeds from the base that the loop has left, going on from what is there
   const study = {
     ...{ base: join(folder, 'runs', result.runId, 'base'), seeds: 2, part: 1, parts: 1 },
@@ -175,16 +184,25 @@ test('a folder that is not such a folder, and a row that is no pair, are named',
   await expect(readHumanData(join(folder, 'bad'))).rejects.toThrow(/x\.train\.jsonl, line 1/)
 })
 
-test('options that the policy’s method cannot use are told before a base is trained', async () => {
-  let run = ''
-  const begun = recordRun(store, start, async (context) => {
-    run = context.id
-    const asked = { ...overrides, ppo: { ...overrides.ppo, method: 'rloo' } }
-    const input = { base: null, overrides: asked, sizes }
-    return runHumanLoop(services, await readHumanData(data), input, context, () => {})
-  })
-  await expect(begun).rejects.toMatchObject({
-    ...{ code: 'conflicting_options', details: { field: 'ppo.samples_per_prompt' } },
-  })
-  expect(await store.partsOf(run)).toEqual([])
+test('what the policy’s method cannot use, or a mix cannot find, is told before a base is trained', async () => {
+  for (const [more, code, field] of [
+    [
+      { ppo: { ...overrides.ppo, method: 'rloo' } },
+      ...(['conflicting_options', 'ppo.samples_per_prompt'] as const),
+    ],
+    // b is a tranche of the other axis
+    [
+      { mix: { helpfulness: { a: 1, 'judge on human pairs': 1, b: 1 } } },
+      ...(['empty_data', 'mix.helpfulness'] as const),
+    ],
+  ] as const) {
+    let run = ''
+    const begun = recordRun(store, start, async (context) => {
+      run = context.id
+      const input = { base: null, overrides: { ...overrides, ...more }, sizes }
+      return runHumanLoop(services, await readHumanData(data), input, context, () => {})
+    })
+    await expect(begun).rejects.toMatchObject({ code, details: { field } })
+    expect(await store.partsOf(run)).toEqual([])
+  }
 }, 60_000)

@@ -1,0 +1,1 @@
+ALTER TABLE `scorers` ADD `build` text;
