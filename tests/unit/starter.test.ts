@@ -119,20 +119,16 @@ test('a broken question keeps its entity, loses words of its template, and has n
     return other?.template === template && other.truth.value === truth.value
   })
   expect(same).not.toContain(false)
-  const templates = (list: readonly StarterPrompt[]): number => {
-    const known = new Set(prompts('train').map(({ text }) => text))
-    return list.filter(({ text }) => known.has(text)).length / list.length
-  }
-  expect(templates(plain)).toBeGreaterThan(0.15)
-  expect(templates(broken)).toBeLessThan(0.1)
-  const first = (split: 'guard' | 'test') =>
-    [...new Set(prompts(split).map(({ text }) => /^.*?[，：:,!]/u.exec(text)?.[0] ?? ''))].filter(
-      (lead) => lead !== '',
-    )
-  for (const split of ['guard', 'test'] as const)
-    expect(
-      broken.filter(({ text }) => first(split).some((lead) => text.startsWith(lead))).length,
-    ).toBeLessThan(6) // everyday words happen to be one
+  const known = new Set(prompts('train').map(({ text }) => text))
+  const kept = (list: readonly StarterPrompt[]): number =>
+    list.filter(({ text }) => known.has(text)).length / list.length
+  expect(kept(plain)).toBeGreaterThan(0.15)
+  expect(kept(broken)).toBeLessThan(0.1)
+  const leads = (['guard', 'test'] as const).flatMap((split) => [
+    ...new Set(prompts(split).flatMap(({ text }) => /^.*?[，：:,!]/u.exec(text)?.[0] ?? [])),
+  ])
+  const led = broken.filter(({ text }) => leads.some((lead) => text.startsWith(lead)))
+  expect(led.length).toBeLessThan(6) // everyday words happen to be one
 })
 
 test('the reward models’ pairs: half are of train prompts, some differ in one thing, with labels by gold and taste', () => {
