@@ -90,8 +90,8 @@ export type Store = RunRows &
     pageChecks(request: PageRequest, model: string): Promise<Page<CheckRow>>
     /** the checks of this version on this axis, newest first */
     checksOf(of: Pick<CheckRow, 'check' | 'version' | 'axis'>): Promise<CheckRow[]>
-    /** what judges have answered before, by key */
-    judgeAnswers(keys: readonly string[]): Promise<Map<string, unknown>>
+    /** what judges have answered before, or from a time on (ms), by key */
+    judgeAnswers(keys: readonly string[], since?: number): Promise<Map<string, unknown>>
     /** in place of what was answered before under the same keys */
     keepJudgeAnswers(rows: readonly { key: string; answer: unknown }[]): Promise<void>
     /** takes a key for a request, or says what it was taken for before */
@@ -232,10 +232,11 @@ export async function openStore(folder: string): Promise<Store> {
         .where(and(...is, eq(rewardChecks.check, check)))
         .orderBy(desc(rewardChecks.createdAt), desc(rewardChecks.id))
     },
-    async judgeAnswers(keys) {
+    async judgeAnswers(keys, since = 0) {
       const found = new Map<string, unknown>()
       for (let i = 0; i < keys.length; i += 500) {
-        const part = inArray(judgeAnswers.key, keys.slice(i, i + 500))
+        const asked = inArray(judgeAnswers.key, keys.slice(i, i + 500))
+        const part = and(asked, gte(judgeAnswers.createdAt, since))
         const rows = await db.select().from(judgeAnswers).where(part)
         for (const { key, answer } of rows) found.set(key, answer)
       }
