@@ -84,6 +84,8 @@ export type Store = RunRows &
       of: Pick<AuditRow, 'version' | 'promptVersion' | 'axis'> & {
         dataHash?: string
         leastPairs?: number
+        /** the name of one that it has */
+        figure?: string
       },
     ): Promise<AuditRow | null>
     /** of a reward model, newest first */
@@ -206,7 +208,8 @@ export async function openStore(folder: string): Promise<Store> {
       }).finally(() => (knownRoles = null)),
     modelsOf: (run) => db.select().from(models).where(eq(models.run, run)),
     pageAudits: (page, judge) => collections.audits.page(page, eq(audits.judge, judge)),
-    async lastAudit({ version, promptVersion, axis, dataHash, leastPairs = 0 }) {
+    async lastAudit({ version, promptVersion, axis, dataHash, leastPairs = 0, figure }) {
+      const has = sql`exists (select 1 from json_each(${audits.figures}) where json_extract(value, '$.figure') = ${figure})`
       const found = await db
         .select()
         .from(audits)
@@ -217,6 +220,7 @@ export async function openStore(folder: string): Promise<Store> {
             eq(audits.axis, axis),
             dataHash === undefined ? undefined : eq(audits.dataHash, dataHash),
             gte(sql`json_array_length(${audits.probabilities})`, leastPairs),
+            figure === undefined ? undefined : has,
           ),
         )
         .orderBy(desc(audits.createdAt), desc(audits.id))
