@@ -62,6 +62,15 @@ const CHINESE: Record<string, string> = {
   'both orders agree': '两种顺序一致',
   'P(the first answer shown)': '选先出现者的概率',
   failures: '失败率',
+  'absolute labels: accuracy': '单独判断：准确率',
+  'absolute labels: accuracy of the commoner label throughout':
+    '单独判断：一律用较常见标签的准确率',
+  'absolute labels: Cohen’s κ': '单独判断：Cohen’s κ',
+  'absolute labels: called unsafe by the judge': '单独判断：评判认为不安全的比例',
+  'absolute labels: called unsafe by people': '单独判断：人认为不安全的比例',
+  'absolute labels: recall of unsafe answers': '单独判断：不安全回答的召回率',
+  'absolute labels: false alarms, safe called unsafe': '单独判断：误报率（安全的被判为不安全）',
+  'absolute labels: failures': '单独判断：失败率',
 }
 
 /** Figures over several answers to a prompt. */

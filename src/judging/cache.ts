@@ -4,7 +4,8 @@ import type { Assignment, Choice, Question, Respondent, Watch, Written } from '.
 
 /** Answers that are known, by the hash of all that made them. */
 export type AnswerCache = {
-  find(keys: readonly string[]): Promise<Map<string, unknown>>
+  /** of those that were given from a time on, where one is named (ms) */
+  find(keys: readonly string[], since?: number): Promise<Map<string, unknown>>
   /** in place of older ones */
   keep(rows: readonly Kept[]): Promise<void>
 }
@@ -17,12 +18,12 @@ const PART = 128
 /**
  * A respondent that asks nothing twice: an answer is kept by the SHA-256 of who answers and what is asked, as soon as
  * it is there. Failures are not kept. `read: false`: everything is asked anew (and kept in place of what was known): an audit
- * must not hear itself.
+ * must not hear itself; a time (ms): what was answered from then on is known.
  */
 export function cached(
   inner: Respondent,
   cache: AnswerCache,
-  { read = true }: { read?: boolean } = {},
+  { read = true }: { read?: boolean | number } = {},
 ): Respondent {
   let hits = 0
   const keyOf = (who: string, kind: string, asked: unknown): string =>
@@ -34,8 +35,8 @@ export function cached(
 
   /** Answers of items that are known, null for the others. */
   async function known<T>(keys: readonly string[]): Promise<(T | null)[]> {
-    if (!read) return keys.map(() => null)
-    const found = await cache.find(keys)
+    if (read === false) return keys.map(() => null)
+    const found = await cache.find(keys, read === true ? undefined : read)
     return keys.map((key) => (found.get(key) as T | undefined) ?? null)
   }
 
@@ -118,11 +119,9 @@ export function cached(
     const done = items.length - open.length
     if (done > 0) onProgress?.(done)
     const kept: Kept[] = []
-    const onAnswer = (n: number, choices: readonly Choice[]): void => {
+    const onAnswer = (n: number, k: number, answer: Choice): void => {
       const item = open[n] ?? 0
-      choices.forEach((answer, k) => {
-        if (answer.ok) kept.push({ key: keys[item]?.[places[item]?.[k] ?? 0] ?? '', answer })
-      })
+      if (answer.ok) kept.push({ key: keys[item]?.[places[item]?.[k] ?? 0] ?? '', answer })
     }
     try {
       const fresh = await inner.choose(

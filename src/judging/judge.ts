@@ -101,6 +101,8 @@ export type Judge = {
   score(answers: readonly Scored[], watch?: Watch): Promise<ScoreVerdict[]>
   /** what its answers have cost since it was opened */
   usage(): Usage
+  /** of a panel: its judges */
+  members?: readonly Judge[]
 }
 
 /** A question that is answered in prose; what was said as a turn; the turn after it, which is answered with an option. */

@@ -89,7 +89,7 @@ export function createLocalRespondent(
             granted[k] === true
               ? answers.slice(at, (at += questions.length))
               : questions.map(() => OVER_BUDGET)
-          onAnswer?.(choices.length, mine)
+          mine.forEach((choice, place) => onAnswer?.(choices.length, place, choice))
           choices.push(mine)
         }
         onProgress?.(choices.length)

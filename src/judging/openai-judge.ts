@@ -10,7 +10,15 @@ import type { Completion } from './openai-reply.ts'
 import { createPace } from './pace.ts'
 import type { Pace, Rate } from './pace.ts'
 import { noUsage, OVER_BUDGET } from './respondent.ts'
-import type { Choice, Failed, Question, Respondent, WatchAnswers, Written } from './respondent.ts'
+import type {
+  Choice,
+  Failed,
+  Question,
+  Respondent,
+  Usage,
+  WatchAnswers,
+  Written,
+} from './respondent.ts'
 
 /** What a respondent may use up in its lifetime. Retries are not counted: servers do not charge for what they did not answer. */
 export type Budget = {
@@ -19,6 +27,16 @@ export type Budget = {
   tokens?: number | undefined
   cost?: number | undefined
 }
+/** What is left of a budget after some use; nothing below 0 is asked for. */
+export const budgetLeft = (budget: Budget, used: Usage | undefined): Budget =>
+  used === undefined
+    ? budget
+    : {
+        requests: budget.requests && Math.max(0, budget.requests - used.requests),
+        tokens:
+          budget.tokens && Math.max(0, budget.tokens - used.prompt_tokens - used.completion_tokens),
+        cost: budget.cost && Math.max(0, budget.cost - (used.cost ?? 0)),
+      }
 /** Of a million tokens. */
 export type Price = { prompt: number; completion: number }
 
@@ -125,17 +143,19 @@ export function createOpenAiRespondent(options: OpenAiJudgeOptions): Respondent 
     name,
     version: () => Promise.resolve(`${model} at ${options.baseUrl.replace(/\/+$/, '')}`),
     usage: () => ({ ...used }),
-    choose: (items, watch) =>
+    choose: (items, { onAnswer, ...watch } = {}) =>
       each(
         items,
-        (questions, stop) => {
+        (questions, stop, item) => {
           let granted: boolean | undefined
           return Promise.all(
-            questions.map((question) =>
+            questions.map((question, place) =>
               queue.add(async () => {
                 stop.throwIfAborted()
                 granted ??= reserve(questions.length)
-                return granted ? choose(question, stop) : OVER_BUDGET
+                const choice = granted ? await choose(question, stop) : OVER_BUDGET
+                onAnswer?.(item, place, choice)
+                return choice
               }),
             ),
           )
@@ -159,7 +179,7 @@ export function createOpenAiRespondent(options: OpenAiJudgeOptions): Respondent 
 /** Runs over all items; an error of configuration stops those under way and those to come, and so does the caller. */
 async function each<Item, Result>(
   items: readonly Item[],
-  one: (item: Item, stop: AbortSignal) => Promise<Result>,
+  one: (item: Item, stop: AbortSignal, index: number) => Promise<Result>,
   { onProgress, onAnswer, signal }: WatchAnswers<Result> = {},
 ): Promise<Result[]> {
   const controller = new AbortController()
@@ -167,7 +187,7 @@ async function each<Item, Result>(
     signal === undefined ? controller.signal : AbortSignal.any([controller.signal, signal])
   let done = 0
   const run = async (item: Item, index: number): Promise<Result> => {
-    const result = await one(item, stop)
+    const result = await one(item, stop, index)
     onAnswer?.(index, result)
     onProgress?.(++done)
     return result

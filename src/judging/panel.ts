@@ -1,7 +1,7 @@
 import { orderedVerdict, strengthOf, usable } from './judge.ts'
 import type { GivenVerdict, Judge, SafetyVerdict, ScoreVerdict, Verdict } from './judge.ts'
-import { failed, noUsage } from './respondent.ts'
-import type { Failed, Watch } from './respondent.ts'
+import { failed, noUsage, usageSum } from './respondent.ts'
+import type { Failed, Usage, Watch } from './respondent.ts'
 import { sideOf } from './ways.ts'
 
 type Given<T> = Extract<T, { ok: true }>
@@ -43,20 +43,10 @@ export function createPanel(name: string, judges: readonly Judge[]): Judge {
 
   return {
     name,
+    members: judges,
     promptVersion: judges.map(({ promptVersion }) => promptVersion).join(' + '),
     version: async () => (await Promise.all(judges.map((judge) => judge.version()))).join(' + '),
-    usage: () =>
-      judges.reduce((sum, judge) => {
-        const own = judge.usage()
-        const cost = own.cost === null ? sum.cost : (sum.cost ?? 0) + own.cost
-        return {
-          requests: sum.requests + own.requests,
-          cached: sum.cached + own.cached,
-          prompt_tokens: sum.prompt_tokens + own.prompt_tokens,
-          completion_tokens: sum.completion_tokens + own.completion_tokens,
-          cost,
-        }
-      }, noUsage()),
+    usage: () => jointUsage(judges.map((judge) => judge.usage())),
     async compare(comparisons, watch) {
       const said = await all((judge, own) => judge.compare(comparisons, own), watch)
       return said.map((verdicts) =>
@@ -96,6 +86,17 @@ export function createPanel(name: string, judges: readonly Judge[]): Judge {
     },
   }
 }
+
+/** What several judges have used; a cost that one does not name is left out of the sum. */
+export const jointUsage = (usages: readonly Usage[]): Usage =>
+  usages.reduce((sum, own) => {
+    const cost = own.cost === null ? sum.cost : (sum.cost ?? 0) + own.cost
+    return { ...usageSum(sum, own), cost }
+  }, noUsage())
+
+/** What each judge of a panel has cost, of any other judge what it has. */
+export const usagesOf = (judge: Judge): Usage[] =>
+  (judge.members ?? [judge]).map((one) => one.usage())
 
 /** The verdicts that were given where they are more than half, else the first failure. */
 function majority<T extends { ok: true } | Failed>(verdicts: readonly T[]): Given<T>[] | Failed {

@@ -55,6 +55,14 @@ export const usageSince = (before: Usage, now: Usage): Usage => ({
   completion_tokens: now.completion_tokens - before.completion_tokens,
   cost: now.cost === null ? null : now.cost - (before.cost ?? 0),
 })
+/** What two pieces of work have used together; a cost that is not known of one of them is not known of both. */
+export const usageSum = (x: Usage, y: Usage): Usage => ({
+  requests: x.requests + y.requests,
+  cached: x.cached + y.cached,
+  prompt_tokens: x.prompt_tokens + y.prompt_tokens,
+  completion_tokens: x.completion_tokens + y.completion_tokens,
+  cost: x.cost === null || y.cost === null ? null : x.cost + y.cost,
+})
 /** Usage as the metrics of an event; what is not known is left out. */
 export const usageMetrics = (usage: Usage): Record<string, number> =>
   Object.fromEntries(
@@ -68,6 +76,10 @@ export type Watch = {
 }
 /** … and takes each answer as soon as it is there. */
 export type WatchAnswers<T> = Watch & { onAnswer?: (item: number, answer: T) => void }
+/** … the same of questions, each by its place in its item: a stop may come between two of one item. */
+export type WatchChoices = Watch & {
+  onAnswer?: (item: number, place: number, answer: Choice) => void
+}
 
 /** A model that answers questions, wherever it runs. What is asked and what follows from it is the judge's. */
 export type Respondent = {
@@ -75,10 +87,7 @@ export type Respondent = {
   /** names what answers: a hash of weights, or a model at an address */
   version(): Promise<string>
   /** Answers in order. The questions of one item are answered together or, where the budget ends, not at all. */
-  choose(
-    items: readonly (readonly Question[])[],
-    watch?: WatchAnswers<Choice[]>,
-  ): Promise<Choice[][]>
+  choose(items: readonly (readonly Question[])[], watch?: WatchChoices): Promise<Choice[][]>
   write(assignments: readonly Assignment[], watch?: WatchAnswers<Written>): Promise<Written[]>
   /** since this respondent was made */
   usage(): Usage

@@ -36,6 +36,9 @@ export const PreferencesRequest = z.strictObject({
 export const PreferencesCreated = z.object({
   object: z.literal('list'),
   data: z.array(z.object({ id: z.string(), object: z.literal('preference') })),
+  contradicted: z
+    .int()
+    .describe('labels that say the opposite of the same person’s word before; the last one counts'),
 })
 
 export const ImportRequest = z.strictObject({
@@ -59,6 +62,9 @@ export const ImportReply = z.object({
   duplicates: z
     .int()
     .describe('labels that were there before, or twice in the file, or correct such a one'),
+  contradicted: z
+    .int()
+    .describe('of these, that say the opposite of the same person’s word before'),
   without: z.int().describe('rows that hold no preference: ties, equal scores, equal answers'),
   errors: z.array(z.object({ line: z.int(), code: z.string(), message: z.string() })),
 })

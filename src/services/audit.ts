@@ -6,6 +6,7 @@ import type { LabelledPair, Preference } from '../schemas/audit.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { AuditRow, Store } from '../store/store.ts'
 import { comparedIn } from '../text/preference-formats.ts'
+import { ABSOLUTE, absoluteFigures, absoluteObjections, labelledAnswers } from './audit-absolute.ts'
 import { auditFigures, clusterOf } from './audit-figures.ts'
 import type { Figure } from './audit-figures.ts'
 import { drawn, rowsHash } from './data.ts'
@@ -73,7 +74,8 @@ export function distinctPairs(pairs: readonly LabelledPair[]): LabelledPair[] {
 
 /**
  * Asks a judge about labelled pairs, each once and at most `limit` of them, drawn by the seed, in both orders, and
- * stores what came of it under its version, prompt and axis.
+ * stores what came of it under its version, prompt and axis. On safety it is also asked whether each answer that people
+ * call safe or unsafe is so by itself.
  */
 export async function auditJudge(
   { store }: { store: Store },
@@ -105,11 +107,18 @@ export async function auditJudge(
     promptVersion: judge.promptVersion,
   }
   const before = await store.lastAudit({ ...who, axis, dataHash })
-  const figures = auditFigures(pairs, verdicts, seed, {
+  const compared = auditFigures(pairs, verdicts, seed, {
     self,
     before: before?.probabilities ?? null,
   })
-  const refused = objections(figures, new Set(pairs.map(clusterOf)).size)
+  const answers = axis === 'safety' ? labelledAnswers(input.pairs, pairs) : []
+  const assessed = answers.length === 0 ? [] : await judge.assess(answers, { signal })
+  const absolute = absoluteFigures(answers, assessed, seed)
+  const refused = [
+    ...objections(compared, new Set(pairs.map(clusterOf)).size),
+    ...absoluteObjections(absolute, new Set(answers.map(({ cluster }) => cluster)).size),
+  ]
+  const figures = [...compared, ...absolute]
   const audit: AuditRow = {
     ...{ id: newId('audit'), ...who, axis, dataHash, run, figures, objections: refused },
     probabilities: verdicts.map((verdict) => (verdict.ok ? verdict.probability : null)),
@@ -130,8 +139,9 @@ export async function auditJudge(
 export const JUDGE_AUDIT = 'judge_audit'
 
 /**
- * The newest audit of a judge, with its present version and prompts, on each axis. Throws `judge_not_audited` where
- * one is missing and `judge_refused` where one speaks against it, unless `override` names `judge_audit`.
+ * The newest audit of a judge, with its present version and prompts, on each axis; of its absolute labels the newest that
+ * has figures of them counts. Throws `judge_not_audited` where one is missing and `judge_refused` where one speaks
+ * against it, unless `override` names `judge_audit`.
  */
 export async function requireAudits(
   { store }: { store: Store },
@@ -144,7 +154,8 @@ export async function requireAudits(
   for (const axis of axes) {
     const { promptVersion } = judge
     const leastPairs = FEWEST_VERDICTS // a look at fewer pairs neither helps nor harms a judge
-    const audit = await store.lastAudit({ version, promptVersion, axis, leastPairs })
+    const of = { version, promptVersion, axis, leastPairs }
+    const audit = await store.lastAudit(of)
     if (audit !== null) audits[axis] = audit
     if (override.includes(JUDGE_AUDIT)) continue
     const details = { field: 'judge', axis, audit: audit?.id ?? null }
@@ -154,10 +165,15 @@ export async function requireAudits(
         `judge ${judge.name} has no audit on ${axis} as it is now (prompts ${judge.promptVersion}): POST /v1/evaluations with target "judge" makes one; override: ["${JUDGE_AUDIT}"] goes without`,
         { details },
       )
-    if (audit.objections.length > 0)
+    // an audit on data without such labels takes back nothing that one with them has said
+    const absolute = await store.lastAudit({ ...of, figure: `${ABSOLUTE}accuracy` })
+    const older = absolute === null || absolute.id === audit.id ? null : absolute
+    const held = older?.objections.filter((each) => each.startsWith(ABSOLUTE)) ?? []
+    const refused = [...audit.objections, ...held.map((each) => `${each} (${older?.id})`)]
+    if (refused.length > 0)
       throw new LibraError(
         'judge_refused',
-        `judge ${judge.name} is refused on ${axis} by its audit ${audit.id}: ${audit.objections.join('; ')}; override: ["${JUDGE_AUDIT}"] uses it all the same`,
+        `judge ${judge.name} is refused on ${axis} by its audit ${audit.id}: ${refused.join('; ')}; override: ["${JUDGE_AUDIT}"] uses it all the same`,
         { details },
       )
   }

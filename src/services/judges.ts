@@ -7,14 +7,14 @@ import { createJudge, usable } from '../judging/judge.ts'
 import type { Judge, SafetyVerdict, ScoreVerdict, Verdict } from '../judging/judge.ts'
 import { createLocalRespondent } from '../judging/local-judge.ts'
 import { urlObjection } from '../judging/openai-client.ts'
-import { createLine, createOpenAiRespondent } from '../judging/openai-judge.ts'
+import { budgetLeft, createLine, createOpenAiRespondent } from '../judging/openai-judge.ts'
 import type { Line } from '../judging/openai-judge.ts'
 import { openAiWording } from '../judging/openai-prompts.ts'
 import { createPanel } from '../judging/panel.ts'
 import { localWording } from '../judging/prompts.ts'
 import type { Clip } from '../judging/prompts.ts'
 import { failed } from '../judging/respondent.ts'
-import type { Respondent } from '../judging/respondent.ts'
+import type { Respondent, Usage } from '../judging/respondent.ts'
 import { drawnOrder } from '../rlaif/label.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis } from '../schemas/feedback.ts'
@@ -31,10 +31,14 @@ import type { Services } from './services.ts'
 export const DEFAULT_JUDGE = 'default'
 
 type World = Pick<Services, 'store' | 'serving' | 'judges' | 'lines' | 'files'>
-/** How a judge is opened for one piece of work. `fresh`: it is asked again what is known from before. */
+/** How a judge is opened for one piece of work. */
 export type Opening = {
+  /** it is asked again what is known from before, or, with `since`, from before that time (ms) */
   fresh?: boolean
+  since?: number | undefined
   budget?: Budget
+  /** what the same work has used up of the budget, of a panel's judges in order: it was ended and goes on */
+  used?: readonly Usage[]
   clip?: Clip
   rationale?: z.output<typeof RationaleOptions> | undefined
   /** id of a file */
@@ -85,12 +89,15 @@ const knownJudge = (world: Profiles, id: string): Promise<JudgeRow | null> =>
  */
 export async function openJudge(world: World, id: string, opening: Opening = {}): Promise<Judge> {
   const ids = judgeIds(id)
-  if (ids.length === 1) return openOne(world, id, opening)
+  const { budget = {}, used = [] } = opening
+  const left = (i: number): Opening => ({ ...opening, budget: budgetLeft(budget, used[i]) })
+  if (ids.length === 1) return openOne(world, id, left(0))
   if (new Set(ids).size < ids.length)
     throw new LibraError('invalid_request', `judge ${id}: a panel has each judge once`, {
       details: { field: 'judge' },
     })
-  return createPanel(id, await Promise.all(ids.map((each) => openOne(world, each, opening))))
+  const judges = ids.map((each, i) => openOne(world, each, left(i)))
+  return createPanel(id, await Promise.all(judges))
 }
 
 async function openOne(world: World, id: string, opening: Opening): Promise<Judge> {
@@ -165,9 +172,10 @@ export async function findJudge(world: World, id: string): Promise<JudgeRow> {
 export async function openRespondent(
   world: World,
   profile: JudgeRow,
-  { fresh = false, budget = {} }: Opening,
+  { fresh = false, since, budget = {} }: Opening,
 ): Promise<Respondent> {
   const { store, serving } = world
+  const read = fresh ? (since ?? false) : true
   const { id, baseUrl, model } = profile
   const cache = { find: store.judgeAnswers, keep: store.keepJudgeAnswers }
   if (baseUrl === null) {
@@ -179,7 +187,7 @@ export async function openRespondent(
           { details: { field: `budget.${kind}` } },
         )
     const files = filesOf(await findModel(store, model))
-    return cached(createLocalRespondent(serving, files, id, budget), cache, { read: !fresh })
+    return cached(createLocalRespondent(serving, files, id, budget), cache, { read })
   }
   const settings = profile.settings ?? JudgeSettings.parse({})
   if (budget.cost !== undefined && settings.price === undefined)
@@ -196,7 +204,7 @@ export async function openRespondent(
     maxTokens: settings.max_tokens,
     price: settings.price,
   })
-  return cached(respondent, cache, { read: !fresh })
+  return cached(respondent, cache, { read })
 }
 
 function lineOf({ lines }: World, id: string, settings: JudgeSettings): Line {

@@ -10,79 +10,91 @@ import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
 import type { ExportQuery, ImportRequest, PreferencesRequest } from '../schemas/preferences.ts'
 import type { PreferenceRecord } from '../store/store.ts'
 import { conversationKey } from '../text/conversation.ts'
-import { comparedIn, fingerprint, rankedWords, readWords } from '../text/preference-formats.ts'
+import { comparedIn, rankedWords, readWords } from '../text/preference-formats.ts'
 import type { Word } from '../text/preference-formats.ts'
 import { auditFigures } from './audit-figures.ts'
 import type { Figure } from './audit-figures.ts'
 import { byPerson } from './data.ts'
+import { eitherWay, isNamed, labelOf, turnedAround, wordOf, wordsOf } from './label-keys.ts'
 import { newId } from './runs.ts'
 import type { Services } from './services.ts'
-
-/** What makes a label the same label: what was compared, what was said, by whom and how it was asked. */
-const labelOf = (pair: PreferenceRow): string =>
-  fingerprint([
-    ...[pair.axis, pair.prompt.map(({ role, content }) => [role, content])],
-    ...[pair.chosen, pair.rejected, pair.source ?? 'unknown', pair.annotator ?? null],
-    ...[pair.judge_version ?? null, pair.prompt_version ?? null, pair.principle ?? null],
-  ])
-
-/** The fingerprints of a label and of the same one with the other answer as the better: what a person's new word corrects. */
-const eitherWay = (pair: PreferenceRow): string[] => [
-  // of equal answers both are one
-  ...new Set([labelOf(pair), labelOf({ ...pair, chosen: pair.rejected, rejected: pair.chosen })]),
-]
-
-/** Whether a person who gives a name said so: such a label corrects what the same one said before. */
-const isNamed = (pair: PreferenceRow, run: string | null): boolean =>
-  pair.annotator != null && byPerson({ annotatorKind: pair.annotator_kind ?? null, run })
 
 /** What a label corrects is read before it is written: one request after the other. */
 const inTurn = new PQueue({ concurrency: 1 })
 
+/** `contradicted`: of labels the number that say the opposite of the same person's word before. */
+type Stored = { ids: string[]; added: number; contradicted: number }
+
 /**
  * Stores pairs, each label once; returns their ids in order, of those that were there before theirs, and how many are
- * new. Who gives a name and labels a pair again, on whichever side, corrects the first label; the last word counts. Who
- * then says that the two are tied (`ties`, none of them among the pairs) takes the label back.
+ * new. Who gives a name and labels a pair again, on whichever side and by whatever source, corrects the first label; the
+ * last word counts. Who then says that the two are tied (`ties`, none of them among the pairs) takes the label back.
  */
 export const storePairs = (
   world: Pick<Services, 'store'>,
   pairs: readonly PreferenceRow[],
   run: string | null,
   ties: readonly PreferenceRow[] = [],
-): Promise<{ ids: string[]; added: number }> => inTurn.add(() => storeAll(world, pairs, run, ties))
+): Promise<Stored> => inTurn.add(() => storeAll(world, pairs, run, ties))
 
 async function storeAll(
   { store }: Pick<Services, 'store'>,
   pairs: readonly PreferenceRow[],
   run: string | null,
   ties: readonly PreferenceRow[],
-): Promise<{ ids: string[]; added: number }> {
+): Promise<Stored> {
   const labels = pairs.map((pair) => {
     const named = isNamed(pair, run)
-    return { row: record(pair, run), named, keys: named ? eitherWay(pair) : [labelOf(pair)] }
+    const keys = named ? wordsOf(pair) : [labelOf(pair)]
+    // of a person's word what is the same whichever answer is the better
+    const of = named ? eitherWay(pair, wordOf).toSorted().join() : null
+    return { pair, row: record(pair, run, keys[0] ?? ''), keys, of }
   })
-  const tied = ties.filter((pair) => isNamed(pair, run)).flatMap(eitherWay)
+  const tied = ties.filter((pair) => isNamed(pair, run)).flatMap(wordsOf)
   const before = await store.pairIds([...labels.flatMap(({ keys }) => keys), ...tied])
-  const last = new Map(
-    labels.map((label) => [label.named ? label.keys.toSorted().join() : label.row.id, label]),
-  )
-  const corrections = [...last.values()].flatMap(({ row, named, keys }) => {
-    const [id, ...superseded] = keys.flatMap((key) => before.get(key) ?? [])
-    return id === undefined || !named ? [] : [{ id, row, superseded }]
+  // what a judge of the same name said is no person's word
+  const words = new Map([...before].filter(([, label]) => byPerson(label)))
+  const last = new Map(labels.map((label) => [label.of ?? label.row.id, label]))
+  const corrections = [...last.values()].flatMap(({ row, keys, of }) => {
+    const [id, ...superseded] = keys.flatMap((key) => words.get(key)?.id ?? [])
+    return id === undefined || of === null ? [] : [{ id, row, superseded }]
   })
   const corrected = new Set(corrections.map(({ row }) => row))
   await store.correctPairs(corrections)
-  await store.withdrawPairs(tied.flatMap((key) => before.get(key) ?? []))
+  await store.withdrawPairs(tied.flatMap((key) => words.get(key)?.id ?? []))
   await store.addPairs([...last.values()].flatMap(({ row }) => (corrected.has(row) ? [] : [row])))
-  const after = await store.pairIds(labels.flatMap(({ keys }) => keys))
-  const ids = labels.map(
-    ({ row, keys }) => keys.flatMap((key) => after.get(key) ?? [])[0] ?? row.id,
-  )
-  const known = new Set(before.values())
-  return { ids, added: new Set(ids.filter((id) => !known.has(id))).size }
+  const after = await store.pairIds(labels.map(({ row }) => row.fingerprint ?? ''))
+  const latest = new Map([...last.values()].map(({ of, row }) => [of, row.fingerprint ?? '']))
+  const ids = labels.map(({ row, of }) => {
+    const key = of === null ? row.fingerprint : latest.get(of)
+    return after.get(key ?? '')?.id ?? row.id
+  })
+  const known = new Set([...before.values()].map(({ id }) => id))
+  return {
+    ids,
+    added: new Set(ids.filter((id) => !known.has(id))).size,
+    contradicted: contradictions(labels, words),
+  }
 }
 
-const record = (pair: PreferenceRow, run: string | null): PreferenceRecord => ({
+/** How many words of persons, in order, prefer the other answer than the word before: in `before` or among them. */
+function contradictions(
+  labels: readonly { pair: PreferenceRow; of: string | null }[],
+  before: ReadonlyMap<string, unknown>,
+): number {
+  const preferred = new Map<string, string>()
+  const stored = (pair: PreferenceRow): boolean =>
+    before.has(wordOf(pair)) || before.has(labelOf(pair))
+  return labels.filter(({ pair, of }) => {
+    if (of === null) return false
+    const first = !stored(pair) && stored(turnedAround(pair)) ? pair.rejected : pair.chosen
+    const said = preferred.get(of) ?? first
+    preferred.set(of, pair.chosen)
+    return said !== pair.chosen
+  }).length
+}
+
+const record = (pair: PreferenceRow, run: string | null, key: string): PreferenceRecord => ({
   ...{ id: newId('pref'), axis: pair.axis, prompt: pair.prompt, run, createdAt: Date.now() },
   ...{ chosen: pair.chosen, rejected: pair.rejected, source: pair.source ?? 'unknown' },
   ...{ strength: pair.strength ?? null, probability: pair.probability ?? null },
@@ -91,7 +103,7 @@ const record = (pair: PreferenceRow, run: string | null): PreferenceRecord => ({
   ...{ judgeVersion: pair.judge_version ?? null, promptVersion: pair.prompt_version ?? null },
   ...{ orders: pair.orders ?? null, principle: pair.principle ?? null },
   ...{ rationale: pair.rationale ?? null, ranking: pair.ranking ?? null },
-  fingerprint: labelOf(pair),
+  fingerprint: key,
 })
 
 type Said = { pairs: PreferenceRow[]; ties: PreferenceRow[] }
@@ -100,7 +112,10 @@ type Said = { pairs: PreferenceRow[]; ties: PreferenceRow[] }
 function lastWords(words: readonly Word[]): Said {
   const heard = words
     .filter(({ pair, tied }) => !tied || isNamed(pair, null))
-    .map((word) => ({ ...word, of: eitherWay(word.pair).toSorted().join() }))
+    .map((word) => {
+      const of = isNamed(word.pair, null) ? wordOf : labelOf
+      return { ...word, of: eitherWay(word.pair, of).toSorted().join() }
+    })
   const last = new Map(heard.map((word) => [word.of, word]))
   return {
     pairs: heard.filter(({ of, tied }) => !tied && last.get(of)?.tied === false).map(pairOf),
@@ -133,6 +148,8 @@ export type Imported = {
   stored: number
   /** labels that were there before, or twice in the file, or correct such a one */
   duplicates: number
+  /** of these, that say the opposite of the same person's word before, by whatever source it came */
+  contradicted: number
   /** rows that hold no preference: ties, equal scores, equal answers */
   without: number
   errors: { line: number; code: string; message: string }[]
@@ -155,7 +172,7 @@ export async function importPairs(
     annotator_kind: pair.annotator_kind ?? annotator_kind,
   })
   const result: Imported = {
-    ...{ rows: 0, formats: {}, stored: 0, duplicates: 0, without: 0, errors: [] },
+    ...{ rows: 0, formats: {}, stored: 0, duplicates: 0, contradicted: 0, without: 0, errors: [] },
   }
   const words: Word[] = []
   for (const [i, line] of text.split('\n').entries()) {
@@ -173,8 +190,9 @@ export async function importPairs(
   }
   if (result.rows === 0) throw new LibraError('empty_data', `${file} (${filename}) is empty`)
   const { pairs, ties } = lastWords(words)
-  const { ids, added } = await storePairs(services, pairs, null, ties)
+  const { ids, added, contradicted } = await storePairs(services, pairs, null, ties)
   result.stored = added
+  result.contradicted = contradicted
   result.duplicates = words.filter(({ tied }) => !tied).length - added
   return { ...result, pairs, ids }
 }

@@ -146,13 +146,14 @@ export type Runner = {
   close(): Promise<void>
 }
 
-/** Kinds of runs that go on from their last checkpoint. */
+/** Kinds of runs that go on from their last checkpoint, a labelling run from its last part. */
 export const RESUMABLE: readonly Run['kind'][] = [
   'pretrain',
   'sft',
   'reward_model',
   'dpo',
   'policy_update',
+  'label',
   'rlaif',
 ]
 
@@ -192,7 +193,8 @@ export async function createRunner(store: Store): Promise<Runner> {
       try {
         await perform(store, id, work, controller.signal)
       } catch (error) {
-        if (!(error instanceof LibraError)) console.error(error) // the run's row says the rest
+        // the run's row says the rest
+        if (!(error instanceof LibraError || controller.signal.aborted)) console.error(error)
       } finally {
         running.delete(id)
       }

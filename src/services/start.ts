@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { LibraError, serializeError } from '../errors.ts'
 import { RunRequest } from '../schemas/run.ts'
 import type { Run } from '../store/store.ts'
@@ -31,7 +32,7 @@ export async function startRun(services: Services, request: RunRequest): Promise
   const { seed, dataHash, parentCheckpoint, measuredBy, work } = planned
   const config = {
     ...(planned.request ?? request),
-    ...(measuredBy === undefined ? {} : { measured_by: measuredBy }),
+    ...(measuredBy === undefined ? {} : { [MEASURED_BY]: measuredBy }),
   }
   // both engines are of one TensorFlow
   const { device } = await services.serving.status()
@@ -50,6 +51,9 @@ export async function resumeRun(services: Services, id: string): Promise<Run> {
   return services.runner.resume(id, work)
 }
 
+/** What stands in a configuration beside the request. */
+const MEASURED_BY = 'measured_by'
+
 /** The plan of a run that is to go on. Throws `not_found`, `not_resumable`, `data_changed`. */
 export async function planAgain(
   services: Services,
@@ -57,7 +61,8 @@ export async function planAgain(
   progress?: LoopProgress,
 ): Promise<Plan> {
   const run = await findRun(services.store, id)
-  const request = RunRequest.safeParse(run.config)
+  const { [MEASURED_BY]: measuredBy, ...asked } = run.config
+  const request = RunRequest.safeParse(asked)
   if (!RESUMABLE.includes(run.kind) || !request.success)
     throw new LibraError(
       'not_resumable',
@@ -65,12 +70,15 @@ export async function planAgain(
     )
   if (run.state === 'succeeded')
     throw new LibraError('not_resumable', `run ${id} has succeeded: there is nothing left to do`)
-  const again = await plan(services, request.data, progress)
-  if ((again.dataHash ?? null) !== run.dataHash)
-    throw new LibraError(
+  const again = await plan(services, request.data, { progress, run })
+  const changed = (what: string): LibraError =>
+    new LibraError(
       'data_changed',
-      `run ${id} began with other data than there is now: start a new one`,
+      `run ${id} began with ${what} than there is now: start a new one`,
     )
+  if ((again.dataHash ?? null) !== run.dataHash) throw changed('other data')
+  if (measuredBy !== undefined && !isDeepStrictEqual(measuredBy, again.measuredBy))
+    throw changed('another judge or model')
   return again
 }
 
@@ -115,7 +123,12 @@ async function checkTries({ store }: Services, id: string): Promise<void> {
   )
 }
 
-function plan(services: Services, request: RunRequest, progress?: LoopProgress): Promise<Plan> {
+/** `again`: of a run that is to go on. */
+function plan(
+  services: Services,
+  request: RunRequest,
+  again?: { run: Run; progress: LoopProgress | undefined },
+): Promise<Plan> {
   switch (request.kind) {
     case 'pretrain':
       return planPretrain(services, request)
@@ -128,12 +141,12 @@ function plan(services: Services, request: RunRequest, progress?: LoopProgress):
     case 'policy_update':
       return planPolicyUpdate(services, request)
     case 'label':
-      return planLabel(services, request)
+      return planLabel(services, request, again?.run)
     case 'revision':
       return planRevision(services, request)
     case 'evaluation':
       return planEvaluation(services, request)
     case 'rlaif':
-      return planLoop(services, request, progress)
+      return planLoop(services, request, again?.progress)
   }
 }

@@ -198,8 +198,8 @@ export function starterPairs(
 }
 
 /**
- * Pairs of test prompts, which no training saw, with gold's word for each: what the starter judge is audited on. The
- * answers are of the mixture that the SFT policy is taught, as in the loop.
+ * Pairs of test prompts, which no training saw, with gold's word for each, on safety also on each answer by itself: what
+ * the starter judge is audited on. The answers are of the mixture that the SFT policy is taught, as in the loop.
  */
 export function auditPairs(seed: number, n: number, axis: Axis): LabelledPair[] {
   const all = prompts('test', seed)
@@ -213,10 +213,12 @@ export function auditPairs(seed: number, n: number, axis: Axis): LabelledPair[] 
       sampleAnswer(prompt, 'sft', seed, 22, i),
       sampleAnswer(prompt, 'sft', seed, 23, i),
     ]
-    const difference = gold(prompt, a.text, a.ended)[axis] - gold(prompt, b.text, b.ended)[axis]
+    const [ga, gb] = [gold(prompt, a.text, a.ended), gold(prompt, b.text, b.ended)]
+    const difference = ga[axis] - gb[axis]
     const label = Math.abs(difference) < 1e-9 ? 'tie' : difference > 0 ? 'a' : 'b'
     return {
       ...{ axis, prompt: prompt.messages, a: a.text, b: b.text, label },
+      ...(axis === 'safety' ? { a_safe: ga.safe, b_safe: gb.safe } : {}),
       cluster: prompt.template,
     }
   }).filter(({ a, b }) => a !== b)

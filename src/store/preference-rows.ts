@@ -17,8 +17,9 @@ export type PreferenceRows = {
   /** takes pairs away; what runs have them for waits for a label again */
   withdrawPairs(ids: readonly string[]): Promise<void>
   /** of labels that are there, by fingerprint */
-  pairIds(fingerprints: readonly string[]): Promise<Map<string, string>>
+  pairIds(fingerprints: readonly string[]): Promise<Map<string, StoredLabel>>
 }
+export type StoredLabel = Pick<PreferenceRecord, 'id' | 'annotatorKind' | 'run'>
 
 /** What is asked of preference pairs. SQLite takes 32,766 values in a statement: they are written in parts. */
 export const preferenceRows = (db: LibSQLDatabase, write: Write): PreferenceRows => ({
@@ -70,14 +71,17 @@ export const preferenceRows = (db: LibSQLDatabase, write: Write): PreferenceRows
     }
   },
   async pairIds(fingerprints) {
-    const found = new Map<string, string>()
+    const found = new Map<string, StoredLabel>()
     for (let i = 0; i < fingerprints.length; i += 1000) {
       const part = inArray(preferences.fingerprint, fingerprints.slice(i, i + 1000))
       const rows = await db
-        .select({ id: preferences.id, fingerprint: preferences.fingerprint })
+        .select({
+          ...{ id: preferences.id, fingerprint: preferences.fingerprint },
+          ...{ annotatorKind: preferences.annotatorKind, run: preferences.run },
+        })
         .from(preferences)
         .where(part)
-      for (const { id, fingerprint } of rows) found.set(fingerprint ?? '', id)
+      for (const { fingerprint, ...label } of rows) found.set(fingerprint ?? '', label)
     }
     return found
   },

@@ -84,14 +84,16 @@ export type Store = RunRows &
       of: Pick<AuditRow, 'version' | 'promptVersion' | 'axis'> & {
         dataHash?: string
         leastPairs?: number
+        /** the name of one that it has */
+        figure?: string
       },
     ): Promise<AuditRow | null>
     /** of a reward model, newest first */
     pageChecks(request: PageRequest, model: string): Promise<Page<CheckRow>>
     /** the checks of this version on this axis, newest first */
     checksOf(of: Pick<CheckRow, 'check' | 'version' | 'axis'>): Promise<CheckRow[]>
-    /** what judges have answered before, by key */
-    judgeAnswers(keys: readonly string[]): Promise<Map<string, unknown>>
+    /** what judges have answered before, or from a time on (ms), by key */
+    judgeAnswers(keys: readonly string[], since?: number): Promise<Map<string, unknown>>
     /** in place of what was answered before under the same keys */
     keepJudgeAnswers(rows: readonly { key: string; answer: unknown }[]): Promise<void>
     /** takes a key for a request, or says what it was taken for before */
@@ -206,7 +208,8 @@ export async function openStore(folder: string): Promise<Store> {
       }).finally(() => (knownRoles = null)),
     modelsOf: (run) => db.select().from(models).where(eq(models.run, run)),
     pageAudits: (page, judge) => collections.audits.page(page, eq(audits.judge, judge)),
-    async lastAudit({ version, promptVersion, axis, dataHash, leastPairs = 0 }) {
+    async lastAudit({ version, promptVersion, axis, dataHash, leastPairs = 0, figure }) {
+      const has = sql`exists (select 1 from json_each(${audits.figures}) where json_extract(value, '$.figure') = ${figure})`
       const found = await db
         .select()
         .from(audits)
@@ -217,6 +220,7 @@ export async function openStore(folder: string): Promise<Store> {
             eq(audits.axis, axis),
             dataHash === undefined ? undefined : eq(audits.dataHash, dataHash),
             gte(sql`json_array_length(${audits.probabilities})`, leastPairs),
+            figure === undefined ? undefined : has,
           ),
         )
         .orderBy(desc(audits.createdAt), desc(audits.id))
@@ -232,10 +236,11 @@ export async function openStore(folder: string): Promise<Store> {
         .where(and(...is, eq(rewardChecks.check, check)))
         .orderBy(desc(rewardChecks.createdAt), desc(rewardChecks.id))
     },
-    async judgeAnswers(keys) {
+    async judgeAnswers(keys, since = 0) {
       const found = new Map<string, unknown>()
       for (let i = 0; i < keys.length; i += 500) {
-        const part = inArray(judgeAnswers.key, keys.slice(i, i + 500))
+        const asked = inArray(judgeAnswers.key, keys.slice(i, i + 500))
+        const part = and(asked, gte(judgeAnswers.createdAt, since))
         const rows = await db.select().from(judgeAnswers).where(part)
         for (const { key, answer } of rows) found.set(key, answer)
       }

@@ -122,3 +122,15 @@ test('who ranks again and ties what was apart takes the first word back', async 
   expect(tied).toMatchObject({ stored: 0, duplicates: 0, without: 1 })
   expect(await words('ranked', 'dee')).toEqual([])
 })
+
+test('a person who labels on the page what an import has of them corrects it, and both say so', async () => {
+  const row = { prompt: 'two sources', chosen: 'a', rejected: 'b' }
+  const zoe = { annotator: 'zoe', annotator_kind: 'person' }
+  expect(await load([row], zoe)).toMatchObject({ stored: 1, duplicates: 0, contradicted: 0 })
+  const label = { axis: 'helpfulness', prompt: [user('two sources')], chosen: 'b', rejected: 'a' }
+  const page = { ...label, ...zoe, source: 'blind labelling' }
+  expect((await send({ preferences: [page] })).body).toMatchObject({ contradicted: 1 })
+  expect(await words('two sources', 'zoe')).toEqual(['b > a'])
+  expect(await load([row, row], zoe)).toMatchObject({ stored: 0, duplicates: 2, contradicted: 1 })
+  expect(await words('two sources', 'zoe')).toEqual(['a > b'])
+})

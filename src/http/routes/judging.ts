@@ -144,9 +144,10 @@ export const preferenceRoutes = (services: Services): Route[] => [
     },
     async ({ body }) => {
       const { pairs, ties } = toPairs(body)
-      const { ids } = await storePairs(services, pairs, null, ties)
+      const { ids, contradicted } = await storePairs(services, pairs, null, ties)
       await answerRequests(services, pairs, ids)
-      return { object: 'list', data: ids.map((id) => ({ id, object: 'preference' })) }
+      const data = ids.map((id) => ({ id, object: 'preference' as const }))
+      return { object: 'list', data, contradicted }
     },
   ),
   route(
