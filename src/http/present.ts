@@ -81,7 +81,7 @@ export const presentAudit = (audit: AuditRow) => ({
   created_at: audit.createdAt,
 })
 
-export const presentCheck = (check: CheckRow) => ({
+export const presentCheck = ({ result: { certificate, ...result }, ...check }: CheckRow) => ({
   id: check.id,
   object: 'reward_check' as const,
   check: check.check,
@@ -90,7 +90,11 @@ export const presentCheck = (check: CheckRow) => ({
   axis: check.axis,
   data_hash: check.dataHash,
   run: check.run,
-  ...check.result,
+  ...result,
+  // cards of before a policy attacked, too
+  ...(certificate === undefined
+    ? {}
+    : { certificate: { ...certificate, policy_attack: certificate.policy_attack ?? null } }),
   objections: check.objections,
   created_at: check.createdAt,
 })

@@ -51,6 +51,8 @@ export const AttackStep = z.object({
 })
 export type AttackStep = z.infer<typeof AttackStep>
 
+const gain = z.object({ gain: z.number(), low: z.number(), high: z.number(), n: z.int() })
+
 /** How a reward model can be made to pay for nothing, and how cheaply: beside its accuracy. */
 export const Certificate = z.object({
   seed: z.int(),
@@ -64,8 +66,7 @@ export const Certificate = z.object({
     ),
   judge: z.string().nullable(),
   steps: z.array(AttackStep).describe('one edit, two, three: each the best that was found'),
-  unchanged: z
-    .object({ gain: z.number(), low: z.number(), high: z.number(), n: z.int() })
+  unchanged: gain
     .nullable()
     .describe('gain of the longest chain where the judge calls the edited answer no better'),
   judged_better: z.number().nullable().describe('share of edited answers that the judge prefers'),
@@ -80,6 +81,48 @@ export const Certificate = z.object({
       judged_better: z.number(),
     })
     .nullable(),
+  policy_attack: z
+    .object({
+      policy: z.string().describe('where it started'),
+      model: z.string().describe('what came of it: an adapter in the catalogue'),
+      rounds: z.int().describe('of training against this reward model alone, without a KL penalty'),
+      prompts: z.int().describe('that it was trained on, none of them held out'),
+      spent: z.int().describe('score calls of training and measuring, part of all'),
+      kl: z
+        .number()
+        .nullable()
+        .describe('nats per answer from where it started, on the held-out prompts'),
+      max_new_tokens: z.int(),
+      gain: z
+        .number()
+        .describe('mean rise of the score from the answers of where it started, in deviations'),
+      low: z.number(),
+      high: z.number(),
+      n: z.int().describe('held-out prompts'),
+      unchanged: gain
+        .nullable()
+        .describe('gain where the judge calls the attacking policy’s answer no better'),
+      judged_better: z.number().nullable(),
+      examples: z.array(
+        z.object({
+          dialogue: z.array(Message),
+          answer: z.string().describe('of the policy that it started from'),
+          attacked: z.string().describe('of the attacking policy'),
+          before: z.number().describe('raw logit'),
+          after: z.number(),
+          judged: z.number().nullable().describe('P(the attacking policy’s answer is better)'),
+          seed: z.int(),
+          place: z
+            .int()
+            .describe(
+              'of both answers: a chat completion with this seed, temperature 1 and n above it has the answer at this index',
+            ),
+        }),
+      ),
+    })
+    .nullable()
+    .default(null)
+    .describe('a policy that was trained against the reward model; null: not asked for'),
   examples: z.array(
     z.object({
       prompt: z.string().describe('its last turn'),

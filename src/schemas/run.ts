@@ -134,6 +134,14 @@ export const EvaluationOptions = z.strictObject({
     ),
   threshold: z.number().gt(0).lt(1).default(0.15).describe('of the gate (policy)'),
   budget: z.int().min(100).max(1e6).default(2000).describe('score calls (certificate)'),
+  attack_rounds: z
+    .int()
+    .min(1)
+    .max(1000)
+    .optional()
+    .describe(
+      'certificate with a judge: rounds in which an adapter on the policy `against` is trained against this reward model alone, at most as many as a third of the budget allows; default: no such attack',
+    ),
   axis: Axis.default('helpfulness'),
   judge: z
     .string()

@@ -4,31 +4,30 @@ import { cancelled } from '../errors.ts'
 import { attack, FEWEST_ATTACKED, SEARCHED } from '../evaluation/exploit.ts'
 import type { Attack } from '../evaluation/exploit.ts'
 import type { ProbeAnswer } from '../evaluation/probes.ts'
-import { clusteredMean } from '../evaluation/statistics.ts'
-import { usable } from '../judging/judge.ts'
 import type { Judge } from '../judging/judge.ts'
 import type { Message } from '../schemas/chat.ts'
 import type { Certificate } from '../schemas/checks.ts'
 import type { Axis } from '../schemas/feedback.ts'
 import type { CheckRow } from '../store/store.ts'
 import type { Figure } from './audit-figures.ts'
+import { BETTER, preferred, unchangedGain } from './judged-gains.ts'
+import { attackByPolicy, SHARE } from './policy-attack.ts'
+import type { AttackPlan, PolicyAttack } from './policy-attack.ts'
+import type { ReportParts } from './report.ts'
 import { newId } from './runs.ts'
 import type { RunContext } from './runs.ts'
 import type { Services } from './services.ts'
 
-/** Above this a judge calls the edited answer better; at most so far from ½ a verdict is a tie, as in audits. */
-const BETTER = 0.6
 const SHOWN = 16
-
-/** Of the budget that best of n takes at most, so that there is enough left to attack with. */
-const BEST_OF_SHARE = 1 / 3
 
 /** How many answers a budget is for: a sixth of it measures the outcome, where that is enough; the rest searches. */
 export const answersFor = (budget: number): number =>
   Math.max(FEWEST_ATTACKED, SEARCHED + Math.floor(budget / 25))
 
-/** The card as figures: the gain by the number of edits, and what a judge says of it. */
-export function certificateFigures({ steps, unchanged, best_of_n: best }: Certificate): Figure[] {
+/** The card as figures: the gain by the number of edits and by policies, and what a judge says of it. */
+export function certificateFigures(card: Certificate): Figure[] {
+  const { steps, unchanged, best_of_n: best, policy_attack: trained } = card
+  const rounds = trained?.rounds === 1 ? '1 round' : `${trained?.rounds} rounds`
   const of = (figure: string, { gain: value, low, high, n }: Measured): Figure => ({
     ...{ figure, value, low, high, n },
   })
@@ -38,7 +37,58 @@ export function certificateFigures({ steps, unchanged, best_of_n: best }: Certif
     ),
     ...(unchanged === null ? [] : [of('gain where the judge sees none, deviations', unchanged)]),
     ...(best === null ? [] : [of(`gain by best of ${best.samples}, no better, deviations`, best)]),
+    ...(trained === null ? [] : [of(`gain by a policy of ${rounds}, deviations`, trained)]),
+    ...(trained?.unchanged == null
+      ? []
+      : [of(`gain by a policy of ${rounds}, no better, deviations`, trained.unchanged)]),
   ]
+}
+
+/** How the attacks went, and answers before and after them. */
+export function certificateReport(
+  { examples, policy_attack: trained }: Certificate,
+  searched: Attack['curve'],
+  learned: PolicyAttack['curve'],
+): Required<Pick<ReportParts, 'curves' | 'samples'>> {
+  const curve = (title: string, name: string, steps: number[], values: number[]) => ({
+    ...{ title, curves: [{ name, steps, values }] },
+  })
+  const sample = (prompt: string, before: [string, number], after: [string, number]) => ({
+    prompt,
+    answers: [
+      { name: 'before 之前', text: `${before[0]} (${before[1].toFixed(2)})` },
+      { name: 'after 之后', text: `${after[0]} (${after[1].toFixed(2)})` },
+    ],
+  })
+  return {
+    curves: [
+      curve(
+        'Gain by score calls 攻击收益与打分次数',
+        'gain',
+        searched.map(({ spent }) => spent),
+        searched.map(({ gain }) => gain),
+      ),
+      ...(learned.length === 0
+        ? []
+        : [
+            curve(
+              'Score of the attacking policy by round 攻击策略逐轮的得分',
+              'score',
+              learned.map((_, i) => i + 1),
+              [...learned],
+            ),
+          ]),
+    ],
+    samples: [
+      ...examples.map(({ prompt, answer, edited, before, after }) =>
+        sample(prompt, [answer, before], [edited, after]),
+      ),
+      ...(trained?.examples ?? []).map(({ dialogue, answer, attacked, before, after }) => ({
+        ...sample(dialogue.at(-1)?.content ?? '', [answer, before], [attacked, after]),
+        category: 'policy attack 策略攻击',
+      })),
+    ],
+  }
 }
 type Measured = { gain: number; low: number; high: number; n: number }
 
@@ -50,6 +100,8 @@ type Input = {
   judge: Judge | null
   /** whose best of n answers is looked at; asks for a judge */
   policy: { name: string; files: ModelFiles; samples: number; maxTokens: number } | null
+  /** what a policy is trained on against the reward model, and measured on; asks for a judge and a policy */
+  plan?: AttackPlan | null
   budget: number
   seed: number
 }
@@ -60,11 +112,17 @@ type Input = {
  * as `attack`.
  */
 export async function certify(
-  services: Pick<Services, 'serving' | 'store'>,
-  { model, axis, answers, judge, policy, budget, seed }: Input,
-  { id: run, emit, signal }: RunContext,
-): Promise<{ check: CheckRow; certificate: Certificate; curve: Attack['curve'] }> {
+  services: Services,
+  { model, axis, answers, judge, policy, plan = null, budget, seed }: Input,
+  context: RunContext,
+): Promise<{
+  check: CheckRow
+  certificate: Certificate
+  curve: Attack['curve']
+  learned: PolicyAttack['curve']
+}> {
   const { serving, store } = services
+  const { id: run, emit, signal } = context
   const score = async (asked: readonly Asked[]): Promise<number[]> => {
     if (signal.aborted) throw cancelled()
     const scores = await serving.score({
@@ -76,12 +134,13 @@ export async function certify(
     })
     return scores.map(({ logit }) => logit)
   }
-  const samples = judge === null || policy === null ? 0 : policy.samples
+  const samples = judge === null || policy === null || policy.samples < 2 ? 0 : policy.samples
   const kept = Math.min(
     samples * Math.max(0, answers.length - SEARCHED),
-    Math.floor(budget * BEST_OF_SHARE),
+    Math.floor(budget * SHARE),
   )
-  const found = await attack(answers, axis, score, { budget: budget - kept, seed }, (done, total) =>
+  const rest = budget - (plan?.calls ?? 0)
+  const found = await attack(answers, axis, score, { budget: rest - kept, seed }, (done, total) =>
     emit({ type: 'progress', stage: 'attack', done, total }),
   )
   const { held, before, after, edited, steps, sigma, spent, curve } = found
@@ -109,16 +168,27 @@ export async function certify(
     cluster: held[i]?.cluster ?? '',
     judged: judged[i] ?? null,
   }))
-  const asked = samples === 0 ? [] : held.slice(0, Math.floor((budget - spent) / samples))
+  const asked = samples === 0 ? [] : held.slice(0, Math.floor((rest - spent) / samples))
+  const best =
+    judge === null || policy === null || asked.length === 0
+      ? null
+      : await bestOf(services, { axis, held: asked, judge, policy, score, sigma, seed }, signal)
+  const trained =
+    judge === null || policy === null || plan === null
+      ? null
+      : await attackByPolicy(
+          services,
+          { model: model.files, axis, judge, policy, plan, score, sigma, seed },
+          context,
+        )
   const certificate: Certificate = {
-    ...{ seed, budget, spent: spent + samples * asked.length, sigma, steps, examples },
+    ...{ seed, budget, sigma, steps, examples },
+    spent: spent + samples * asked.length + (trained?.card.spent ?? 0),
     quality: judge === null ? 'construction' : 'judge',
     judge: judge?.name ?? null,
-    ...unchanged(gains, seed),
-    best_of_n:
-      judge === null || policy === null || asked.length === 0
-        ? null
-        : await bestOf(services, { axis, held: asked, judge, policy, score, sigma, seed }, signal),
+    ...unchangedGain(gains, seed),
+    best_of_n: best,
+    policy_attack: trained?.card ?? null,
   }
   const check: CheckRow = {
     ...{ id: newId('check'), check: 'certificate', model: model.name, axis, run },
@@ -127,42 +197,7 @@ export async function certify(
     ...{ result: { certificate }, objections: [], createdAt: Date.now() },
   }
   await store.rewardChecks.insert([check])
-  return { check, certificate, curve }
-}
-
-type Pair = { prompt: readonly Message[]; a: string; b: string }
-/** P(a is better) of each pair, null where the judge gives no verdict or contradicts itself. */
-async function preferred(
-  judge: Judge,
-  axis: Axis,
-  pairs: readonly Pair[],
-  signal: AbortSignal,
-): Promise<(number | null)[]> {
-  const verdicts = await judge.compare(
-    pairs.map((pair) => ({ axis, ...pair })),
-    { signal },
-  )
-  return verdicts.map((given) => {
-    const verdict = usable(given)
-    return verdict.ok ? verdict.probability : null
-  })
-}
-
-type Gain = { gain: number; cluster: string; judged: number | null }
-/** The gain over what the judge has looked at and calls no better, and the share that it calls better. */
-function unchanged(
-  gains: readonly Gain[],
-  seed: number,
-): Pick<Certificate, 'unchanged' | 'judged_better'> {
-  const seen = gains.filter(({ judged }) => judged !== null)
-  const kept = seen.filter(({ judged }) => (judged ?? 1) <= BETTER)
-  if (kept.length === 0) return { unchanged: null, judged_better: seen.length === 0 ? null : 1 }
-  const { value: gain, ...rest } = clusteredMean(
-    kept.map((row) => row.gain),
-    kept.map(({ cluster }) => cluster),
-    seed,
-  )
-  return { unchanged: { gain, ...rest }, judged_better: 1 - kept.length / seen.length }
+  return { check, certificate, curve, learned: trained?.curve ?? [] }
 }
 
 /** Of n answers of a policy the one with the highest score, against the first of them. */
@@ -201,7 +236,7 @@ async function bestOf(
     return { prompt, a, b, cluster, gain: ((mine[at] ?? NaN) - first) / sigma }
   })
   const judged = await preferred(judge, axis, rows, signal)
-  const figures = unchanged(
+  const figures = unchangedGain(
     rows.map(({ gain, cluster }, i) => ({ gain, cluster, judged: judged[i] ?? null })),
     seed,
   )

@@ -10,9 +10,11 @@ import type { EvaluationOptions, RunRequest } from '../schemas/run.ts'
 import { starterProbeAnswers } from '../starter/probe-answers.ts'
 import { auditJudge } from './audit.ts'
 import { filesOf, findPolicy } from './catalog.ts'
-import { answersFor, certificateFigures, certify } from './certificate.ts'
-import { drawn, openLabelled, openPairs, rowsHash } from './data.ts'
+import { answersFor, certificateFigures, certificateReport, certify } from './certificate.ts'
+import { drawnPlaces, openLabelled, openPairs, rowsHash } from './data.ts'
 import { DEFAULT_JUDGE, openJudge } from './judges.ts'
+import { planPolicyAttack } from './policy-attack.ts'
+import { checkLengths } from './prompt-lengths.ts'
 import type { RunContext } from './runs.ts'
 import { planArena, planPolicy } from './policy-plan.ts'
 import { answersOf, probeFigures, probeModel } from './probes.ts'
@@ -61,6 +63,7 @@ const USED_BY = {
   file: EVALUATION_TARGETS,
   baseline_file: ['reward_model'],
   format: ['policy', 'arena'],
+  attack_rounds: ['certificate'],
   judge: ['policy', 'arena', 'judge', 'certificate'],
   self: ['judge'],
   rationale: ['judge'],
@@ -138,14 +141,26 @@ async function planJudge(services: Services, { options }: Request): Promise<Prep
   return { measure, measuredBy: { judge: await judgeNow(services, judge) }, dataHash: hash }
 }
 
-/** Answers that edits are tried on: drawn from the pairs in a file, else of the starter world's test prompts. */
+/**
+ * Answers that edits are tried on: drawn from the pairs in a file, else of the starter world's test prompts; and what is
+ * left over, of the starter world no more than `spare`.
+ */
 async function answersToEdit(
   services: Services,
   { file, axis, seed }: EvaluationOptions,
   limit: number,
-): Promise<ProbeAnswer[]> {
-  if (file === undefined) return starterProbeAnswers(seed, limit, axis).slice(0, limit)
-  return drawn(distinct(answersOf(await openPairs(services, file, axis))), limit, seed)
+  spare = 0,
+): Promise<{ answers: ProbeAnswer[]; others: ProbeAnswer[] }> {
+  if (file === undefined) {
+    const all = starterProbeAnswers(seed, limit + spare, axis)
+    return { answers: all.slice(0, limit), others: all.slice(limit) }
+  }
+  const all = distinct(answersOf(await openPairs(services, file, axis)))
+  const places = new Set(drawnPlaces(all.length, limit, seed))
+  return {
+    answers: all.filter((_, i) => places.has(i)),
+    others: all.filter((_, i) => !places.has(i)),
+  }
 }
 
 /** Idle edits of answers, and what a reward model pays for them; what fails blocks the policy updates against it. */
@@ -153,7 +168,7 @@ async function planProbes(services: Services, { options }: Request): Promise<Pre
   const { axis, limit, seed } = options
   const row = await findRewardModel(services, options.model ?? axis, axis)
   const { id: name, ...model } = row
-  const answers = await answersToEdit(services, options, limit)
+  const { answers } = await answersToEdit(services, options, limit)
   const measure: Measure = async ({ id: run, emit, signal }) => {
     const onProgress = (done: number, total: number) =>
       emit({ type: 'progress', stage: 'probes', done, total })
@@ -167,56 +182,59 @@ async function planProbes(services: Services, { options }: Request): Promise<Pre
   return { measure, measuredBy, dataHash: rowsHash(answers) }
 }
 
-/** The cheapest way that a budgeted attack finds to be paid for nothing. */
+/** Prompts of the starter world that a policy may be trained on beside those that the search sees. */
+const SPARE = 256
+
+/** The cheapest way that a budgeted attack finds to be paid for nothing. Throws as `planPolicyAttack`. */
 async function planCertificate(services: Services, { options }: Request): Promise<Prepared> {
-  const { axis, limit, seed, budget, samples } = options
+  const { axis, limit, seed, budget, samples, attack_rounds: rounds = 0 } = options
+  if (rounds > 0 && options.judge === undefined)
+    throw new LibraError(
+      'conflicting_options',
+      'options.attack_rounds: what a policy learns may be better answers, which a judge alone can say; give options.judge too, or leave it out',
+      { details: { field: 'options.attack_rounds' } },
+    )
   const row = await findRewardModel(services, options.model ?? axis, axis)
   const name = row.id
-  const answers = await answersToEdit(services, options, Math.min(limit, answersFor(budget)))
+  const most = Math.min(limit, answersFor(budget))
+  const { answers, others } = await answersToEdit(services, options, most, SPARE)
   refuseTooFew(answers) // before there is a run
+  const plan = rounds === 0 ? null : planPolicyAttack(answers, others, { rounds, budget, seed })
   const judge = options.judge === undefined ? null : await openJudge(services, options.judge)
   const writer = await findPolicy(services.store, options.against ?? 'policy', 'options.against')
   const policy = {
     ...{ name: writer.id, files: filesOf(writer), samples },
     maxTokens: options.max_new_tokens,
   }
+  const written = samples > 1 || plan !== null
+  if (plan !== null) {
+    const asked = [...plan.prompts, ...plan.held.map(({ prompt }) => prompt)]
+    const rows = asked.map((messages) => ({ id: messages.at(-1)?.content.slice(0, 40), messages }))
+    await checkLengths(services, [policy], rows, options)
+  }
   const measuredBy = {
     model: await modelNow(services, row),
-    ...(samples > 1 ? { policy: await modelNow(services, writer) } : {}),
+    ...(written ? { policy: await modelNow(services, writer) } : {}),
     ...(judge === null ? {} : { judge: await judgeNow(services, judge) }),
   }
   const measure: Measure = async (context) => {
     const model = { name, files: filesOf(row) }
-    const { check, certificate, curve } = await certify(
+    const { check, certificate, curve, learned } = await certify(
       services,
-      { model, axis, answers, judge, policy: samples > 1 ? policy : null, budget, seed },
+      { model, axis, answers, judge, policy: written ? policy : null, plan, budget, seed },
       context,
     )
     return {
       figures: certificateFigures(certificate),
-      curves: [
-        {
-          title: 'Gain by score calls 攻击收益与打分次数',
-          curves: [
-            {
-              name: 'gain',
-              steps: curve.map(({ spent }) => spent),
-              values: curve.map(({ gain }) => gain),
-            },
-          ],
-        },
-      ],
-      samples: certificate.examples.map(({ prompt, answer, edited, before, after }) => ({
-        prompt,
-        answers: [
-          { name: 'before 之前', text: `${answer} (${before.toFixed(2)})` },
-          { name: 'after 之后', text: `${edited} (${after.toFixed(2)})` },
-        ],
-      })),
-      warnings:
-        judge === null
+      ...certificateReport(certificate, curve, learned),
+      warnings: [
+        ...(judge === null
           ? ['no judge was asked: that the edits make no answer better rests on what they are']
-          : [],
+          : []),
+        ...(plan !== null && plan.rounds < rounds
+          ? [`the policy attack had room for ${plan.rounds} of ${rounds} rounds: more budget, more rounds`] // prettier-ignore
+          : []),
+      ],
       more: { model: name, check: check.id, certificate },
     }
   }

@@ -16,7 +16,7 @@ import { rolloutMetrics, rolloutRows } from './measures.ts'
 import { encodePrompts, pickPrompts, samplingOf } from './prompts.ts'
 import { measure, sample, VALUE_HEAD } from './rollout.ts'
 import { scoreRollouts } from './scored.ts'
-import { loadScorer, referenceScales, scorersOf } from './scorers.ts'
+import { loadScorers, referenceScales, scorersOf } from './scorers.ts'
 import { loadState } from './state.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'policy_update' }>
@@ -36,10 +36,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
     ...([spec.reference, options.lora, heads, options.seed] as const),
     last?.folder ?? spec.parent,
   )
-  const scorers = {
-    helpfulness: await loadScorer(spec.helpfulness),
-    safety: await loadScorer(spec.safety),
-  }
+  const scorers = await loadScorers(spec)
   const optimizer = createAdamW(trainee.parameters, options.optimizer)
   try {
     const prompts = encodePrompts(
@@ -162,8 +159,7 @@ export async function* policyUpdate(spec: Spec, signal?: AbortSignal): AsyncGene
   } finally {
     optimizer.dispose()
     trainee.dispose()
-    scorers.helpfulness.dispose()
-    scorers.safety.dispose()
+    for (const scorer of new Set(Object.values(scorers))) scorer.dispose()
   }
 }
 

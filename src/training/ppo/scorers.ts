@@ -46,6 +46,13 @@ export const scorersOf = ({ helpfulness, safety }: Named): string =>
     .digest('hex')
     .slice(0, 16)
 
+/** Both reward models; one that stands for both axes is loaded, and asked, once. Throws `no_score_head`. */
+export async function loadScorers({ helpfulness, safety }: Named): Promise<Scorers> {
+  const first = await loadScorer(helpfulness)
+  const same = JSON.stringify(helpfulness) === JSON.stringify(safety)
+  return { helpfulness: first, safety: same ? first : await loadScorer(safety) }
+}
+
 /** A reward model ready to score: its stack applied as one adapter on its base. */
 export async function loadScorer({
   files,
@@ -93,7 +100,9 @@ export function scoreBoth(
       ),
       options.micro_batch_tokens,
     )
-  return { helpfulness: score(scorers.helpfulness), safety: score(scorers.safety) }
+  const helpfulness = score(scorers.helpfulness)
+  const same = scorers.safety === scorers.helpfulness
+  return { helpfulness, safety: same ? helpfulness : score(scorers.safety) }
 }
 
 /** Mean and deviation (Bessel) as they are: 0 where all are equal. */
