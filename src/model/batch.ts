@@ -4,7 +4,9 @@ import type { Rows } from '../tensor/fused.ts'
 /** Right-padded rows of token ids. ids [B·T], lengths [B]. */
 export type Batch = { ids: Int32Array; B: number; T: number; lengths: Int32Array; rows: number[] }
 
-const ROUND = 8
+/** Lengths are padded to multiples of so many. */
+export const ROUND = 8
+export const roundUp = (n: number, unit: number): number => Math.ceil(n / unit) * unit
 
 /** Pads rows to a common length, a multiple of eight so that shapes recur. `rows` names the source rows. */
 export function padRows(
@@ -13,7 +15,7 @@ export function padRows(
   padId: number,
 ): Batch {
   const lengths = Int32Array.from(rows, (row) => sequences[row]?.length ?? 0)
-  const T = Math.max(ROUND, Math.ceil(Math.max(...lengths) / ROUND) * ROUND)
+  const T = Math.max(ROUND, roundUp(Math.max(...lengths), ROUND))
   const ids = new Int32Array(rows.length * T).fill(padId)
   rows.forEach((row, b) => ids.set(sequences[row] ?? [], b * T))
   return { ids, B: rows.length, T, lengths, rows }

@@ -1,11 +1,10 @@
 import { LibraError } from '../errors.ts'
-import { dispose, scoped } from '../tensor/backend.ts'
+import { dispose } from '../tensor/backend.ts'
 import { uniform } from '../random.ts'
-import { lastPositions, padRows } from './batch.ts'
+import { ROUND, roundUp } from './batch.ts'
 import type { Chosen } from './decoder.ts'
-import { logits } from './heads.ts'
-import { prefill } from './cached.ts'
 import type { Llama } from './llama.ts'
+import { readPrompts } from './prompts.ts'
 
 export type Sampling = { maxTokens: number; temperature: number; topP: number; topK: number }
 
@@ -29,7 +28,6 @@ export type GenerateHooks = {
 const LARGEST_BELOW_ONE = 1 - 2 ** -24 // float32
 /** The cache grows by this many slots at a time: kernels are compiled for each size. */
 const GROWTH = 64
-const ROUND = 8
 
 /** A row of the cache: the prompt it answers, the tokens of that prompt and at most to come, whether it goes on. */
 type Row = { row: number; length: number; room: number; live: boolean }
@@ -46,6 +44,7 @@ export async function generate(
   sampling: Sampling,
   hooks: GenerateHooks,
 ): Promise<Sampled[]> {
+  if (prompts.length === 0) return []
   const results: Sampled[] = prompts.map(() => ({ ids: [], logprobs: [], finish: 'length' }))
   let rows = prompts.map(({ length }, row): Row => {
     const room = Math.min(sampling.maxTokens, model.config.context - length)
@@ -57,21 +56,12 @@ export async function generate(
   const slotsFor = (at: number): number => {
     const now = Math.max(...rows.map(({ length, live }) => (live ? length + at : 0)))
     const end = Math.max(...rows.map(({ length, room, live }) => (live ? length + room : 0)))
-    return Math.min(up(now, GROWTH), up(Math.max(now, end - 1), ROUND))
+    return Math.min(roundUp(now, GROWTH), roundUp(Math.max(now, end - 1), ROUND))
   }
 
   const decoder = model.decoders.acquire(model)
   try {
-    const prompt = scoped(() => {
-      const batch = padRows(
-        prompts,
-        rows.map(({ row }) => row),
-        0,
-      )
-      const last = lastPositions(batch)
-      const { hidden, cache } = prefill(model, batch.ids, batch.B, batch.T)
-      return { next: logits(model, hidden, last), cache, width: batch.T }
-    })
+    const prompt = readPrompts(model, prompts)
     let slots = Math.max(prompt.width, slotsFor(1))
     decoder.begin(prompt.cache, slots, sampling)
     let chosen = decoder.choose(prompt.next, draws(0))
@@ -109,8 +99,6 @@ export async function generate(
     })
   }
 }
-
-const up = (n: number, unit: number): number => Math.ceil(n / unit) * unit
 
 function finite(logprob: number): number {
   if (Number.isFinite(logprob)) return logprob
