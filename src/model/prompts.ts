@@ -39,7 +39,9 @@ export function passesOf(prompts: readonly ArrayLike<number>[]): number[][] {
   })
   const passes: number[][] = []
   for (let end = widths.length; end > 0; end = least[end]?.from ?? 0) {
-    const own = widths.slice(least[end]?.from ?? 0, end).flatMap((width) => byWidth.get(width) ?? [])
+    const own = widths
+      .slice(least[end]?.from ?? 0, end)
+      .flatMap((width) => byWidth.get(width) ?? [])
     passes.unshift(own.sort((a, b) => a - b))
   }
   return passes
