@@ -164,8 +164,26 @@ test('a loop that is paused in the middle of a round and resumed ends as one tha
 
 test('a loop that waits after an iteration is changed and goes on', async () => {
   const id = await start({ pause_after: 'each' })
+  // changed in the middle of an iteration: fewer rounds to come alter no schedule that is under way
+  while (!(await partNames(id)).includes('1/ppo-2')) await sleep(5)
+  expect((await post(`/v1/runs/${id}/pause`)).status).toBe(200)
+  expect((await rested(id)).state).toBe('paused')
+  expect(await partNames(id)).not.toContain('1/ppo-4')
+  const shorter = await post(`/v1/rlaif/loops/${id}/changes`, {
+    ...{ iteration: 2, options: { ppo: { rounds: 2 } } },
+  })
+  expect(shorter.status, JSON.stringify(shorter.body)).toBe(200)
+  expect((await post(`/v1/runs/${id}/resume`)).status).toBe(202)
   expect((await rested(id)).state).toBe('paused')
   expect(await partNames(id)).toEqual(begun)
+  const planned = async (): Promise<unknown[]> =>
+    (await store.partsOf(id))
+      .filter(({ kind }) => kind === 'policy_update')
+      .map(({ part, config }) => [part, (config as Json)['total_rounds']])
+  expect(await planned()).toEqual([
+    ['1/ppo-2', 8],
+    ['1/ppo-4', 8],
+  ])
   const refused = async (change: Json, code: string): Promise<string> => {
     const { body } = await post(`/v1/rlaif/loops/${id}/changes`, change)
     expect(body['code'], JSON.stringify(body)).toBe(code)
@@ -184,19 +202,28 @@ test('a loop that waits after an iteration is changed and goes on', async () => 
     /2 iterations/u,
   )
   const changed = await post(`/v1/rlaif/loops/${id}/changes`, {
-    ...{ iteration: 2, options: { ppo: { rounds: 2 }, replay: 0 } },
+    ...{ iteration: 2, options: { replay: 0, pairs: 30 } },
   })
   expect(changed.status, JSON.stringify(changed.body)).toBe(200)
   expect((await post(`/v1/runs/${id}/resume`)).status).toBe(202)
   await ended(id)
+  // the second iteration asks what comes after the 40 prompts of the first
+  const asked = (k: number): string[] =>
+    readFileSync(join(folderOf(id), `iteration-${k}`, 'answers.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.stringify((JSON.parse(line) as Json)['prompt']))
+  expect(asked(2).length).toBeGreaterThan(20)
+  expect(asked(2).filter((prompt) => asked(1).includes(prompt))).toEqual([])
   expect(await partNames(id)).toEqual(all.slice(0, -1))
+  expect((await planned()).slice(2)).toEqual([['2/ppo-6', 6]])
   const rows = (part: string): number =>
     readFileSync(join(folderOf(id), part), 'utf8').split('\n').length
   const rewards = ['iteration-1', 'iteration-2'].map((each) => rows(`${each}/pairs-safety.jsonl`))
   expect(rewards[1]).toBeLessThanOrEqual(32) // 40 pairs at most, a fifth held out, none again
   const late = await post(`/v1/rlaif/loops/${id}/changes`, { iteration: 2 })
   expect([late.status, late.body['code']]).toEqual([409, 'already_ended'])
-}, 120_000)
+}, 240_000)
 
 test('what can’t be paused or changed is told so', async () => {
   const evaluation = { target: 'policy', limit: 1, max_new_tokens: 2 }
