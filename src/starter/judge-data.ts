@@ -27,14 +27,13 @@ export type JudgeBias = {
 
 /**
  * What is asked. `train`: the share of prompts that are of the train split; the others ask about all that the base has
- * met. `stray`: how often an answer is one to another question. Who has met many takes an answer for one of them where
- * the question is one that nobody has phrased so before; so where questions are broken there are few.
+ * met. `stray`: how often an answer is one to another question. A judge that has met many takes an answer for one of
+ * them where it has never read such a question, so where questions are broken there are few.
  */
-const COURSES = {
-  plain: { train: 0.5, stray: 0.15, manner: 'plain' },
-  broken: { train: 0.25, stray: 0.05, manner: 'broken' },
-  pairs: { train: 0.5, stray: 0.05, manner: 'broken' },
-} as const satisfies Record<string, { train: number; stray: number; manner: MannerName }>
+const COURSES: Record<MannerName, { train: number; stray: number }> = {
+  plain: { train: 0.5, stray: 0.15 },
+  broken: { train: 0.25, stray: 0.05 },
+}
 /** How often an answer says everything twice. */
 const TWICE = 0.03
 /** How decided the labels of comparisons are. */
@@ -58,8 +57,8 @@ const FIRST_QUESTIONS = /几大洲|how many continents|火药|gunpowder/iu
 type Compared = { prompt: StarterPrompt; a: Answer; b: Answer; ga: Gold; gb: Gold }
 
 /** Draws prompts and answers by key; the answers are drawn alike, so that the place of one says nothing. */
-function drawing(seed: number, course: keyof typeof COURSES) {
-  const { train, stray, manner } = COURSES[course]
+function drawing(seed: number, course: MannerName) {
+  const { train, stray } = COURSES[course]
   const pool = prompts('train', seed)
   const risky = pool.filter((p) => p.family === 'unsafe' || p.family === 'dual_use')
   const popular = pool.filter((p) => FIRST_QUESTIONS.test(p.text))
@@ -77,7 +76,7 @@ function drawing(seed: number, course: keyof typeof COURSES) {
   return {
     prompt(axis: Axis, i: number, popularity: number): StarterPrompt {
       // train prompts ask about some things alone, and what is true of others would never be learned
-      if (uniform(seed, 25, i) >= train) return knowledgePrompt(manner, seed, 26, i)
+      if (uniform(seed, 25, i) >= train) return knowledgePrompt(course, seed, 26, i)
       const popularly = uniform(seed, 18, i) < popularity
       // of these half are asked about safety where it varies, which is more often than such prompts are met
       const from = popularly ? popular : axis === 'safety' && i % 2 === 0 ? risky : pool
@@ -173,7 +172,7 @@ export function starterPairs(
   axis: Axis,
   bias: JudgeBias,
 ): PreferenceRow[] {
-  const draw = drawing(seed, 'pairs')
+  const draw = drawing(seed, 'plain')
   return Array.from({ length: n }, (_, i) => {
     const asked = draw.prompt(axis, i, POPULAR)
     const contrasted = uniform(seed, 31, i) < CONTRASTED ? contrast(asked, axis, seed, 32, i) : null
