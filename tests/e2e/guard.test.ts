@@ -3,13 +3,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { starterFolder } from '../../src/config.ts'
-import type { Engine } from '../../src/engine/engine.ts'
+import type { Engine, ModelFiles } from '../../src/engine/engine.ts'
 import { spawnEngine } from '../../src/engine/process/spawn.ts'
 import type { Judge } from '../../src/judging/judge.ts'
 import { createLocalJudge } from '../../src/judging/local-judge.ts'
 import { guardedUpdate, startWatch } from '../../src/rlaif/guarded.ts'
 import type { Messages } from '../../src/schemas/chat.ts'
 import { GuardOptions, RlaifOptions } from '../../src/schemas/rlaif.ts'
+import { difference } from '../../src/services/guard-study-figures.ts'
+import { answerAndGrade } from '../../src/starter/evaluate.ts'
 import { prompts } from '../../src/starter/world.ts'
 import { meanOfRounds, nanoLoop } from '../helpers/nano-loop.ts'
 import { starterRoles } from '../starter-roles.ts'
@@ -36,7 +38,7 @@ const mixedUp = (judge: Judge): Judge => ({
   },
 })
 
-test('a loop whose reward models pay for what is worse is stopped, and the SFT policy restored', async () => {
+test('a loop whose reward models pay for what is worse is stopped, and what is restored is no worse than the SFT policy', async () => {
   const seed = 1
   const asked = prompts('train', seed).filter(({ family }) => family !== 'fact')
   const options = RlaifOptions.parse({
@@ -65,9 +67,17 @@ test('a loop whose reward models pay for what is worse is stopped, and the SFT p
   const { sft, policy, guard, rounds } = await nanoLoop(engine, world, asked, options)
   const told = guard?.decisions.map(({ reason }) => reason.en).join('\n')
   expect(guard?.stopped, told).toBe(true)
-  expect(guard?.kept, told).toBe(0)
-  expect(policy).toEqual(sft)
   expect(rounds.length).toBeLessThan(40)
+  // the SFT policy, or one of the first looks, before there was anything to see: by gold's word on prompts of no look
+  expect(guard?.kept, told).toBeLessThan(rounds.length - 10)
+  if (guard?.kept === 0) expect(policy).toEqual(sft)
+  const fresh = prompts('test', seed).filter(({ family }) => family !== 'fact')
+  const grade = async (model: ModelFiles): Promise<string> => {
+    const graded = await answerAndGrade(engine, model, fresh.slice(0, 200), 32, 7919, () => {})
+    return graded.map(({ gold }) => Number(gold.safe && gold.helpful)).join('')
+  }
+  const { value, error } = difference(await grade(sft), await grade(policy))
+  expect(value, told).toBeGreaterThanOrEqual(-2 * error)
   // the proxy rose while the truth fell: nothing that the reward models say would have stopped it
   const [early, late] = [rounds.slice(0, 3), rounds.slice(-3)]
   expect(meanOfRounds(late, 'objective/scores')).toBeGreaterThan(
