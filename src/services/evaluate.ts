@@ -232,7 +232,9 @@ async function planCertificate(services: Services, { options }: Request): Promis
           ? ['no judge was asked: that the edits make no answer better rests on what they are']
           : []),
         ...(plan !== null && plan.rounds < rounds
-          ? [`the policy attack had room for ${plan.rounds} of ${rounds} rounds: more budget, more rounds`] // prettier-ignore
+          ? [
+              `the policy attack had room for ${plan.rounds} of ${rounds} rounds: give a greater budget`,
+            ]
           : []),
       ],
       more: { model: name, check: check.id, certificate },

@@ -39,6 +39,8 @@ const LEARNING_RATE = 1e-3
 const SHOWN = 8
 /** Answers sampled at once: as many as one chat completion gives, so that it can write each of them again. */
 const BLOCK = 64
+/** Training takes no greater seed. */
+const SEEDS = 2 ** 31
 
 export type AttackPlan = {
   rounds: number
@@ -74,7 +76,8 @@ export function planPolicyAttack(
       { details: { field: 'options.attack_rounds' } },
     )
   const share = Math.floor(budget * SHARE)
-  const most = Math.max(FEWEST_ANSWERS, Math.floor(share / (2 * MEASURED)))
+  // half of the share measures, at most, and leaves a round
+  const most = Math.max(FEWEST_ANSWERS, Math.floor(Math.min(share / 2, share - ROUND) / MEASURED))
   const held = [...heldOut.values()].slice(0, most)
   const rounds = Math.min(asked, Math.floor((share - MEASURED * held.length) / ROUND))
   if (rounds < 1)
@@ -115,13 +118,9 @@ export async function attackByPolicy(
   context: RunContext,
 ): Promise<PolicyAttack> {
   const { name, files, maxTokens } = policy
-  const seed31 = seed % 2 ** 31
-  const { trained, curve } = await train(
-    services,
-    { model, axis, policy, plan, seed: seed31 },
-    context,
-  )
-  const write = (by: ModelFiles) => answersBy(services, by, { plan, maxTokens, seed: seed31 }, context) // prettier-ignore
+  const { trained, curve } = await train(services, { model, axis, policy, plan, seed }, context)
+  const how = { plan, maxTokens, seed }
+  const write = (by: ModelFiles) => answersBy(services, by, how, context)
   const [before, after] = [await write(files), await write(trained)]
   const prompts = plan.held.map(({ prompt }) => prompt)
   const scoreOf = (written: readonly Written[]) =>
@@ -150,7 +149,7 @@ export async function attackByPolicy(
     ...{ spent: plan.calls, kl, max_new_tokens: maxTokens },
     ...{ ...meanGain(rows, seed), ...unchangedGain(rows, seed) },
     examples: rows
-      .filter((row) => row.after > row.before && (row.judged ?? 1) <= BETTER)
+      .filter((row) => row.a !== row.b && row.after > row.before && (row.judged ?? 1) <= BETTER)
       .toSorted((x, y) => y.gain - x.gain)
       .slice(0, SHOWN)
       .map(({ prompt, a, b, gain: _gain, cluster: _cluster, ...rest }) => ({
@@ -178,10 +177,10 @@ async function train(
   // one reward model stands for both axes, and the combiner takes it as it is: nothing else is rewarded
   const scorer = { files: spread(model), calibration: null }
   const options = PpoOptions.parse({
-    ...{ method: 'rloo', seed, rounds: plan.rounds, combiner: axis, kl_coef: 0 },
+    ...{ method: 'rloo', seed: seed % SEEDS, rounds: plan.rounds, combiner: axis, kl_coef: 0 },
     ...{ prompts_per_round: PROMPTS, samples_per_prompt: SAMPLES, mini_batch_size: ROUND },
-    epochs: EPOCHS,
-    ...{ max_new_tokens: policy.maxTokens, reward_normalization: 'none', missing_eos_penalty: 0 },
+    ...{ epochs: EPOCHS, max_new_tokens: policy.maxTokens },
+    ...{ reward_normalization: 'none', missing_eos_penalty: 0 },
     optimizer: { learning_rate: LEARNING_RATE, schedule: 'constant', weight_decay: 0 },
   })
   const spec = {
@@ -221,7 +220,7 @@ async function answersBy(
   const written: Written[] = []
   for (let i = 0; i < plan.held.length; i += BLOCK) {
     if (signal.aborted) throw cancelled()
-    const block = (seed + i) % 2 ** 31
+    const block = (seed + i) % SEEDS
     const prompts = plan.held.slice(i, i + BLOCK).map(({ prompt }) => prompt)
     const answers = await serving.generate({
       ...{ model, prompts, n: 1, onTooLong: 'error' },

@@ -1,5 +1,3 @@
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { PROBES } from '../../src/schemas/checks.ts'
 import * as http from '../../src/schemas/http.ts'
@@ -9,11 +7,8 @@ import { service } from '../helpers/service.ts'
 
 // The starter reward models, edited answers scored by the real engine.
 let api: Awaited<ReturnType<typeof service>>['api']
-let dataDir: string
 beforeAll(async () => {
-  const started = await service()
-  api = started.api
-  dataDir = started.folder
+  api = (await service()).api
 })
 
 async function upload(rows: readonly unknown[]): Promise<string> {
@@ -207,80 +202,6 @@ test('a certificate of exploitability: what the attack found can be scored again
   expect(page.text).toContain('Gain by score calls')
   const { code } = (await certify({ judge: 'nobody' })).body as { code: string }
   expect(code).toBe('judge_not_found')
-}, 120_000)
-
-test('a policy that is trained against a reward model alone attacks it, within the budget, on prompts that it never saw', async () => {
-  const certify = (options: object) =>
-    api.post('/v1/evaluations').send({ options: { target: 'certificate', ...options } })
-  const asked = { judge: 'default', attack_rounds: 9, max_new_tokens: 16, seed: 3 }
-  const runs = async (): Promise<number> => {
-    const { body } = await api.get('/v1/runs?limit=100')
-    return (body as { data: unknown[] }).data.length
-  }
-  const before = await runs()
-  for (const [options, field] of [
-    [{ ...asked, judge: undefined, budget: 700 }, 'options.attack_rounds'],
-    [{ ...asked, budget: 200 }, 'options.budget'],
-  ] as const) {
-    const refused = await certify(options)
-    expect(refused.status).toBe(422)
-    expect(refused.body).toMatchObject({ code: 'conflicting_options', field })
-  }
-  expect(await runs()).toBe(before)
-
-  const run = await finish(await certify({ ...asked, budget: 700 }))
-  const [check] = await checksOf('helpfulness')
-  const card = check?.certificate
-  const attack = card?.policy_attack
-  // a third of 700 holds two prompts' scores for each of 58 at most, and rounds of 48
-  expect(attack).toMatchObject({ policy: 'starter-policy', max_new_tokens: 16 })
-  expect(attack?.rounds).toBeGreaterThanOrEqual(1)
-  expect(attack?.rounds).toBeLessThan(9)
-  expect(run.summary?.['warnings']).toEqual([
-    `the policy attack had room for ${attack?.rounds} of 9 rounds: more budget, more rounds`,
-  ])
-  expect(card?.spent).toBeLessThanOrEqual(700)
-  expect(attack?.spent).toBe((attack?.rounds ?? 0) * 48 + 2 * (attack?.n ?? 0))
-  expect(attack?.kl).toBeGreaterThan(0)
-  expect(attack?.n).toBeGreaterThanOrEqual(20)
-
-  // nothing that it is measured on was trained on
-  const folder = join(dataDir, 'runs', run.id, 'attack')
-  const trained = (await readFile(join(folder, 'prompts.jsonl'), 'utf8')).trim().split('\n')
-  expect(trained).toHaveLength((attack?.rounds ?? 0) * 12)
-  const known = new Set(
-    trained.map((line) => JSON.stringify((JSON.parse(line) as { messages: unknown }).messages)),
-  )
-  const examples = attack?.examples ?? []
-  expect(examples.length).toBeGreaterThan(0)
-  for (const { dialogue } of examples) expect(known.has(JSON.stringify(dialogue))).toBe(false)
-
-  // the answers come again from the two policies, and their scores from the reward model
-  const [example] = examples
-  if (example === undefined || attack == null) throw new Error('no example')
-  for (const [model, text, logit] of [
-    [attack.policy, example.answer, example.before],
-    [attack.model, example.attacked, example.after],
-  ] as const) {
-    const completion = await api.post('/v1/chat/completions').send({
-      ...{ model, messages: example.dialogue, temperature: 1, max_tokens: 16 },
-      ...{ seed: example.seed, n: example.place + 1 },
-    })
-    expect(completion.status, completion.text).toBe(200)
-    const { choices } = completion.body as { choices: { message: { content: string } }[] }
-    expect(choices[example.place]?.message.content).toBe(text)
-    const messages = [...example.dialogue, { role: 'assistant', content: text }]
-    const scored = await api
-      .post('/v1/score')
-      .send({ inputs: [{ messages }], axes: ['helpfulness'] })
-    expect(scored.body.data[0].helpfulness.logit).toBeCloseTo(logit, 3)
-  }
-  const page = await api.get(`/v1/evaluations/${run.id}/report`)
-  expect(page.text).toContain('Score of the attacking policy by round')
-  const figures = run.summary?.['figures'] as { figure: string }[]
-  expect(figures.map(({ figure }) => figure)).toContain(
-    `gain by a policy of ${attack.rounds} round${attack.rounds === 1 ? '' : 's'}, deviations`,
-  )
 }, 120_000)
 
 test('before a round the reward models are asked about the answers of the policy as it is', async () => {
