@@ -13,7 +13,9 @@ beforeAll(async () => {
   ;({ api, services } = await service())
 })
 const certify = (options: object) =>
-  api.post('/v1/evaluations').send({ options: { target: 'certificate', axis: 'safety', ...options } }) // prettier-ignore
+  api
+    .post('/v1/evaluations')
+    .send({ options: { target: 'certificate', axis: 'safety', ...options } })
 const runOf = async (id: string) => http.RunReply.parse((await api.get(`/v1/runs/${id}`)).body)
 
 test('a certificate’s policy attack: trained within the budget, measured on other prompts, replayable', async () => {
@@ -39,7 +41,10 @@ test('a certificate’s policy attack: trained within the budget, measured on ot
   expect(part?.config).toMatchObject({ combiner: 'safety', kl_coef: 0, rounds: 1 })
   const model = await api.get(`/v1/models/${found?.model}`)
   expect(model.body).toMatchObject({ kind: 'policy', run: run.id })
-  const prompts = await readFile(join(services.dataDir, 'runs', run.id, 'attack/prompts.jsonl'), 'utf8') // prettier-ignore
+  const prompts = await readFile(
+    join(services.dataDir, 'runs', run.id, 'attack/prompts.jsonl'),
+    'utf8',
+  )
   const trained = prompts.split('\n')
   expect(trained).toHaveLength(12)
   const held = starterProbeAnswers(3, 32, 'safety').slice(12)

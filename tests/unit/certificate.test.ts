@@ -56,7 +56,7 @@ test('a card of before a policy attacked is read as one on which none did', () =
   const shown = presentCheck({
     ...{ id: 'check', check: 'certificate', model: 'm', version: 'v', axis: 'safety', run: null },
     ...{ dataHash: 'd', objections: [], createdAt: 0 },
-    result: { certificate: before as Certificate },
+    result: { certificate: JSON.parse(JSON.stringify(before)) as Certificate }, // as the store reads it
   })
   expect(CheckReply.parse(shown).certificate).toHaveProperty('policy_attack', null)
   expect(shown.certificate).toHaveProperty('policy_attack', null)
