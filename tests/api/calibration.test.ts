@@ -86,7 +86,7 @@ test('a score of helpfulness means the same in the next version, whose logits li
     const apart = mean(part.map(({ is }) => is)) - mean(part.map(({ was }) => was))
     expect(Math.abs(apart)).toBeLessThan(0.15)
   }
-}, 120_000)
+}, 300_000)
 
 test('a safety model says how far it can be believed and what its gate catches, in its report too', async () => {
   const pairs = starterPairs(3, 500, 'safety', BIAS)
