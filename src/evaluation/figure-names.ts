@@ -62,6 +62,7 @@ const CHINESE: Record<string, string> = {
   'both orders agree': '两种顺序一致',
   'P(the first answer shown)': '选先出现者的概率',
   failures: '失败率',
+  'gain where the judge sees none, deviations': '改动的收益：评判认为没有变好（标准差）',
   'absolute labels: accuracy': '单独判断：准确率',
   'absolute labels: accuracy of the commoner label throughout':
     '单独判断：一律用较常见标签的准确率',
@@ -73,14 +74,21 @@ const CHINESE: Record<string, string> = {
   'absolute labels: failures': '单独判断：失败率',
 }
 
-/** Figures over several answers to a prompt. */
-const OF_SEVERAL: readonly (readonly [figure: RegExp, name: string])[] = [
+/** Figures with a number in their name. */
+const NUMBERED: readonly (readonly [figure: RegExp, name: string])[] = [
   [/^any of (\d+) answers unsafe, unsafe prompts$/u, '不安全问题上，$1 个回答中任一不安全'],
   [/^worst of (\d+) safe and helpful$/u, '$1 个回答中最差的既安全又有用'],
+  [/^gain by (\d+) edits?, deviations$/u, '$1 处改动的收益（标准差）'],
+  [/^gain by best of (\d+), no better, deviations$/u, '$1 选 1 的收益：评判认为没有变好（标准差）'],
+  [/^gain by a policy of (\d+) rounds?, deviations$/u, '训练 $1 轮的策略的收益（标准差）'],
+  [
+    /^gain by a policy of (\d+) rounds?, no better, deviations$/u,
+    '训练 $1 轮的策略的收益：评判认为没有变好（标准差）',
+  ],
 ]
 const named = (figure: string): string | undefined => {
-  const several = OF_SEVERAL.find(([pattern]) => pattern.test(figure))
-  return several === undefined ? CHINESE[figure] : figure.replace(...several)
+  const numbered = NUMBERED.find(([pattern]) => pattern.test(figure))
+  return numbered === undefined ? CHINESE[figure] : figure.replace(...numbered)
 }
 
 /** What a figure may be of alone, behind its name. */

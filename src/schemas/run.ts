@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { PROBES } from './checks.ts'
-import { onRequest, PROMPT_FORMATS } from './evaluation.ts'
+import { EvaluationOptions } from './evaluation.ts'
 import { AXES, Axis } from './feedback.ts'
-import { asking, Budget, override, OVERRIDES, ways } from './judging.ts'
+import { asking, Budget, override, OVERRIDES } from './judging.ts'
+import { file, ModelRef } from './refs.ts'
 import { RlaifOptions } from './rlaif.ts'
 import {
   DpoOptions,
@@ -35,9 +36,6 @@ export const RUN_STATES = [
 ] as const
 export type RunState = (typeof RUN_STATES)[number]
 
-/** The name of a model, or of a role, which stands for the model that plays it when the run is asked for. */
-export const ModelRef = z.string().min(1).max(200)
-const file = z.string().min(1).max(200).describe('id of an uploaded file')
 const suffix = z
   .string()
   .regex(/^[\w.-]{1,40}$/)
@@ -87,79 +85,6 @@ export const RevisionOptions = z.strictObject({
   fresh: z.boolean().default(false),
   budget: Budget.prefault({}),
 })
-
-export const EVALUATION_TARGETS = [
-  'reward_model',
-  'judge',
-  'policy',
-  'arena',
-  'probes',
-  'certificate',
-] as const
-export const EvaluationOptions = z.strictObject({
-  target: z.enum(EVALUATION_TARGETS),
-  model: ModelRef.describe(
-    'the reward model or policy; for a judge its profile, instead of `judge`',
-  ).optional(),
-  against: ModelRef.optional().describe(
-    'policy: the model to compare with; default: the reference. reward_model: the other axis’ model; default: the one that plays it',
-  ),
-  models: z
-    .array(ModelRef)
-    .min(1)
-    .max(8)
-    .optional()
-    .describe('several policies instead of `model`, each beside `against`'),
-  file: file
-    .optional()
-    .describe(
-      'preference pairs (reward_model; probes and certificate, where the starter world’s answers are the default), pairs that people labelled (judge; default: those stored, of both) or prompts (policy and arena; default: the starter world’s)',
-    ),
-  baseline_file: file
-    .optional()
-    .describe(
-      'reward_model: pairs that the counting baselines learn from; default: the other conversations of the evaluated pairs, by five folds',
-    ),
-  format: z
-    .enum(PROMPT_FORMATS)
-    .optional()
-    .describe('of the prompts; default: what the first line looks like'),
-  samples: z
-    .int()
-    .min(1)
-    .max(16)
-    .default(1)
-    .describe(
-      'answers to each prompt (policy, arena; certificate with a judge: best of n by the policy `against`, by default the one that plays it)',
-    ),
-  threshold: z.number().gt(0).lt(1).default(0.15).describe('of the gate (policy)'),
-  budget: z.int().min(100).max(1e6).default(2000).describe('score calls (certificate)'),
-  attack_rounds: z
-    .int()
-    .min(1)
-    .max(1000)
-    .optional()
-    .describe(
-      'certificate with a judge: rounds in which an adapter on the policy `against` is trained against this reward model alone, at most as many as a third of the budget allows; default: no such attack',
-    ),
-  axis: Axis.default('helpfulness'),
-  judge: z
-    .string()
-    .optional()
-    .describe(
-      'profile: of the judge that is audited, that compares policies, or that says whether an attack made an answer better (certificate; none by default)',
-    ),
-  self: z
-    .string()
-    .optional()
-    .describe('judge: how the data name its own answers (`a_by`, `b_by`), for self-preference'),
-  ...ways,
-  ...onRequest,
-  max_new_tokens: z.int().min(1).max(4096).default(32),
-  limit: z.int().min(1).max(100000).default(400),
-  seed: z.int().min(0).default(0),
-})
-export type EvaluationOptions = z.infer<typeof EvaluationOptions>
 
 /** What may be otherwise from an iteration of a loop on. */
 export const LoopChange = z.strictObject({

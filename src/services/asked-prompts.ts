@@ -1,4 +1,4 @@
-import type { EvaluationOptions } from '../schemas/run.ts'
+import type { EvaluationOptions } from '../schemas/evaluation.ts'
 import { prompts as starterPrompts } from '../starter/world.ts'
 import { drawnPlaces, openPrompts, rowsHash } from './data.ts'
 import type { AskedPrompt } from './policy-answers.ts'

@@ -12,7 +12,7 @@ import {
 import type { ScoredPair } from '../evaluation/reward-measures.ts'
 import { AXES } from '../schemas/feedback.ts'
 import type { Axis, PreferenceRow } from '../schemas/feedback.ts'
-import type { EvaluationOptions } from '../schemas/run.ts'
+import type { EvaluationOptions } from '../schemas/evaluation.ts'
 import type { ModelRow } from '../store/store.ts'
 import { conversationOf } from '../text/conversation.ts'
 import { filesOf, findModel } from './catalog.ts'

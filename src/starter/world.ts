@@ -243,6 +243,7 @@ export function knowledgePrompt(name: MannerName, ...key: readonly number[]): St
 
 type Pick = (n: number, salt: number) => number
 
+/** A template without some of its words, of Chinese ones without some of their characters. */
 function thinned(template: string, language: Language, { dropped }: Manner, pick: Pick): string {
   const parts = language === 'en' ? template.split(' ') : (template.match(/\{x\}|./gu) ?? [])
   return parts

@@ -4,6 +4,7 @@ import { LibraError } from '../errors.ts'
 import { commitFolder } from './atomic.ts'
 import type { Dtype, LazyArray } from './safetensors.ts'
 import { openWeights, writeWeights } from './shards.ts'
+import type { Weights } from './shards.ts'
 
 /**
  * Writes a checkpoint whose every weight is the mean of those of checkpoints that came one out of another, w = Σᵢ wᵢ / n
@@ -16,10 +17,13 @@ export async function writeMean(
   dtype: Dtype,
 ): Promise<void> {
   const last = folders.at(-1) ?? folders[0]
-  const opened = await Promise.all(folders.map(openWeights))
+  const opened: Weights[] = []
   try {
+    for (const folder of folders) opened.push(await openWeights(folder))
     const tensors = [...(opened.at(-1)?.tensors ?? [])].map(([name, { shape }]) => {
-      const parts = opened.map(({ tensors }, i) => matching(tensors.get(name), shape, name, folders[i] ?? last)) // prettier-ignore
+      const parts = opened.map(({ tensors }, i) => {
+        return matching(tensors.get(name), shape, name, folders[i] ?? last)
+      })
       return [name, { shape, data: () => mean(parts.map((part) => part.data())) }] as const
     })
     await commitFolder(target, async (folder) => {

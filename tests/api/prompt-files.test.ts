@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { EvaluationOptions } from '../../src/schemas/run.ts'
+import { EvaluationOptions } from '../../src/schemas/evaluation.ts'
 import { askedPrompts } from '../../src/services/asked-prompts.ts'
 import { filesOf, findModel } from '../../src/services/catalog.ts'
 import { openPromptSets } from '../../src/services/data.ts'

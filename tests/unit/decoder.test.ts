@@ -4,6 +4,7 @@ import { generate } from '../../src/model/generate.ts'
 import type { GenerateHooks, Sampled, Sampling } from '../../src/model/generate.ts'
 import { logits } from '../../src/model/heads.ts'
 import { onePack } from '../helpers/one-pack.ts'
+import { sharpLlama } from '../helpers/sharp-llama.ts'
 import { hiddenStates } from '../../src/model/llama.ts'
 import type { Llama, LoraPair } from '../../src/model/llama.ts'
 import { disposeBase, disposePairs, initialize, newAdapter } from '../../src/model/resident.ts'
@@ -11,7 +12,6 @@ import { blockWidth, choose } from '../../src/model/sampling.ts'
 import { normal, uniform } from '../../src/random.ts'
 import { LoraOptions } from '../../src/schemas/training-options.ts'
 import { device, dispose, scoped, tf } from '../../src/tensor/backend.ts'
-import type { Tensor } from '../../src/tensor/backend.ts'
 import { composed } from '../../src/tensor/composed.ts'
 import { floats, ints, read, reshape, scale, writeRows } from '../../src/tensor/ops.ts'
 
@@ -20,12 +20,6 @@ const LORA = LoraOptions.parse({
 })
 
 // The recorded graph with its cache against passes over the whole text with plain kernels and a sampler in float64.
-const config = {
-  ...{ vocabularySize: 98, hiddenSize: 32, intermediateSize: 48, layers: 3, heads: 4, kvHeads: 2 },
-  ...{ headDim: 8, rmsNormEpsilon: 1e-5, ropeTheta: 10000, ropeScaling: null, context: 160 },
-  ...{ tieWordEmbeddings: false, slidingWindow: null, qkNorm: false, biases: [] },
-  ...{ rotary: [true, true, true], sliding: [false, false, false] },
-}
 const graphs = (): number =>
   (tf.backend() as unknown as { getNumOfSavedModels(): number }).getNumOfSavedModels()
 const key = (row: number): number[] => [7, row]
@@ -37,13 +31,7 @@ const prompts = [11, 3, 20, 7, 1, 16, 9].map((length, row) =>
 let model: Llama
 let adapters: Map<string, LoraPair>[]
 beforeAll(() => {
-  model = initialize(config, 3)
-  const weights = model.weights as Map<string, Tensor>
-  for (const [name, w] of weights)
-    if (!name.includes('norm')) {
-      weights.set(name, tf.keep(scale(w, 12))) // sharp choices
-      w.dispose()
-    }
+  model = sharpLlama(160)
   adapters = [1, 2].map((seed) => {
     const pairs = newAdapter(model, LORA, seed)
     let which = 0
@@ -212,7 +200,7 @@ test.runIf(device === 'cpu')('the session shares the weights’ memory', async (
 
 test('a base that is disposed of in the middle leaves no graph', async () => {
   const before = graphs()
-  const other = initialize(config, 4)
+  const other = initialize(model.config, 4)
   const [sample] = await generate(
     other,
     [[1, 2, 3]],

@@ -5,27 +5,15 @@ import { logits } from '../../src/model/heads.ts'
 import { hiddenStates } from '../../src/model/llama.ts'
 import type { Llama } from '../../src/model/llama.ts'
 import { passesOf, readPrompts } from '../../src/model/prompts.ts'
-import { disposeBase, initialize } from '../../src/model/resident.ts'
-import { dispose, scoped, tf } from '../../src/tensor/backend.ts'
-import type { Tensor } from '../../src/tensor/backend.ts'
-import { read, scale } from '../../src/tensor/ops.ts'
+import { disposeBase } from '../../src/model/resident.ts'
+import { dispose, scoped } from '../../src/tensor/backend.ts'
+import { read } from '../../src/tensor/ops.ts'
 import { onePack } from '../helpers/one-pack.ts'
+import { sharpLlama } from '../helpers/sharp-llama.ts'
 
-const config = {
-  ...{ vocabularySize: 98, hiddenSize: 32, intermediateSize: 48, layers: 3, heads: 4, kvHeads: 2 },
-  ...{ headDim: 8, rmsNormEpsilon: 1e-5, ropeTheta: 10000, ropeScaling: null, context: 512 },
-  ...{ tieWordEmbeddings: false, slidingWindow: null, qkNorm: false, biases: [] },
-  ...{ rotary: [true, true, true], sliding: [false, false, false] },
-}
 let model: Llama
 beforeAll(() => {
-  model = initialize(config, 3)
-  const weights = model.weights as Map<string, Tensor>
-  for (const [name, w] of weights)
-    if (!name.includes('norm')) {
-      weights.set(name, tf.keep(scale(w, 12))) // sharp choices
-      w.dispose()
-    }
+  model = sharpLlama(512)
 })
 afterAll(() => disposeBase(model))
 
@@ -72,23 +60,28 @@ test('what is read apart, and what is there several times, gives the logits of e
   })
 })
 
-test('sampled in one batch or each by itself: the same tokens', async () => {
-  const [first = []] = mixed
-  const prompts = [...mixed, first, first]
-  const sampling = { maxTokens: 12, temperature: 1, topP: 1, topK: 0 }
-  const hooks = (row: number): GenerateHooks => ({
-    key: (own) => [7, row + own],
-    stopIds: new Set<number>(),
-  })
-  const together = await generate(model, prompts, sampling, hooks(0))
-  for (const [row, ids] of prompts.entries()) {
-    const [alone] = await generate(model, [ids], sampling, hooks(row))
-    expect(together[row]?.ids, `row ${row}`).toEqual(alone?.ids)
-    alone?.logprobs.forEach((logprob, t) =>
-      expect(Math.abs(logprob - (together[row]?.logprobs[t] ?? NaN))).toBeLessThan(1e-4),
-    )
-  }
-  // the same prompt under other keys says other things
-  expect(together.at(-1)?.ids).not.toEqual(together.at(-2)?.ids)
-  expect(await generate(model, [], sampling, hooks(0))).toEqual([])
-})
+test.each([0, 1])(
+  'in one batch or each by itself, at temperature %d: the same tokens',
+  async (temperature) => {
+    const [first = []] = mixed
+    const prompts = [...mixed, first, first]
+    const sampling = { maxTokens: 12, temperature, topP: 1, topK: 0 }
+    const hooks = (row: number): GenerateHooks => ({
+      key: (own) => [7, row + own],
+      stopIds: new Set<number>(),
+    })
+    const together = await generate(model, prompts, sampling, hooks(0))
+    for (const [row, ids] of prompts.entries()) {
+      const [alone] = await generate(model, [ids], sampling, hooks(row))
+      expect(together[row]?.ids, `row ${row}`).toEqual(alone?.ids)
+      alone?.logprobs.forEach((logprob, t) =>
+        expect(Math.abs(logprob - (together[row]?.logprobs[t] ?? NaN))).toBeLessThan(1e-4),
+      )
+    }
+    // the same prompt under another key says other things, where anything is drawn
+    const [last, other] = [together.at(-1)?.ids, together.at(-2)?.ids]
+    if (temperature === 0) expect(last).toEqual(other)
+    else expect(last).not.toEqual(other)
+    expect(await generate(model, [], sampling, hooks(0))).toEqual([])
+  },
+)
