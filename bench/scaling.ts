@@ -48,7 +48,13 @@ const random = (vocabulary: number, B: number, T: number): number[][] =>
 
 async function score(model: Llama, B: number, T: number): Promise<Work> {
   const rows = random(model.config.vocabularySize, B, T)
-  const rate = await timed(B * T, () => scoreSequences(model, rows, MICRO_TOKENS))
+  const rate = await timed(B * T, () =>
+    scoreSequences(
+      model,
+      rows.map((ids) => ({ ids, answer: 0 })),
+      MICRO_TOKENS,
+    ),
+  )
   return { rate, flops: 2 }
 }
 async function train(model: Llama, B: number, T: number): Promise<Work> {

@@ -1,23 +1,24 @@
 import { cancelled } from '../errors.ts'
 
-/** What rows of token ids go through, one result each. Rows under one `key` may go together. */
-export type Group<T> = { key: string; run(rows: (readonly number[])[]): T[] }
+/** What rows (token ids, or what has as many tokens) go through, one result each. Rows under one `key` may go together. */
+export type Group<T, R extends Long> = { key: string; run(rows: R[]): T[] }
+type Long = { readonly length: number }
 
 type Request = {
-  group: Group<unknown>
+  group: Group<unknown, Long>
   /** the result of each row, once it had its pass */
   results: unknown[]
   left: number
   resolve(results: unknown[]): void
   reject(error: unknown): void
 }
-type Row = { request: Request; at: number; ids: readonly number[]; due: number }
+type Row = { request: Request; at: number; row: Long; due: number }
 
 export type Batcher = {
-  /** Runs rows of token ids in passes shared with whoever waits; the result of each row, in order. */
-  submit<T>(
-    group: Group<T>,
-    rows: readonly (readonly number[])[],
+  /** Runs rows in passes shared with whoever waits; the result of each row, in order. */
+  submit<T, R extends Long>(
+    group: Group<T, R>,
+    rows: readonly R[],
     signal?: AbortSignal,
   ): Promise<T[]>
   /** For work of many steps: lets what has arrived be heard, and one waiting pass go first. */
@@ -47,7 +48,7 @@ export function createBatcher(tokens: number): Batcher {
     const taken = new Set<Row>()
     for (const row of waiting) {
       if (row.request.group.key !== key) continue
-      room -= row.ids.length
+      room -= row.row.length
       if (room < 0 && taken.size > 0) break
       taken.add(row)
     }
@@ -56,7 +57,7 @@ export function createBatcher(tokens: number): Batcher {
   }
 
   function run(rows: readonly Row[]): void {
-    const values = rows[0]?.request.group.run(rows.map(({ ids }) => ids))
+    const values = rows[0]?.request.group.run(rows.map(({ row }) => row))
     rows.forEach(({ request, at }, i) => {
       request.results[at] = values?.[i]
       request.left--
@@ -92,14 +93,18 @@ export function createBatcher(tokens: number): Batcher {
   }
 
   return {
-    submit: <T>(group: Group<T>, rows: readonly (readonly number[])[], signal?: AbortSignal) =>
+    submit: <T, R extends Long>(group: Group<T, R>, rows: readonly R[], signal?: AbortSignal) =>
       new Promise<T[]>((resolve, reject) => {
         if (signal?.aborted) return reject(cancelled())
         if (rows.length === 0) return resolve([])
         const abort = (): void => drop(request, cancelled())
         const end = (): void => signal?.removeEventListener('abort', abort)
         const request: Request = {
-          ...{ group, results: new Array<unknown>(rows.length), left: rows.length },
+          ...{
+            group: group as Group<unknown, never>,
+            results: new Array<unknown>(rows.length),
+            left: rows.length,
+          },
           resolve(results) {
             end()
             resolve(results as T[])
@@ -111,7 +116,7 @@ export function createBatcher(tokens: number): Batcher {
         }
         signal?.addEventListener('abort', abort)
         const now = performance.now()
-        rows.forEach((ids, at) => waiting.push({ request, at, ids, due: now + at * APART_MS }))
+        rows.forEach((row, at) => waiting.push({ request, at, row, due: now + at * APART_MS }))
         if (!working) void work()
       }),
     async between() {

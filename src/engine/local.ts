@@ -11,6 +11,7 @@ import { encodeChat } from '../text/template.ts'
 import { dpoPairs } from '../training/dpo.ts'
 import { policyUpdate } from '../training/ppo/round.ts'
 import { pretrain } from '../training/pretrain.ts'
+import { createFeatures } from '../training/readout.ts'
 import { rewardModel } from '../training/reward-model.ts'
 import { sft } from '../training/sft.ts'
 import { createBatcher } from './batcher.ts'
@@ -35,6 +36,7 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
   const batcher = createBatcher(PASS_TOKENS)
 
   const scoreAll = createScoring(residents, batcher)
+  const features = createFeatures()
 
   /** A call that works with the model that it names. */
   const withModel =
@@ -98,7 +100,7 @@ export function createLocalEngine({ memory }: { memory?: number } = {}): Engine 
         case 'sft':
           return sft(checked, signal)
         case 'reward_model':
-          return rewardModel(checked, signal)
+          return rewardModel(checked, features, signal)
         case 'dpo':
           return dpoPairs(checked, signal)
         case 'policy_update':

@@ -3,6 +3,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LibraError } from '../errors.ts'
 import type { Llama, LoraPair } from '../model/llama.ts'
+import { cutBy } from '../model/readout.ts'
 import {
   disposeBase,
   disposePairs,
@@ -181,8 +182,9 @@ async function stack({ model, tokenizer, ...base }: Base, files: ModelFiles): Pr
   const pairs = stackAdapters(loaded.map(({ pairs }) => pairs))
   for (const { pairs } of loaded) disposePairs(pairs)
   const heads = new Map(loaded.flatMap(({ heads }) => [...heads]))
+  const trunk = cutBy(model, card, files.adapters.at(-1) ?? files.base)
   return {
-    model: { ...model, weights: new Map([...model.weights, ...heads]), adapter: pairs },
+    model: { ...trunk, weights: new Map([...model.weights, ...heads]), adapter: pairs },
     tokenizer,
     calibration: card?.calibration ?? null,
     window: card?.max_length ?? model.config.context,

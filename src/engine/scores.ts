@@ -4,10 +4,12 @@ import type { Pack } from '../model/batch.ts'
 import type { Placed } from '../schemas/model.ts'
 import { scalarHead, SCORE_HEAD } from '../model/heads.ts'
 import { hiddenStates } from '../model/llama.ts'
+import { isReadout, readoutScores } from '../model/readout.ts'
+import type { Scored } from '../model/readout.ts'
 import { hiddenStatesEach } from '../model/several.ts'
 import { scoped } from '../tensor/backend.ts'
 import { read } from '../tensor/ops.ts'
-import { encodeChat } from '../text/template.ts'
+import { encodeChat, lastTokens } from '../text/template.ts'
 import type { Batcher } from './batcher.ts'
 import type { Engine, ModelFiles, ModelScores, ScoreAllRequest } from './engine.ts'
 import type { Resident, Residents } from './residents.ts'
@@ -67,24 +69,26 @@ export function createScoring(residents: Residents, batcher: Batcher): Engine['s
         teamsOf(scorers).map(async (team) => {
           const { tokenizer, model, window } = team[0]
           const encoded = conversations.map((messages, i) => {
-            const { ids } = encodeChat(tokenizer, messages, false)
-            const { truncated, ...own } = fit(ids, model.config.context, onTooLong, i)
-            const read = own.ids.slice(-window)
-            return { ids: read, truncated: truncated || read.length < own.ids.length }
+            const chat = encodeChat(tokenizer, messages, false)
+            const { ids } = fit(chat.ids, model.config.context, onTooLong, i)
+            const read = lastTokens(chat, Math.min(ids.length, window))
+            const length = read.ids.length
+            return { ...read, length, truncated: length < chat.ids.length }
           })
           const key = team.map(({ version }) => version).join()
-          const rows = encoded.map(({ ids }) => ids)
           // what is to lie at a place goes through by itself
           const group =
             placed === undefined
-              ? { key, run: (ids: readonly (readonly number[])[]) => rewards(team, ids) }
+              ? { key, run: (rows: readonly Scored[]) => rewards(team, rows) }
               : {
                   key: `${key} ${JSON.stringify(placed)}`,
-                  run: ([ids = []]: readonly (readonly number[])[]) => [
-                    pass(team, packAt(ids, placed))[0] ?? missing,
+                  run: (rows: readonly Scored[]) => [
+                    pass(team, packAt(rows[0]?.ids ?? [], placed), rows)[0] ?? missing,
                   ],
                 }
-          const values = await batcher.submit(group, rows, signal)
+          const values = await batcher.submit<Reward, Scored & { length: number }>(
+            ...([group, encoded, signal] as const),
+          )
           team.forEach((scorer, at) =>
             scored.set(
               scorer,
@@ -111,12 +115,16 @@ export function createScoring(residents: Residents, batcher: Batcher): Engine['s
 
 type Team = [Resident, ...Resident[]]
 
-/** Models that stand on one base and read as much of a text. */
+/** Models that stand on one base and read as much of a text in the same way. */
 function teamsOf(scorers: readonly Resident[]): Team[] {
   const teams: Team[] = []
   for (const scorer of new Set(scorers)) {
     const team = teams.find(
-      ([{ model, window }]) => model.rope === scorer.model.rope && window === scorer.window,
+      ([{ model, window }]) =>
+        model.rope === scorer.model.rope &&
+        model.config.layers === scorer.model.config.layers &&
+        isReadout(model) === isReadout(scorer.model) &&
+        window === scorer.window,
     )
     if (team === undefined) teams.push([scorer])
     else team.push(scorer)
@@ -130,32 +138,34 @@ const missing: Reward = {
   placed: { count: 0, segments: 0, at: 0, end: 0, prefix: 0, prefixAt: 0, trunk: -1 },
 }
 
-/** The scalar heads' values at the end of each row, one for each model of a team. */
-function rewards(team: Team, rows: readonly (readonly number[])[]): Reward[] {
+/** What each row is worth to each model of a team. */
+function rewards(team: Team, rows: readonly Scored[]): Reward[] {
   const results = rows.map((): Reward => missing)
-  for (const pack of packRows(rows, PASS_TOKENS, { shared: true }))
-    pass(team, pack).forEach((reward, i) => (results[pack.rows[i] ?? -1] = reward))
+  const sequences = rows.map(({ ids }) => ids)
+  for (const pack of packRows(sequences, PASS_TOKENS, { shared: true }))
+    pass(team, pack, rows).forEach((reward, i) => (results[pack.rows[i] ?? -1] = reward))
   return results
 }
 
-const pass = (team: Team, pack: Pack): Reward[] =>
+const pass = (team: Team, pack: Pack, rows: readonly Scored[]): Reward[] =>
   scoped(() => {
+    const readout = isReadout(team[0].model)
+    const models = team.map(({ model }) => model)
     const hidden =
       team.length === 1
-        ? [hiddenStates(team[0].model, pack, { last: true })]
-        : hiddenStatesEach(
-            team.map(({ model }) => model),
-            pack,
-          )
+        ? [hiddenStates(team[0].model, pack, { last: !readout })]
+        : hiddenStatesEach(models, pack, { last: !readout })
     // of all segments, whatever ends in them: the same product wherever a sequence lies
     const all = Int32Array.from(pack.lasts, (_, segment) => segment)
     const values = team.map(({ model }, at) => {
       const states = hidden[at]
       if (states === undefined) throw new Error('no hidden states of a model')
-      return read(scalarHead(model, SCORE_HEAD, states, all))
+      if (readout) return readoutScores(model, states, pack, rows)
+      const scores = read(scalarHead(model, SCORE_HEAD, states, all))
+      return Array.from(pack.ends, (end) => scores[end] ?? NaN)
     })
-    return Array.from(pack.ends, (end, i) => ({
-      logits: values.map((value) => value[end] ?? NaN),
+    return pack.rows.map((_, i) => ({
+      logits: values.map((value) => value[i] ?? NaN),
       placed: pack.place(i),
     }))
   })

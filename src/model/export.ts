@@ -1,6 +1,7 @@
 import { copyFile, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LibraError } from '../errors.ts'
+import { MEAN_HEAD } from './readout.ts'
 import { tf } from '../tensor/backend.ts'
 import { add, matMul, read, scale, upload } from '../tensor/ops.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
@@ -52,6 +53,11 @@ export async function writeMerged(
     // 2. the head decides what it is; a value head is PPO's own and stays behind
     const heads = new Map<string, Array32 | LazyArray>(adapters.flatMap(({ heads }) => [...heads]))
     const score = heads.get('score.weight') ?? base.tensors.get('score.weight')
+    if (heads.has(MEAN_HEAD))
+      throw new LibraError(
+        'unsupported_architecture',
+        `${files.adapters.at(-1) ?? files.base} is a readout: no class of transformers reads the mean of hidden states; it scores in Libra alone`,
+      )
     if (score !== undefined) shapes.delete('lm_head.weight')
     const tensors: Record<string, Array32 | LazyArray> = {}
     for (const [name, shape] of shapes) {

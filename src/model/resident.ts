@@ -17,7 +17,7 @@ import type { Llama, LoraPair } from './llama.ts'
 const keep = ({ shape, data }: Array32): Tensor => tf.keep(floats(data, shape))
 
 /** Heads that a checkpoint may hold beside what its config.json says; each is one row. */
-const SCALAR_HEADS = ['score.weight', 'value.weight']
+const SCALAR_HEADS = ['score.weight', 'score_mean.weight', 'value.weight']
 /** What a checkpoint may hold and nobody needs: old tables of angles, a tied or unused unembedding. */
 const SUPERFLUOUS = /rotary_emb\.inv_freq$|^lm_head\.weight$/
 

@@ -29,11 +29,15 @@ function repeated(pack: Pack, times: number): Pack {
 }
 
 /**
- * Hidden states of the last token of each segment [S, D] under each of several models that share their base: what lies
+ * Hidden states of the last token of each segment [S, D] (or of all tokens [N, D]) under each of several models that share their base: what lies
  * below all adapters is computed once, and from there on the pass holds its tokens once for each model, so that the
  * weights are gone through once.
  */
-export function hiddenStatesEach(models: readonly Llama[], pack: Pack): Tensor[] {
+export function hiddenStatesEach(
+  models: readonly Llama[],
+  pack: Pack,
+  { last = true }: { last?: boolean } = {},
+): Tensor[] {
   const [first] = models
   if (first === undefined) return []
   return scoped(() => {
@@ -52,12 +56,12 @@ export function hiddenStatesEach(models: readonly Llama[], pack: Pack): Tensor[]
       models.map(() => x),
       0,
     )
-    const together = layoutOf(first, repeated(pack, models.length), true)
+    const together = layoutOf(first, repeated(pack, models.length), last)
     const model = { ...first, adapter: null, parts: models.map(({ adapter }) => adapter) }
     for (let layer = lowest; layer < layers; layer++) step(model, layer, together)
     const all = lastNorm(first, x).y
     const [, D = 0] = all.shape
-    const S = pack.lasts.length
+    const S = last ? pack.lasts.length : pack.count
     return models.map((_, i) => slice(all, [i * S, 0], [S, D]))
   })
 }

@@ -87,6 +87,11 @@ export const ModelCard = z.object({
     .describe(
       'tokens of a dialogue that a reward model reads, counted from its end; else its context',
     ),
+  layers: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('of the trunk, from below, that a reward model reads; else all'),
   run: z.string().optional(),
 })
 export type ModelCard = z.infer<typeof ModelCard>

@@ -120,6 +120,13 @@ export const SftOptions = z.strictObject({
 })
 export type SftOptions = z.infer<typeof SftOptions>
 
+export const ReadoutOptions = z.strictObject({
+  layers: count(256)
+    .nullish()
+    .describe('of the trunk, from below, that are read; default: two thirds of them'),
+})
+export type ReadoutOptions = z.infer<typeof ReadoutOptions>
+
 export const RewardModelOptions = z.strictObject({
   ...loop,
   ...checkpointing,
@@ -153,15 +160,26 @@ export const RewardModelOptions = z.strictObject({
     .nullish()
     .describe('tokens of a dialogue that are read, counted from its end; default: the context'),
   lora: LoraOptions.nullable().prefault({}),
+  readout: ReadoutOptions.nullable()
+    .default(null)
+    .describe(
+      'in place of lora: the trunk stays as it is, and a head alone learns what its hidden states say (a linear probe); every text is read once, however many epochs',
+    ),
   optimizer: OptimizerOptions.prefault({ learning_rate: 1e-3 }),
 })
 export type RewardModelOptions = z.infer<typeof RewardModelOptions>
 
 /** What options of a reward model can't stand together. Throws `conflicting_options` naming the field, after `at`. */
 export function checkRewardOptions(
-  options: Pick<RewardModelOptions, 'axis' | 'centering' | 'auxiliary_weight'>,
+  options: Pick<RewardModelOptions, 'axis' | 'centering' | 'auxiliary_weight' | 'readout' | 'lora'>,
   at = '',
 ): void {
+  if (options.readout !== null && options.lora === null)
+    throw new LibraError(
+      'conflicting_options',
+      `${at}readout: not together with lora: null, which trains all weights; a readout trains none of them`,
+      { details: { field: `${at}readout` } },
+    )
   if (options.axis === 'safety' && options.centering > 0 && options.auxiliary_weight > 0)
     throw new LibraError(
       'conflicting_options',

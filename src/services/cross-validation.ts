@@ -28,6 +28,18 @@ export type TrainAndScore = (
 ) => Promise<BothLogits>
 export type BothLogits = { chosen: number[]; rejected: number[] }
 
+/** The pairs of a fold, of both axes, and by axis what the models that score them learn from. */
+export function splitOf(
+  pairs: PairsByAxis,
+  fold: number,
+): { held: PreferenceRow[]; training: Record<Axis, PreferenceRow[]> } {
+  const apart = (axis: Axis): PreferenceRow[] => pairs[axis].filter((p) => foldOf(p) !== fold)
+  return {
+    held: AXES.flatMap((axis) => pairs[axis].filter((pair) => foldOf(pair) === fold)),
+    training: { helpfulness: apart('helpfulness'), safety: apart('safety') },
+  }
+}
+
 /** Scores every pair by reward models that were trained on the other folds, fold by fold. */
 export async function scoreHeldOut(
   pairs: PairsByAxis,
@@ -36,11 +48,10 @@ export async function scoreHeldOut(
   progress: (done: number, total: number) => void = () => {},
 ): Promise<HeldOut> {
   const out: HeldOut = { helpfulness: [], safety: [] }
-  for (const [done, fold] of folds.entries())
+  for (const [done, fold] of folds.entries()) {
+    const { held, training } = splitOf(pairs, fold)
     for (const axis of AXES) {
-      const training = pairs[axis].filter((pair) => foldOf(pair) !== fold)
-      const held = AXES.flatMap((a) => pairs[a].filter((pair) => foldOf(pair) === fold))
-      const { chosen, rejected } = await trainAndScore(axis, fold, training, held)
+      const { chosen, rejected } = await trainAndScore(axis, fold, training[axis], held)
       held.forEach((pair, i) =>
         out[axis].push({
           ...{ pair, fold, cluster: conversationOf(pair) },
@@ -49,24 +60,25 @@ export async function scoreHeldOut(
       )
       progress(AXES.length * done + AXES.indexOf(axis) + 1, AXES.length * folds.length)
     }
+  }
   return out
 }
 
-/** Both answers of pairs by one model, the end of what is too long. */
+/** Both answers of pairs by several models, the end of what is too long: the models share the passes that they can. */
 export async function scoreBoth(
-  engine: Pick<Engine, 'score'>,
-  model: ModelFiles,
+  engine: Pick<Engine, 'scoreAll'>,
+  models: readonly ModelFiles[],
   pairs: readonly PreferenceRow[],
-): Promise<BothLogits> {
-  const score = async (answer: 'chosen' | 'rejected'): Promise<number[]> => {
-    const conversations = pairs.map((pair) => [
-      ...pair.prompt,
-      { role: 'assistant' as const, content: pair[answer] },
-    ])
-    const scores = await engine.score({ model, conversations, onTooLong: 'truncate' })
-    return scores.map(({ logit }) => logit)
-  }
-  return { chosen: await score('chosen'), rejected: await score('rejected') }
+): Promise<BothLogits[]> {
+  // both answers to a prompt in one call: what they share is read once
+  const conversations = pairs.flatMap(({ prompt, chosen, rejected }) =>
+    [chosen, rejected].map((content) => [...prompt, { role: 'assistant' as const, content }]),
+  )
+  const all = await engine.scoreAll({ models, conversations, onTooLong: 'truncate' })
+  return all.map(({ scores }) => ({
+    chosen: pairs.map((_, i) => scores[2 * i]?.logit ?? NaN),
+    rejected: pairs.map((_, i) => scores[2 * i + 1]?.logit ?? NaN),
+  }))
 }
 
 const RIVALS: readonly { name: string; fit: (training: readonly PreferenceRow[]) => Baseline }[] = [

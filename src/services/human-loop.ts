@@ -269,7 +269,9 @@ async function crossValidateRewards(
         options: { ...reward, axis, seed },
       }
       await train(world, `fold ${fold + 1} ${axis}`, spec, () => writeRows(path, training))
-      return scoreBoth(world.services.serving, withCheckpoint(start, output, reward.lora), held)
+      const model = withCheckpoint(start, output, reward.lora)
+      const [scores] = await scoreBoth(world.services.serving, [model], held)
+      return scores ?? { chosen: [], rejected: [] }
     },
     (done, total) => world.progress('cross-validation', done, total),
   )

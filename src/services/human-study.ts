@@ -4,7 +4,7 @@ import { appendFile, mkdir, readFile, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { withCheckpoint } from '../engine/engine.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine, ModelFiles } from '../engine/engine.ts'
 import type { HeldOutPair } from '../evaluation/pair-reliability.ts'
 import { follow } from '../rlaif/follow.ts'
 import { writeRows } from '../rlaif/rows.ts'
@@ -13,7 +13,7 @@ import { RewardModelOptions, SftOptions } from '../schemas/training-options.ts'
 import type { TrainSpec } from '../schemas/training.ts'
 import type { HumanData } from '../text/data-folder.ts'
 import { parseRows, wholeLines } from '../text/rows.ts'
-import { FOLDS, foldOf, scoreBoth, scoreHeldOut } from './cross-validation.ts'
+import { FOLDS, foldOf, scoreBoth, scoreHeldOut, splitOf } from './cross-validation.ts'
 import type { HeldOut } from './cross-validation.ts'
 import { pairsOf } from './human-models.ts'
 
@@ -65,25 +65,33 @@ export async function studyHumanPairs(
   }
   const before = await rowsIn(file)
   for (const fold of FOLDS.filter((each) => each % parts === part - 1)) {
-    let start: Start | undefined
-    for (let seed = 1; seed <= seeds; seed++)
-      await scoreHeldOut(pairs, [fold], async (axis, _, training, held) => {
-        const key = { settings, seed, axis, fold }
-        const found = before.find((row) => isOf(row, key))
-        if (found !== undefined) return found
-        start ??= await startOf(fold)
+    const { held, training } = splitOf(pairs, fold)
+    const missing = Array.from({ length: seeds }, (_, i) => i + 1)
+      .flatMap((seed) => AXES.map((axis) => ({ settings, seed, axis, fold })))
+      .filter((key) => !before.some((row) => isOf(row, key)))
+    if (missing.length === 0) continue
+    const start = await startOf(fold)
+    // models on one base score together; those of all weights share nothing, and are large
+    const alone = request.reward['lora'] === null
+    for (const keys of alone ? missing.map((key) => [key]) : [missing]) {
+      const models: ModelFiles[] = []
+      const outputs: string[] = []
+      for (const { seed, axis } of keys) {
         const options = RewardModelOptions.parse({ ...request.reward, axis, seed })
         const output = join(work, `${axis}-${fold}-${seed}`)
         await train(`fold ${fold + 1}, seed ${seed}, ${axis}`, {
           ...{ kind: 'reward_model', output, model: start, options },
-          data: (await writeRows(join(work, 'pairs.jsonl'), training)).path,
+          data: (await writeRows(join(work, 'pairs.jsonl'), training[axis])).path,
         })
-        const scores = await scoreBoth(engine, withCheckpoint(start, output, options.lora), held)
-        await rm(output, { recursive: true })
-        // the newline in front ends a line that was cut off
-        await appendFile(file, `\n${JSON.stringify({ ...key, ...scores })}`)
-        return scores
-      })
+        models.push(withCheckpoint(start, output, options.lora))
+        outputs.push(output)
+      }
+      const scores = await scoreBoth(engine, models, held)
+      const rows = keys.map((key, i) => JSON.stringify({ ...key, ...scores[i] }))
+      // the newline in front ends a line that was cut off
+      await appendFile(file, `\n${rows.join('\n')}`)
+      for (const output of outputs) await rm(output, { recursive: true })
+    }
   }
   await rm(work, { recursive: true })
 

@@ -53,6 +53,20 @@ export type EncodedChat = {
   assistant: number[]
 }
 
+/** The end of a conversation in at most `limit` tokens, and where in it the assistant's last turn begins. */
+export function lastTokens(
+  { ids, assistant }: EncodedChat,
+  limit: number,
+): { ids: number[]; answer: number } {
+  const start = Math.max(0, ids.length - limit)
+  const end = assistant.lastIndexOf(1)
+  const answer = assistant.lastIndexOf(0, end) + 1
+  return {
+    ids: ids.slice(start),
+    answer: end < 0 ? ids.length - start : Math.max(0, answer - start),
+  }
+}
+
 /** A piece of the rendered text: a control token of the template, or text with the message that it is of. */
 type Piece = { control: number } | { text: string; message: WeighedMessage | null }
 

@@ -1,7 +1,8 @@
 import type { Message } from '../schemas/chat.ts'
 import type { DialogueRow } from '../schemas/feedback.ts'
-import { encodeChat } from '../text/template.ts'
+import { encodeChat, lastTokens } from '../text/template.ts'
 import type { Tokenizer } from '../text/tokenizer.ts'
+import type { Scored } from '../model/readout.ts'
 import type { Sequence } from './tokens.ts'
 
 /** A dialogue as token ids. `all` trains every token after the first, else the assistant's alone. */
@@ -28,7 +29,7 @@ export function scoredSequence(
   prompt: readonly Message[],
   answer: string,
   context: number,
-): number[] {
-  const { ids } = encodeChat(tokenizer, [...prompt, { role: 'assistant', content: answer }])
-  return ids.length <= context ? ids : ids.slice(ids.length - context)
+): Scored {
+  const chat = encodeChat(tokenizer, [...prompt, { role: 'assistant', content: answer }])
+  return lastTokens(chat, context)
 }

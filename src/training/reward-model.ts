@@ -1,9 +1,10 @@
-import { dispose } from '../tensor/backend.ts'
 import { read } from '../tensor/ops.ts'
 import { packRows } from '../model/batch.ts'
 import { accumulate, scalarHead, scalarHeadBackward, SCORE_HEAD } from '../model/heads.ts'
 import { backward, disposeTape, forward, hiddenStates } from '../model/llama.ts'
 import type { Gradients, Llama, Trainable } from '../model/llama.ts'
+import { isReadout, readoutScores } from '../model/readout.ts'
+import type { Scored } from '../model/readout.ts'
 import { LibraError } from '../errors.ts'
 import { PreferenceRow } from '../schemas/feedback.ts'
 import { checkRewardOptions } from '../schemas/training-options.ts'
@@ -11,32 +12,25 @@ import type { RewardModelOptions } from '../schemas/training-options.ts'
 import type { TrainEvent, TrainSpec } from '../schemas/training.ts'
 import { scoredSequence } from './data.ts'
 import { readRows } from '../text/rows.ts'
-import { absoluteSafety, bradleyTerry, centering, MARGINS } from './losses.ts'
+import { lossOfScores } from './pair-loss.ts'
+import type { PairLoss } from './pair-loss.ts'
+import { layersOf, NO_LORA, READOUT_HEADS, readoutStep, trunkHash } from './readout.ts'
+import type { Features } from './readout.ts'
 import { openTrainee, trainSteps } from './steps.ts'
 import type { Learned } from './steps.ts'
+import type { Trainee } from './trainee.ts'
 
 type Spec = Extract<TrainSpec, { kind: 'reward_model' }>
 
-type PairLoss = {
-  loss: number
-  accuracy: number
-  margin: number
-  mean: number
-  gradients: Gradients
-}
-
-/**
- * One step's loss over pairs: Bradley–Terry with the margin of the strength (Llama 2, eq. 2), plus, on rows that
- * carry absolute labels, binary cross-entropy per answer. sequences: chosen at 2i, rejected at 2i + 1.
- */
+/** The loss of one step's pairs by a trunk that learns, and its gradients. sequences: chosen at 2i, rejected at 2i + 1. */
 export function pairLoss(
   model: Llama,
-  sequences: readonly number[][],
+  sequences: readonly (readonly number[])[],
   pairs: readonly PreferenceRow[],
   rows: readonly number[],
   options: RewardModelOptions,
   trainable: Trainable,
-): PairLoss {
+): PairLoss & { gradients: Gradients } {
   // 1. scores of all answers of the step, pass by pass, kept with what their gradients need
   const answers = rows.flatMap((row) => [2 * row, 2 * row + 1])
   const scores = new Map<number, number>()
@@ -55,40 +49,7 @@ export function pairLoss(
     return null
   })
   // 2. losses on the scores
-  const d = new Map<number, number>()
-  const result = { loss: 0, accuracy: 0, margin: 0, mean: 0 }
-  for (const row of rows) {
-    const pair = pairs[row]
-    if (pair === undefined) continue
-    const chosen = scores.get(2 * row) ?? NaN
-    const rejected = scores.get(2 * row + 1) ?? NaN
-    const p = pair.probability ?? 1
-    const level = MARGINS[options.margin][pair.strength ?? 'negligibly_better']
-    const m = pair.probability == null || options.margin_on_soft_labels ? level : 0
-    let { loss, dChosen, dRejected } = bradleyTerry(chosen, rejected, m, p)
-    const centre = centering(chosen, rejected)
-    loss += options.centering * centre.loss
-    dChosen += options.centering * centre.dChosen
-    dRejected += options.centering * centre.dRejected
-    // of a safety model alone: what is safe says nothing of what helps
-    const weight = options.axis === 'safety' ? options.auxiliary_weight : 0
-    const absolute = (logit: number, safe: boolean | null | undefined): number => {
-      if (safe == null) return 0
-      const { loss: own, d } = absoluteSafety(logit, safe)
-      loss += weight * own
-      return weight * d
-    }
-    dChosen += absolute(chosen, pair.chosen_safe)
-    dRejected += absolute(rejected, pair.rejected_safe)
-    const n = rows.length
-    result.loss += loss / n
-    const undecided = chosen === rejected || p === 0.5
-    result.accuracy += (undecided ? 0.5 : chosen > rejected === p > 0.5 ? 1 : 0) / n
-    result.margin += (chosen - rejected) / n
-    result.mean += (chosen + rejected) / 2 / n
-    d.set(2 * row, dChosen / n)
-    d.set(2 * row + 1, dRejected / n)
-  }
+  const { d, ...result } = lossOfScores(scores, pairs, rows, options)
   // 3. gradients
   const gradients: Gradients = new Map()
   passes.forEach((pass, i) => {
@@ -105,27 +66,41 @@ export function pairLoss(
   return { ...result, gradients }
 }
 
-/** Raw scores of sequences, in order. */
+/** Raw scores of what is read, in order. */
 export function scoreSequences(
   model: Llama,
-  sequences: readonly number[][],
+  rows: readonly Scored[],
   microTokens: number,
 ): Float64Array {
-  const scores = new Float64Array(sequences.length)
+  const scores = new Float64Array(rows.length)
+  const readout = isReadout(model)
+  const sequences = rows.map(({ ids }) => ids)
   for (const pass of packRows(sequences, microTokens, { shared: true })) {
-    const hidden = hiddenStates(model, pass, { last: true })
-    const head = scalarHead(model, SCORE_HEAD, hidden, pass.ends)
-    read(head).forEach((r, i) => (scores[pass.rows[i] ?? 0] = r))
-    dispose([hidden, head])
+    const hidden = hiddenStates(model, pass, { last: !readout })
+    if (readout)
+      readoutScores(model, hidden, pass, rows).forEach((r, i) => (scores[pass.rows[i] ?? 0] = r))
+    else {
+      const head = scalarHead(model, SCORE_HEAD, hidden, pass.ends)
+      read(head).forEach((r, i) => (scores[pass.rows[i] ?? 0] = r))
+      head.dispose()
+    }
+    hidden.dispose()
   }
   return scores
 }
 
-/** Trains a reward model of one axis: a score head on a new adapter over a frozen trunk, or on all weights. */
-export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGenerator<TrainEvent> {
+/** Trains a reward model of one axis: a score head on a new adapter over a frozen trunk, on all weights, or alone. */
+export async function* rewardModel(
+  spec: Spec,
+  features: Features,
+  signal?: AbortSignal,
+): AsyncGenerator<TrainEvent> {
   const { options } = spec
   checkRewardOptions(options)
-  const { tokenizer, resume, trainee } = await openTrainee(spec, [SCORE_HEAD])
+  const reads = options.readout !== null
+  const { tokenizer, resume, trainee } = reads
+    ? await openTrainee({ ...spec, options: { ...options, lora: NO_LORA } }, READOUT_HEADS)
+    : await openTrainee(spec, [SCORE_HEAD])
   try {
     const pairs = (await readRows(spec.data, PreferenceRow)).filter(
       (row) => row.axis === options.axis,
@@ -133,22 +108,42 @@ export async function* rewardModel(spec: Spec, signal?: AbortSignal): AsyncGener
     if (pairs.length === 0)
       throw new LibraError('empty_data', `${spec.data}: no pair of axis ${options.axis}`)
     const context = Math.min(options.max_length ?? Infinity, trainee.model.config.context)
-    const sequences = pairs.flatMap((row) =>
+    const scored = pairs.flatMap((row) =>
       [row.chosen, row.rejected].map((answer) =>
         scoredSequence(tokenizer, row.prompt, answer, context),
       ),
     )
-    const learn = (rows: number[]): Learned => {
-      const { gradients, loss, accuracy, margin, mean } = pairLoss(
-        ...([trainee.model, sequences, pairs, rows, options, trainee.trainable] as const),
-      )
-      return { gradients, metrics: { loss, accuracy, margin, mean_reward: mean } }
-    }
+    const layers = reads ? { layers: layersOf(options, trainee.model) } : {}
+    const learn =
+      layers.layers === undefined
+        ? trunkStep(trainee, scored, pairs, options)
+        : readoutStep(
+            trainee,
+            { layers: layers.layers, trunk: await trunkHash(spec.model), features },
+            ...([scored, pairs, options] as const),
+          )
     yield* trainSteps(trainee, pairs.length, options, learn, resume, signal)
     const window = options.max_length == null ? {} : { max_length: options.max_length }
-    await trainee.save(spec.output, { role: 'reward_model', axis: options.axis, ...window })
+    const card = { role: 'reward_model', axis: options.axis, ...window, ...layers }
+    await trainee.save(spec.output, card)
     yield { type: 'done', output: spec.output, summary: {} }
   } finally {
     trainee.dispose()
+  }
+}
+
+/** One step of an adapter or of all weights. */
+function trunkStep(
+  { model, trainable }: Pick<Trainee, 'model' | 'trainable'>,
+  scored: readonly Scored[],
+  pairs: readonly PreferenceRow[],
+  options: RewardModelOptions,
+): (rows: number[]) => Learned {
+  const sequences = scored.map(({ ids }) => ids)
+  return (rows) => {
+    const { gradients, loss, accuracy, margin, mean } = pairLoss(
+      ...([model, sequences, pairs, rows, options, trainable] as const),
+    )
+    return { gradients, metrics: { loss, accuracy, margin, mean_reward: mean } }
   }
 }

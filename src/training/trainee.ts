@@ -20,6 +20,7 @@ import type { LoraOptions } from '../schemas/training-options.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
 import { commitFolder } from '../weights/atomic.ts'
 import { loraShape, sizesOf } from '../weights/lora.ts'
+import { MEAN_HEAD } from '../model/readout.ts'
 import { deriveConfig } from '../weights/render.ts'
 import type { Dtype } from '../weights/safetensors.ts'
 import { readJson } from '../weights/json.ts'
@@ -84,7 +85,15 @@ type Parts = {
 async function loadTrunk(files: Files): Promise<Pick<Parts, 'trunk' | 'base' | 'given'>> {
   const base = await loadBase(files.base)
   const frozen = []
-  for (const folder of files.adapters) frozen.push(await loadAdapter(base, folder))
+  for (const folder of files.adapters) {
+    const adapter = await loadAdapter(base, folder)
+    if (adapter.heads.has(MEAN_HEAD))
+      throw new LibraError(
+        'incompatible_parent',
+        `${folder} is a readout, a head on weights that are not its own: nothing trains on top of it; start from the model that it reads`,
+      )
+    frozen.push(adapter)
+  }
   const stack = stackAdapters(frozen.map(({ pairs }) => pairs))
   const trunk = mergeAdapter(base, stack)
   disposePairs(stack)
@@ -99,13 +108,17 @@ async function loadTrunk(files: Files): Promise<Pick<Parts, 'trunk' | 'base' | '
   return { trunk, base, given }
 }
 
-/** The head that the model has already, else a new one: a value head starts at zero, so that the first advantages are the rewards; a score head small. */
-function startHead({ trunk, given, seed }: Parts, name: string, index: number): Tensor {
-  const found = given.get(name) ?? trunk.weights.get(name)
+/**
+ * The head that the model has already, else a new one: a value head starts at zero, so that the first advantages are the
+ * rewards; a readout's at zero, since any start would do; a score head small.
+ */
+function startHead({ trunk, given, seed, heads }: Parts, name: string, index: number): Tensor {
+  const readout = heads.includes(MEAN_HEAD)
+  const found = readout ? undefined : (given.get(name) ?? trunk.weights.get(name))
   if (found !== undefined) return tf.keep(tf.clone(found))
   const D = trunk.config.hiddenSize
   const start =
-    name === 'value.weight'
+    readout || name === 'value.weight'
       ? new Float32Array(D)
       : Float32Array.from({ length: D }, (_, j) => 0.02 * normal(seed, 77, index, j))
   return tf.keep(floats(start, [1, D]))

@@ -26,7 +26,7 @@ export type AdapterFile = {
 const PREFIX = 'base_model.model.'
 
 /** Rows on top of the trunk that an adapter may bring. */
-const HEADS = ['score.weight', 'value.weight']
+const HEADS = ['score.weight', 'score_mean.weight', 'value.weight']
 const LORA_TENSOR = new RegExp(
   `^(model\\.layers\\.\\d+\\.(?:self_attn|mlp)\\.(?:${[...ATTENTION, ...FEED_FORWARD].join('|')}))\\.lora_([AB])\\.weight$`,
 )

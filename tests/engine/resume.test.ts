@@ -81,6 +81,12 @@ const specs: Record<string, TrainSpec> = {
     ...{ kind: 'reward_model', output: '', model: files(roles.base), data: pairs },
     options: RewardModelOptions.parse({ ...small, batch_size: 3, axis: 'safety' }),
   },
+  readout: {
+    ...{ kind: 'reward_model', output: '', model: files(roles.base), data: pairs },
+    options: RewardModelOptions.parse({
+      ...{ batch_size: 3, epochs: 2, axis: 'safety', readout: {} },
+    }),
+  },
   dpo: {
     ...{ kind: 'dpo', output: '', model: files(roles.base), data: pairs },
     options: DpoOptions.parse({ ...small, batch_size: 3 }),

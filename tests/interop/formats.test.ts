@@ -25,6 +25,7 @@ import { dispose } from '../../src/tensor/backend.ts'
 import { read } from '../../src/tensor/ops.ts'
 import { encodeChat } from '../../src/text/template.ts'
 import { loadTokenizer } from '../../src/text/tokenizer.ts'
+import { createFeatures } from '../../src/training/readout.ts'
 import { rewardModel } from '../../src/training/reward-model.ts'
 import { sft } from '../../src/training/sft.ts'
 
@@ -105,9 +106,9 @@ test('adapters that Libra trains, with patterns, rsLoRA and a score head; export
   })
   const reward = { kind: 'reward_model' as const, data: pairs, options }
   const [alone, above] = [join(folder, 'rm'), join(folder, 'rm-on-sft')]
-  await finish(rewardModel({ ...reward, output: alone, model: start }))
+  await finish(rewardModel({ ...reward, output: alone, model: start }, createFeatures()))
   const stack = withCheckpoint(start, tuned, {})
-  await finish(rewardModel({ ...reward, output: above, model: stack }))
+  await finish(rewardModel({ ...reward, output: above, model: stack }, createFeatures()))
   // 2. adapters as PEFT sees them
   const jobs: Job[] = [
     { base, adapters: [tuned], kind: 'causal', rows },

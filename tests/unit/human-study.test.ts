@@ -31,15 +31,14 @@ function engineOf(lives = Infinity): { engine: Engine; trained: string[] } {
       trained.push(spec.output)
       yield { type: 'metrics', step: 1, metrics: { loss: 1 } }
     },
-    score({ conversations }) {
+    scoreAll({ models, conversations }) {
       if (trained.length > lives) return Promise.reject(new Error('killed'))
       const placed = { count: 0, segments: 0, at: 0, end: 0, prefix: 0, prefixAt: 0, trunk: -1 }
-      return Promise.resolve(
-        conversations.map((turns) => ({
-          ...{ logit: turns.at(-1)?.content.length ?? 0, tokens: 1, truncated: false },
-          placed: { ...placed, model: 0, models: 1 },
-        })),
-      )
+      const scores = conversations.map((turns) => ({
+        ...{ logit: turns.at(-1)?.content.length ?? 0, tokens: 1, truncated: false },
+        placed: { ...placed, model: 0, models: 1 },
+      }))
+      return Promise.resolve(models.map(() => ({ version: 'v', calibration: null, scores })))
     },
   }
   return { engine: known as Engine, trained }
@@ -51,7 +50,7 @@ const requestFor = (name: string) => ({
 const quiet = (): void => {}
 
 test('a study that was killed between a training and its row goes on', async () => {
-  const request = requestFor('killed')
+  const request = { ...requestFor('killed'), reward: { lora: null } } // each scored by itself
   const first = engineOf(3)
   await expect(studyHumanPairs(first.engine, data, request, quiet)).rejects.toThrow('killed')
   // and one row was cut off with it

@@ -4,6 +4,7 @@ import { LibraError } from '../../errors.ts'
 import type { Scale } from '../../evaluation/combine.ts'
 import { SCORE_HEAD } from '../../model/heads.ts'
 import type { Llama } from '../../model/llama.ts'
+import { cutBy } from '../../model/readout.ts'
 import {
   disposePairs,
   loadAdapter,
@@ -74,7 +75,10 @@ export async function loadScorer({
       `${files.adapters.at(-1) ?? files.base} has no score head: it is not a reward model`,
     )
   return {
-    model: { ...merged, weights: new Map([...merged.weights, [SCORE_HEAD, head]]) },
+    model: cutBy(
+      { ...merged, weights: new Map([...merged.weights, ...heads, [SCORE_HEAD, head]]) },
+      ...([card, files.adapters.at(-1) ?? files.base] as const),
+    ),
     tokenizer: await loadTokenizer(files.base),
     window: card?.max_length ?? base.config.context,
     calibration,
