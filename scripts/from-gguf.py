@@ -1,6 +1,6 @@
 """Writes a GGUF file of the Llama family as the Hugging Face folder that Libra imports, its weights as 32-bit floats.
 
-    pip install torch transformers gguf
+    pip install torch transformers accelerate gguf
     python scripts/from-gguf.py model.gguf models/my-llama
 """
 import json

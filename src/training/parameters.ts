@@ -48,7 +48,9 @@ function fromSlots(
     return found
   }
   return {
-    names: [...slots.keys()],
+    // by name, not as a model was made or a file laid out: the gradients' norm is a sum of floats in this order, and a
+    // run that goes on from a checkpoint has to add as the run before it did
+    names: [...slots.keys()].sort(),
     get: (name) => slot(name).get(),
     set(name, value) {
       const { get, set } = slot(name)

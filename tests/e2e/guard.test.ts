@@ -46,7 +46,7 @@ test('a loop whose reward models pay for what is worse is stopped, and what is r
     sft: { epochs: 1, batch_size: 32 },
     reward_model: { epochs: 2, batch_size: 32 },
     ppo: {
-      ...{ rounds: 40, prompts_per_round: 48, mini_batch_size: 24, kl_coef: 0, max_new_tokens: 32 },
+      ...{ rounds: 60, prompts_per_round: 48, mini_batch_size: 24, kl_coef: 0, max_new_tokens: 32 },
       optimizer: { learning_rate: 1e-3, schedule: 'constant', warmup_fraction: 0, weight_decay: 0 },
     },
     guard: { every: 5, prompts: 64 },
@@ -67,7 +67,7 @@ test('a loop whose reward models pay for what is worse is stopped, and what is r
   const { sft, policy, guard, rounds } = await nanoLoop(engine, world, asked, options)
   const told = guard?.decisions.map(({ reason }) => reason.en).join('\n')
   expect(guard?.stopped, told).toBe(true)
-  expect(rounds.length).toBeLessThan(40)
+  expect(rounds.length).toBeLessThan(60)
   // the SFT policy, or one of the first looks, before there was anything to see: by gold's word on prompts of no look
   expect(guard?.kept, told).toBeLessThan(rounds.length - 10)
   if (guard?.kept === 0) expect(policy).toEqual(sft)
