@@ -15,6 +15,7 @@ import {
   stackAdapters,
 } from '../model/resident.ts'
 import { LibraError } from '../errors.ts'
+import type { LoadedAdapter } from '../model/resident.ts'
 import type { ModelCard } from '../schemas/model.ts'
 import type { LoraOptions } from '../schemas/training-options.ts'
 import { loadTokenizer } from '../text/tokenizer.ts'
@@ -84,15 +85,24 @@ type Parts = {
 
 async function loadTrunk(files: Files): Promise<Pick<Parts, 'trunk' | 'base' | 'given'>> {
   const base = await loadBase(files.base)
-  const frozen = []
-  for (const folder of files.adapters) {
-    const adapter = await loadAdapter(base, folder)
-    if (adapter.heads.has(MEAN_HEAD))
-      throw new LibraError(
-        'incompatible_parent',
-        `${folder} is a readout, a head on weights that are not its own: nothing trains on top of it; start from the model that it reads`,
-      )
-    frozen.push(adapter)
+  const frozen: LoadedAdapter[] = []
+  try {
+    for (const folder of files.adapters) {
+      const adapter = await loadAdapter(base, folder)
+      frozen.push(adapter)
+      if (adapter.heads.has(MEAN_HEAD))
+        throw new LibraError(
+          'incompatible_parent',
+          `${folder} is a readout, a head on weights that are not its own: nothing trains on top of it; start from the model that it reads`,
+        )
+    }
+  } catch (error) {
+    for (const { pairs, heads } of frozen) {
+      disposePairs(pairs)
+      tf.dispose([...heads.values()])
+    }
+    disposeBase(base)
+    throw error
   }
   const stack = stackAdapters(frozen.map(({ pairs }) => pairs))
   const trunk = mergeAdapter(base, stack)

@@ -125,6 +125,28 @@ test.each([
   60_000,
 )
 
+test('a readout: to its end, left in the middle, scored with, and refused as a parent', async () => {
+  const output = join(folder, 'readout')
+  const options = RewardModelOptions.parse({ ...small, epochs: 2, axis: 'safety', readout: {} })
+  const model = files(roles.base)
+  const data = write('pairs.jsonl', pairs)
+  const spec: TrainSpec = { kind: 'reward_model', output, model, data, options }
+  const before = live()
+  for await (const event of engine.train(spec)) if (event.type === 'metrics') break
+  expect(live(), 'left').toBe(before)
+  for await (const event of engine.train(spec)) expect(event).toBeDefined()
+  expect(live(), 'to its end').toBe(before)
+  const made = { ...model, adapters: [...model.adapters, output] }
+  const score = () => engine.score({ model: made, conversations, onTooLong: 'error' })
+  await score() // loads the model
+  const loaded = live()
+  await score()
+  expect(live(), 'scored').toBe(loaded)
+  const again = { ...spec, model: made, output: join(folder, 'never') }
+  await expect(engine.train(again)[Symbol.asyncIterator]().next()).rejects.toThrow(/is a readout/)
+  expect(live(), 'refused').toBe(loaded)
+})
+
 test('closing the engine leaves nothing', async () => {
   await engine.close()
   expect(live()).toBe(0)
