@@ -151,7 +151,7 @@ export async function describeModel(
   return { ...model, info: await engine.describe(filesOf(model)) }
 }
 
-/** Gives roles to models after checking that each can play its part: a reward model needs a score head. */
+/** Gives roles to models after checking that each can play its part: a reward model has a score head, and its axis where it is known. */
 export async function assignRoles(
   store: Store,
   engine: Engine,
@@ -167,6 +167,12 @@ export async function assignRoles(
       throw new LibraError(
         'wrong_model_kind',
         `${role}: ${model.id} ${hasScoreHead ? 'is a reward model, a language model is needed' : 'has no score head, a reward model is needed'}`,
+        { details: { field: role } },
+      )
+    if (wantsHead && model.axis !== null && model.axis !== role)
+      throw new LibraError(
+        'wrong_model_kind',
+        `${role}: ${model.id} is a reward model of ${model.axis}, one of ${role} is needed`,
         { details: { field: role } },
       )
   }

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import * as http from '../../src/schemas/http.ts'
@@ -9,7 +9,7 @@ import { prompts as starterPrompts } from '../../src/starter/world.ts'
 import { service } from '../helpers/service.ts'
 
 // The starter models, sampled and scored by the real engine.
-const { api, services } = await service()
+const { api, services, folder } = await service()
 
 type Figure = { figure: string; value: number; low: number; high: number; n: number }
 async function evaluate(options: object) {
@@ -464,12 +464,17 @@ test('a run says what measures it and on which data: after a change of roles the
     people: null,
   })
   expect(before.data_hash).toMatch(/^[0-9a-f]{64}$/)
-  await api.put('/v1/roles').send({ helpfulness: 'starter-safety', policy: 'starter-base' })
+  await api.post('/v1/models/helpfulness/export').send({ name: 'other' })
+  cpSync(join(folder, 'exports', 'other'), join(folder, 'models', 'other'), { recursive: true })
+  const other = { id: 'other', kind: 'reward_model', axis: 'helpfulness', path: 'other' }
+  expect((await api.post('/v1/models').send(other)).status).toBe(201)
+  const changed = { helpfulness: 'other', policy: 'starter-base' }
+  expect((await api.put('/v1/roles').send(changed)).status).toBe(200)
   const after = await start()
   await api.put('/v1/roles').send({ helpfulness: 'starter-helpfulness', policy: 'starter-policy' })
   expect(after.config['options']).toEqual(before.config['options'])
   expect(after.config['measured_by']).toMatchObject({
-    helpfulness: { id: 'starter-safety' },
+    helpfulness: { id: 'other' },
     policies: [{ id: 'starter-base' }],
   })
 })

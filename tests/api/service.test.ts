@@ -132,9 +132,10 @@ test('from files to an aligned policy, one request after another', async () => {
   }
   const roles = await api.put('/v1/roles').send({ ...reward, reference: sft.model })
   expect(roles.body).toMatchObject(reward)
-  expect((await api.put('/v1/roles').send({ safety: sft.model })).body).toMatchObject({
-    code: 'wrong_model_kind',
-  })
+  for (const wrong of [sft.model, reward['helpfulness']])
+    expect((await api.put('/v1/roles').send({ safety: wrong })).body).toMatchObject({
+      ...{ code: 'wrong_model_kind', field: 'safety' },
+    })
 
   // 4. one PPO round, and another that goes on from it
   const options = { rounds: 1, prompts_per_round: 8, mini_batch_size: 8, lora: { rank: 4 } }
